@@ -1,0 +1,1 @@
+"""Data sets: packaged ones and TensorFlow Datasets by name."""

@@ -1,0 +1,1 @@
+"""Networks whose widths are constructor arguments."""

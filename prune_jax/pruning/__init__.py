@@ -1,0 +1,1 @@
+"""Pruning transforms: pure functions on params pytrees."""

@@ -1,0 +1,1 @@
+"""Reports: from records to tables and figures. No JAX here."""

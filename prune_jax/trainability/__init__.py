@@ -1,0 +1,1 @@
+"""Trainability: Jacobian singular values and trainability accuracy."""
