@@ -1,1 +1,15 @@
 """Data sets: packaged ones and TensorFlow Datasets by name."""
+
+from prune_jax.data.augment import augment, normalize, random_crop, random_flip
+from prune_jax.data.tfds import Dataset, NotPreparedError, Split, load
+
+__all__ = [
+    "Dataset",
+    "NotPreparedError",
+    "Split",
+    "augment",
+    "load",
+    "normalize",
+    "random_crop",
+    "random_flip",
+]
