@@ -1,0 +1,213 @@
+"""RunRecord: what a run must state so that others can judge it (paper §2.1, §3.2, §6).
+
+One record is one configuration (an arm) with its seeds. Every accuracy is a percentage, 0 to 100, as the
+paper prints it. ``None`` means unstated: it never counts as equal to anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prune_jax.schedules import LRSchedule
+
+STAGE_KINDS = ("pretrain", "sparsify", "retrain", "scratch")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The five axes of a pruning method (§2.1), in the field's words.
+
+    ``base_model``: 'pretrained' or 'random'; ``granularity``: 'filter', 'channel', 'unstructured', 'N:M';
+    ``ratio``: the fraction removed, as written ('0.9', '[0, 0.6, 0.6]', 'global 0.5'); ``criterion``;
+    ``schedule``: 'one-shot', 'iterative' or 'progressive'.
+    """
+
+    base_model: str | None = None
+    granularity: str | None = None
+    ratio: str | None = None
+    criterion: str | None = None
+    schedule: str | None = None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of one forward pass per sample. ``convention`` says what ``macs`` counts, e.g. 'macs, conv+fc'.
+
+    ``speedup`` (dense / pruned MACs) and ``compression`` (dense / pruned params) may be stated alone, as
+    papers do; where the counts are there, leave them out and they follow.
+    """
+
+    convention: str | None = None
+    dense_macs: float | None = None
+    pruned_macs: float | None = None
+    dense_params: float | None = None
+    pruned_params: float | None = None
+    speedup: float | None = None
+    compression: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "convention" and value is not None and value <= 0:
+                raise ValueError(f"costs: {name} must be positive, got {value}")
+        for ratio, kind in (("speedup", "macs"), ("compression", "params")):
+            dense, pruned = getattr(self, f"dense_{kind}"), getattr(self, f"pruned_{kind}")
+            if getattr(self, ratio) is None and dense and pruned:
+                object.__setattr__(self, ratio, dense / pruned)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One link of the chain: 'pretrain', 'sparsify', 'retrain' or 'scratch'.
+
+    ``ids``: the content hash for each seed, in the order of the seeds. ``schedule``: canonical LR schedule
+    text over ``epochs``; a one-shot sparsify has epochs 0 and needs none. ``macs``: forward MACs per sample
+    while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain and scratch.
+    """
+
+    kind: str
+    ids: tuple[str, ...] | None = None
+    epochs: int | None = None
+    schedule: str | None = None
+    macs: float | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in STAGE_KINDS:
+            raise ValueError(f"stage kind {self.kind!r} is unknown; allowed: {', '.join(STAGE_KINDS)}")
+        if self.epochs is not None and self.epochs < 0:
+            raise ValueError(f"a {self.kind} stage can't last {self.epochs} epochs")
+        if self.epochs and self.schedule is not None:
+            object.__setattr__(self, "schedule", str(LRSchedule.parse(self.schedule, self.epochs)))
+        object.__setattr__(self, "spec", plain(self.spec))
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """Measured after ``epoch`` epochs of the record's last stage; epoch 0 is before its first step."""
+
+    epoch: int
+    test_accuracy: float | None = None
+    train_loss: float | None = None
+    mean_jsv: float | None = None
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        check_percent("test_accuracy", self.test_accuracy)
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One seed: accuracy at the last and at the best epoch, the base model's, and the curve between.
+
+    The paper reports the last epoch (facts: Table 5's 78.18 is Fig. 3's last point, not its best).
+    """
+
+    seed: int
+    last_accuracy: float
+    best_accuracy: float | None = None
+    base_accuracy: float | None = None
+    base_mean_jsv: float | None = None
+    seconds: float | None = None
+    epochs: tuple[EpochMetrics, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("last_accuracy", "best_accuracy", "base_accuracy"):
+            check_percent(name, getattr(self, name))
+
+    @classmethod
+    def from_epochs(cls, seed: int, epochs: Sequence[EpochMetrics], **stated: Any) -> "SeedResult":
+        """Take last and best accuracy from the curve; ValueError when its last epoch has none."""
+        if not epochs or epochs[-1].test_accuracy is None:
+            raise ValueError(f"seed {seed}: the last epoch states no test accuracy")
+        trained = [e.test_accuracy for e in epochs if e.test_accuracy is not None and e.epoch > 0]
+        best = max(trained or [epochs[-1].test_accuracy])
+        return cls(seed, epochs[-1].test_accuracy, best, epochs=tuple(epochs), **stated)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Accuracy as a paper prints it: mean, standard deviation, number of runs; for records without seeds."""
+
+    mean: float
+    std: float | None = None
+    n: int | None = None
+    base_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        check_percent("mean", self.mean)
+        check_percent("base_accuracy", self.base_accuracy)
+        if (self.std is not None and self.std < 0) or (self.n is not None and self.n < 1):
+            raise ValueError(f"a summary needs std >= 0 and n >= 1, got std={self.std}, n={self.n}")
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Settings that Table 2 assumes equal: name, momentum, weight decay, batch size, and anything else."""
+
+    name: str | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    batch_size: int | None = None
+    other: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "other", plain(self.other))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One arm: what was run, at what cost, through which chain, with which result for every seed.
+
+    ``stages`` is None when the chain is unstated. ``results`` holds the seeds; a published record that
+    states only mean and std has ``summary`` instead. ``source`` names where a published record is printed.
+    """
+
+    name: str
+    dataset: str | None = None
+    network: str | None = None
+    method: str | None = None
+    axes: Axes = Axes()
+    costs: Costs = Costs()
+    stages: tuple[Stage, ...] | None = None
+    results: tuple[SeedResult, ...] = ()
+    summary: Summary | None = None
+    optimiser: Optimiser | None = None
+    augmentation: tuple[str, ...] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
+    commit: str | None = None
+    command: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", plain(self.config))
+        seeds = [result.seed for result in self.results]
+        if len(set(seeds)) != len(seeds):
+            raise ValueError(f"record {self.name!r} holds a seed twice: {sorted(seeds)}")
+        for stage in self.stages or ():
+            if stage.ids is not None and seeds and len(stage.ids) != len(seeds):
+                raise ValueError(
+                    f"record {self.name!r}: the {stage.kind} stage has {len(stage.ids)} ids "
+                    f"for {len(seeds)} seeds"
+                )
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Last-epoch accuracy of every seed, in percent; empty where only a summary is stated."""
+        return tuple(result.last_accuracy for result in self.results)
+
+
+def check_percent(name: str, value: float | None) -> None:
+    """Raise ValueError unless ``value`` is unstated or a percentage in [0, 100]."""
+    if value is not None and not 0.0 <= value <= 100.0:
+        raise ValueError(f"{name} is a percentage from 0 to 100, got {value!r}")
+
+
+def plain(value: Any) -> Any:
+    """Copy of nested settings as JSON holds them: string keys, lists. So records survive a round trip."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
