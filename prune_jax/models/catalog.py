@@ -12,7 +12,9 @@ from flax import nnx
 from prune_jax.models.lenet import LeNet5
 from prune_jax.models.mlp import MLP
 from prune_jax.models.refusals import unknown
+from prune_jax.models.resnet import BasicBlock, Block, Bottleneck, ResNet
 from prune_jax.models.resnet_cifar import CifarResNet
+from prune_jax.models.vgg import VGG
 
 Patterns = tuple[str, ...]
 
@@ -41,22 +43,46 @@ def _stages(*blocks: int) -> tuple[Patterns, ...]:
 
 
 _MLP_OPTIONS = {"hidden": 100, "depth": 7, "init": "orthogonal"}
-_MLP_STAGES = (("layers/*",), ("head",))
+_RESNET_OPTIONS = {"zero_init_residual": False}
+# Facts of the paper (4, Appendix A) and of its companions' logs: the first convolution of each
+# basic block, the first two of each bottleneck, all convolutions of VGG19 but the first.
 _CONV1 = ("blocks/*/conv1",)
+_CONV12 = ("blocks/*/conv1", "blocks/*/conv2")
+_ALL_BUT_FIRST = tuple(f"convs/{i}" for i in range(1, 16))
+
+
+def _mlp(activation: str) -> ModelInfo:
+    build = partial(MLP, activation=activation)
+    return ModelInfo(build, ("layers/*",), (("layers/*",), ("head",)), _MLP_OPTIONS, ndim=None)
+
+
+def _cifar(depth: int) -> ModelInfo:
+    n = (depth - 2) // 6
+    return ModelInfo(partial(CifarResNet, depth=depth), _CONV1, _stages(n, n, n))
+
+
+def _imagenet(block: Block, blocks: tuple[int, ...]) -> ModelInfo:
+    pruned = _CONV1 if block is BasicBlock else _CONV12
+    return ModelInfo(partial(ResNet, block=block, blocks=blocks), pruned, _stages(*blocks), _RESNET_OPTIONS)
+
 
 _MODELS: Mapping[str, ModelInfo] = {
-    "mlp7_linear": ModelInfo(
-        partial(MLP, activation="linear"), ("layers/*",), _MLP_STAGES, _MLP_OPTIONS, ndim=None
-    ),
-    "mlp7_relu": ModelInfo(
-        partial(MLP, activation="relu"), ("layers/*",), _MLP_STAGES, _MLP_OPTIONS, ndim=None
-    ),
+    "mlp7_linear": _mlp("linear"),
+    "mlp7_relu": _mlp("relu"),
     "lenet5": ModelInfo(LeNet5, ("conv*",), (("conv1",), ("conv2",), ("dense1",), ("dense2",), ("head",))),
-    "resnet8": ModelInfo(partial(CifarResNet, depth=8), _CONV1, _stages(1, 1, 1)),
-    "resnet14": ModelInfo(partial(CifarResNet, depth=14), _CONV1, _stages(2, 2, 2)),
-    "resnet20": ModelInfo(partial(CifarResNet, depth=20), _CONV1, _stages(3, 3, 3)),
-    "resnet56": ModelInfo(partial(CifarResNet, depth=56), _CONV1, _stages(9, 9, 9)),
-    "resnet110": ModelInfo(partial(CifarResNet, depth=110), _CONV1, _stages(18, 18, 18)),
+    "resnet8": _cifar(8),
+    "resnet14": _cifar(14),
+    "resnet20": _cifar(20),
+    "resnet56": _cifar(56),
+    "resnet110": _cifar(110),
+    "vgg19": ModelInfo(
+        partial(VGG, convs=(2, 2, 4, 4, 4)),
+        _ALL_BUT_FIRST,
+        (*((f"convs/{i}",) for i in range(16)), ("head",)),
+    ),
+    "resnet18": _imagenet(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": _imagenet(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": _imagenet(Bottleneck, (3, 4, 6, 3)),
 }
 
 
