@@ -34,7 +34,7 @@ def test_an_orthogonal_kernel_stays():
 
 
 def test_any_pytree_biases_untouched_and_the_choice_is_the_callers():
-    tree = ({"w": jnp.ones((3, 2)) * jnp.arange(2) + jnp.eye(3, 2), "b": jnp.ones(2)}, [jnp.eye(2) * 3])
+    tree = ({"w": jnp.arange(6.0).reshape(3, 2), "b": jnp.ones(2)}, [jnp.eye(2) * 3])
     out = recovery.orthp(tree, gain=2.0)
     assert out[0]["b"] is tree[0]["b"]
     np.testing.assert_allclose(out[1][0], 2 * np.eye(2), atol=1e-6)
