@@ -1,6 +1,28 @@
-"""Trainability: Jacobian singular values and trainability accuracy."""
+"""Trainability: Jacobian singular values and trainability accuracy.
 
-from prune_jax.trainability.accuracy import trainability_accuracy
-from prune_jax.trainability.jacobian import jacobian_singular_values, jacobians, mean_jsv
+Names load on first use, so that a report reads ``trainability_accuracy`` on a machine without JAX.
+"""
 
-__all__ = ["jacobian_singular_values", "jacobians", "mean_jsv", "trainability_accuracy"]
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "jacobian_singular_values": "prune_jax.trainability.jacobian",
+    "jacobians": "prune_jax.trainability.jacobian",
+    "mean_jsv": "prune_jax.trainability.jacobian",
+    "trainability_accuracy": "prune_jax.trainability.accuracy",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(
+            f"prune_jax.trainability has no attribute {name!r}; it offers {', '.join(__all__)}"
+        )
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

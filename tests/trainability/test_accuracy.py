@@ -27,7 +27,7 @@ def test_a_schedule_without_drops_counts_every_epoch():
 def test_published_curves_give_what_eq_1_says(panel, text, epochs, wanted):
     import prune_jax.fairness
 
-    path = pathlib.Path(prune_jax.fairness.__file__).parent / "tables" / "fig2_fig3_points.csv"
+    path = pathlib.Path(prune_jax.fairness.__file__).parent / "fig2_fig3_points.csv"
     with path.open() as file:
         rows = [row for row in csv.DictReader(file) if row["panel"] == panel]
     curve = [float(row["test_acc_read"]) for row in sorted(rows, key=lambda row: int(row["epoch"]))]

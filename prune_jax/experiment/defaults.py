@@ -1,0 +1,50 @@
+"""The configuration that every file in ``configs/`` starts from, each key with its meaning."""
+
+from ml_collections import ConfigDict
+
+
+def default_config() -> ConfigDict:
+    """All keys of an experiment with neutral values; a config file changes what its experiment is about."""
+    config = ConfigDict()
+    config.experiment = "unnamed"  # the workdir is bound to this name
+    config.label = ""  # one run's name in the report; a sweep sets it
+    config.regime = ""  # the comparison regime that a run of a sweep belongs to, for the report
+    config.pipeline = (
+        "prune"  # 'prune': pretrain, sparsify, retrain; 'scratch': the small dense network alone
+    )
+    config.seeds = (0, 1, 2)
+    config.quick = False  # the config file's small values, for a look in a minute or a test
+    config.long = False  # the config file's larger grid
+    config.dataset = ConfigDict(
+        {
+            "name": "mnist5k",
+            "split_seed": 0,  # packaged sets only: which images are held out for testing
+            "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
+            "mean": (0.1307,),  # per channel, of images in 0..1
+            "std": (0.3081,),
+            "crop_pad": 0,  # pixels of padding before a random crop; 0: no crop
+            "flip": False,
+        }
+    )
+    config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
+    config.optimizer = ConfigDict({"batch_size": 100, "momentum": 0.9, "weight_decay": 0.0})
+    config.pretrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
+    config.sparsify = ConfigDict(
+        {
+            "criterion": "l1",
+            "granularity": "filter",
+            "schedule": "one-shot",
+            "ratio": 0.5,  # the fraction removed of every group that `layers` names
+            "stage_ratios": (),  # instead of `ratio`: one per stage of the network (stem, stages, head)
+            "layers": (),  # glob patterns over group names; empty: what the paper prunes in this network
+            "recovery": "none",  # or 'orthp'
+            "recovery_gain": 1.0,  # gain of the activation: 1 for linear, sqrt 2 for ReLU
+        }
+    )
+    config.retrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
+    config.scratch = ConfigDict({"epochs": 60, "schedule": "0:1e-2"})
+    config.measure = ConfigDict({"jsv": False, "examples": 200, "every": 1})
+    config.execution = ConfigDict({"epoch": "auto", "replicas": "auto"})
+    config.checkpoint_seconds = 30.0
+    config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",)})
+    return config

@@ -1,0 +1,34 @@
+"""Known failures of a launch as one line on stderr and exit code 1; bugs keep their traceback."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from prune_jax.data import NotPreparedError
+from prune_jax.experiment.cohort import TrainingDivergedError
+from prune_jax.experiment.store import CheckpointError
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Exit with ``error: MESSAGE`` when a launch fails in a way that its user can mend."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _leave(f"{error.strerror or error}{where}; what was finished is kept, run the same command again")
+    except (ValueError, NotPreparedError, TrainingDivergedError, CheckpointError) as error:
+        _leave(str(error))
+    except KeyboardInterrupt:
+        _leave("interrupted; what was finished is kept, run the same command again", code=130)
+
+
+def refuse_extra_arguments(arguments: list[str]) -> None:
+    """ValueError for arguments that are no flags, such as a mistyped dash."""
+    if arguments:
+        raise ValueError(f"unexpected arguments {arguments}; every setting is a flag, --config.key=value")
+
+
+def _leave(message: str, code: int = 1) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,96 @@
+"""A model spec's groups, widths and costs, found on abstract values."""
+
+import fnmatch
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from prune_jax import models
+from prune_jax.experiment.specs import ModelSpec, Ratios
+from prune_jax.experiment.train import abstract_model
+from prune_jax.pruning import allocation
+from prune_jax.pruning.cost import Cost, count
+from prune_jax.pruning.coupling import Group, find_groups
+
+
+def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
+    """One abstract input of the network, batch axis included."""
+    return jax.ShapeDtypeStruct((1, *spec.input_shape), "float32")
+
+
+@functools.cache  # a memo of a pure function of a frozen spec
+def groups_of(spec: ModelSpec) -> tuple[Group, ...]:
+    """The coupled channel groups of the dense network."""
+    network = models.functional(abstract_model(spec))
+    return find_groups(network.apply, network.variables, example_of(spec))
+
+
+def cost_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> Cost:
+    """Costs of one example's forward pass, dense or with pruned ``widths``."""
+    network = models.functional(abstract_model(spec, widths))
+    return count(network.apply, network.variables, example_of(spec))
+
+
+def widths_of(spec: ModelSpec, ratios: Ratios) -> dict[str, int]:
+    """Channels that stay in every group that ``ratios`` names: n - ceil(ratio * n), at least one."""
+    wanted = dict(ratios)
+    return {
+        group.name: group.size - allocation.pruned_count(group.size, wanted[group.name])
+        for group in groups_of(spec)
+        if group.name in wanted
+    }
+
+
+def uniform_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratios:
+    """``ratio`` for every group that a pattern of ``layers`` names; by default what the paper prunes.
+
+    Raises ValueError for a pattern that names no group and for a group that can't be pruned.
+    """
+    patterns = tuple(layers) or models.info(spec.name).pruned
+    return tuple((name, float(ratio)) for name in _named(spec, patterns))
+
+
+def stage_ratios(spec: ModelSpec, layers: Sequence[str], ratios: Sequence[float]) -> Ratios:
+    """One ratio per stage of the network, as the paper lists them: stem, stages, head.
+
+    Raises ValueError for a list of another length than the network has stages, and as ``uniform_ratios``.
+    """
+    stages = models.info(spec.name).stages
+    if len(ratios) != len(stages):
+        raise ValueError(
+            f"sparsify.stage_ratios has {len(ratios)} entries {tuple(ratios)}; {spec.name} has {len(stages)} "
+            f"stages (stem, stages, head): give {len(stages)} ratios"
+        )
+    names = _named(spec, tuple(layers) or models.info(spec.name).pruned)
+    pairs = [
+        (name, float(ratio))
+        for name in names
+        for patterns, ratio in zip(stages, ratios, strict=True)
+        if _matches(name, patterns)
+    ]
+    return tuple((name, ratio) for name, ratio in pairs if ratio > 0)
+
+
+def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:
+    groups = groups_of(spec)
+    names = [group.name for group in groups]
+    for pattern in patterns:
+        if not _any_match(names, pattern):
+            raise ValueError(
+                f"sparsify.layers: {pattern!r} names no group of {spec.name}; its groups: {', '.join(names)}"
+            )
+    chosen = [group for group in groups if _matches(group.name, patterns)]
+    for group in chosen:
+        if group.frozen:
+            raise ValueError(f"sparsify.layers: group {group.name!r} can't be pruned: {group.frozen}")
+    return [group.name for group in chosen]
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _any_match(names: list[str], pattern: str) -> list[Any]:
+    return fnmatch.filter(names, pattern)

@@ -1,0 +1,117 @@
+"""From finished stages to the record that states what a run was and gave."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from prune_jax import fairness
+from prune_jax.experiment import networks
+from prune_jax.experiment import store as disk
+from prune_jax.experiment.resolve import Arm
+from prune_jax.experiment.specs import Pretrain, Scratch, Sparsify, Stage, chain_ids, kind, stated
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
+
+
+def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord:
+    """The record of a run whose stages are all finished in ``store``."""
+    ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
+    dense, small = (
+        networks.cost_of(arm.model),
+        networks.cost_of(arm.model, networks.widths_of(arm.model, arm.ratios)),
+    )
+    stages = tuple(
+        fairness.Stage(
+            kind(spec),
+            tuple(chain[i] for chain in ids),
+            0 if isinstance(spec, Sparsify) else spec.train.epochs,
+            None if isinstance(spec, Sparsify) else spec.train.schedule,
+            dense.macs if isinstance(spec, Pretrain) else small.macs,
+            stated(spec),
+        )
+        for i, spec in enumerate(arm.chain)
+    )
+    last = arm.chain[-1]
+    assert not isinstance(last, Sparsify)
+    augmentation = [f"crop{last.data.crop_pad}"] * bool(last.data.crop_pad) + ["flip"] * last.data.flip
+    return fairness.RunRecord(
+        name=arm.label,
+        dataset=f"{last.data.name}/split{last.data.split_seed}",
+        network=arm.model.name,
+        method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
+        axes=_axes(arm),
+        costs=fairness.Costs(CONVENTION, dense.macs, small.macs, dense.params, small.params),
+        stages=stages,
+        results=tuple(_result(store, seed, chain) for seed, chain in zip(arm.seeds, ids, strict=True)),
+        optimiser=fairness.Optimiser(
+            "sgd", last.train.momentum, last.train.weight_decay, last.train.batch_size
+        ),
+        augmentation=tuple(augmentation),
+        versions=versions(),
+        device=device_name(),
+        commit=commit(),
+        command=command,
+        config=arm.config,
+    )
+
+
+def method_name(chain: tuple[Stage, ...]) -> str:
+    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp``."""
+    spec = next(stage for stage in chain if isinstance(stage, Sparsify))
+    return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def device_name() -> str:
+    """Number, kind and platform of the devices."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from, None outside one."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _axes(arm: Arm) -> fairness.Axes:
+    ratios = sorted({ratio for _, ratio in arm.ratios})
+    text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
+    spec = next((stage for stage in arm.chain if isinstance(stage, Sparsify)), None)
+    if spec is None:
+        assert isinstance(arm.chain[0], Scratch)
+        return fairness.Axes("random", "filter", text, "none", "none")
+    return fairness.Axes("pretrained", spec.granularity, text, spec.criterion, spec.schedule)
+
+
+def _result(store: disk.Store, seed: int, chain: tuple[str, ...]) -> fairness.SeedResult:
+    epochs = [fairness.EpochMetrics(**entry) for entry in _history(store, chain[-1])]
+    base: dict[str, Any] = {}
+    if len(chain) > 1:
+        final = _history(store, chain[0])[-1]
+        base = {"base_accuracy": final["test_accuracy"], "base_mean_jsv": final.get("mean_jsv")}
+    return fairness.SeedResult.from_epochs(seed, epochs, **base)
+
+
+def _history(store: disk.Store, stage_id: str) -> list[dict[str, Any]]:
+    about = disk.read_stage(store, stage_id)
+    if about is None:
+        raise disk.CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")
+    return about["history"]

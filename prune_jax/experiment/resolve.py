@@ -1,0 +1,181 @@
+"""From a config to what is run: every value checked, every schedule canonical, every group named."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from prune_jax import data, models
+from prune_jax.experiment import execution, networks
+from prune_jax.experiment.specs import (
+    DataSpec,
+    Measure,
+    ModelSpec,
+    Pretrain,
+    Ratios,
+    Retrain,
+    Scratch,
+    Sparsify,
+    Stage,
+    TrainSpec,
+)
+from prune_jax.pruning.criteria import CRITERIA
+from prune_jax.schedules import LRSchedule
+
+PIPELINES = ("prune", "scratch")
+RECOVERIES = ("none", "orthp")
+
+
+class Arm(NamedTuple):
+    """One run: a chain of stages for several seeds, and how it is measured and executed."""
+
+    label: str
+    chain: tuple[Stage, ...]
+    seeds: tuple[int, ...]
+    measure: Measure
+    execution: execution.Execution
+    config: dict[str, Any]
+
+    @property
+    def model(self) -> ModelSpec:
+        """The dense network at the chain's head."""
+        first = self.chain[0]
+        assert isinstance(first, Pretrain | Scratch)
+        return first.model
+
+    @property
+    def ratios(self) -> Ratios:
+        """(group, ratio) pairs: what the chain removes."""
+        return next((stage.ratios for stage in self.chain if isinstance(stage, Sparsify | Scratch)), ())
+
+
+def resolve(config: ConfigDict, dataset: data.Dataset) -> Arm:
+    """The run that ``config`` describes. Raises ValueError naming the key, the value and what is allowed."""
+    model = _model(config, dataset)
+    images = DataSpec(
+        name=config.dataset.name,
+        mean=_per_channel(config, "mean", dataset),
+        std=_per_channel(config, "std", dataset),
+        split_seed=config.dataset.split_seed,
+        crop_pad=config.dataset.crop_pad,
+        flip=config.dataset.flip,
+    )
+    ratios = _ratios(config, model)
+    if _one_of("pipeline", config.pipeline, PIPELINES) == "scratch":
+        chain: tuple[Stage, ...] = (Scratch(images, model, ratios, _train(config, "scratch", dataset)),)
+    else:
+        chain = (
+            Pretrain(images, model, _train(config, "pretrain", dataset)),
+            _sparsify(config, ratios),
+            Retrain(images, _train(config, "retrain", dataset)),
+        )
+    return Arm(
+        config.label or config.experiment,
+        chain,
+        _seeds(config),
+        _measure(config, dataset),
+        _execution(config, model),
+        config.to_dict(),
+    )
+
+
+def _model(config: ConfigDict, dataset: data.Dataset) -> ModelSpec:
+    options = tuple(sorted(config.model.options.items()))
+    spec = ModelSpec(config.model.name, dataset.input_shape, dataset.num_classes, options)
+    try:
+        networks.abstract_model(spec)
+    except ValueError as error:
+        raise ValueError(f"model: {error}") from error
+    return spec
+
+
+def _per_channel(config: ConfigDict, key: str, dataset: data.Dataset) -> tuple[float, ...]:
+    values, channels = tuple(map(float, config.dataset[key])), dataset.input_shape[-1]
+    if len(values) != channels or (key == "std" and min(values) <= 0):
+        raise ValueError(
+            f"dataset.{key} is {values}; {dataset.name} needs {channels} values"
+            + (", all positive" if key == "std" else "")
+        )
+    return values
+
+
+def _train(config: ConfigDict, stage: str, dataset: data.Dataset) -> TrainSpec:
+    section, optimizer = config[stage], config.optimizer
+    if section.epochs < 1:
+        raise ValueError(f"{stage}.epochs is {section.epochs}; a training stage lasts at least 1 epoch")
+    try:
+        schedule = LRSchedule.parse(section.schedule, section.epochs)
+    except ValueError as error:
+        raise ValueError(f"{stage}.schedule (with {stage}.epochs={section.epochs}): {error}") from error
+    examples = len(dataset.train.labels)
+    if not 1 <= optimizer.batch_size <= examples:
+        raise ValueError(
+            f"optimizer.batch_size is {optimizer.batch_size}; {dataset.name} allows 1 to {examples}"
+        )
+    _in_range("optimizer.momentum", optimizer.momentum, 0.0, 1.0)
+    _in_range("optimizer.weight_decay", optimizer.weight_decay, 0.0, float("inf"))
+    return TrainSpec(
+        str(schedule), section.epochs, optimizer.batch_size, optimizer.momentum, optimizer.weight_decay
+    )
+
+
+def _ratios(config: ConfigDict, model: ModelSpec) -> Ratios:
+    section = config.sparsify
+    for ratio in (section.ratio, *section.stage_ratios):
+        _in_range("sparsify.ratio" if ratio is section.ratio else "sparsify.stage_ratios", ratio, 0.0, 1.0)
+    if section.stage_ratios:
+        return networks.stage_ratios(model, section.layers, section.stage_ratios)
+    return networks.uniform_ratios(model, section.layers, section.ratio)
+
+
+def _sparsify(config: ConfigDict, ratios: Ratios) -> Sparsify:
+    section = config.sparsify
+    _one_of("sparsify.granularity", section.granularity, ("filter",))
+    _one_of("sparsify.schedule", section.schedule, ("one-shot",))
+    recovery = _one_of("sparsify.recovery", section.recovery, RECOVERIES)
+    gain = float(section.recovery_gain) if recovery != "none" else 1.0
+    if gain <= 0:
+        raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
+    criterion = _one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
+    return Sparsify(criterion, ratios, recovery=recovery, recovery_gain=gain)
+
+
+def _seeds(config: ConfigDict) -> tuple[int, ...]:
+    seeds = tuple(config.seeds)
+    if not seeds or len(set(seeds)) != len(seeds) or any(not isinstance(s, int) or s < 0 for s in seeds):
+        raise ValueError(f"seeds is {seeds}; it needs at least one whole number >= 0, each once")
+    return seeds
+
+
+def _measure(config: ConfigDict, dataset: data.Dataset) -> Measure:
+    section, available = config.measure, len(dataset.test.labels)
+    if not section.jsv:
+        return Measure()
+    if not 1 <= section.examples <= available or section.every < 1:
+        raise ValueError(
+            f"measure.examples is {section.examples} and measure.every {section.every}; {dataset.name} has "
+            f"{available} test examples: examples must be 1 to {available}, every at least 1"
+        )
+    return Measure(section.examples, section.every)
+
+
+def _execution(config: ConfigDict, model: ModelSpec) -> execution.Execution:
+    network = models.functional(networks.abstract_model(model))
+    convolutional = execution.is_convolutional(network.apply, network.variables, networks.example_of(model))
+    section = config.execution
+    return execution.decide(jax.default_backend(), convolutional, section.epoch, section.replicas)
+
+
+def _one_of(key: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        near = difflib.get_close_matches(value, allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{key} is {value!r}; allowed: {', '.join(allowed)}{hint}")
+    return value
+
+
+def _in_range(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value < high:
+        raise ValueError(f"{key} is {value}; allowed: [{low:g}, {high:g})")

@@ -1,0 +1,129 @@
+"""What a stage is: frozen specs, and the id that a spec and its parent's id hash to."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+Ratios = tuple[tuple[str, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """Which images, how they are split, normalised (per channel) and augmented."""
+
+    name: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    split_seed: int = 0
+    crop_pad: int = 0
+    flip: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """A network by name, its input, its outputs and its constructor options."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """SGD as the paper trains: LR schedule in the paper's notation, epochs, batch, momentum, weight decay."""
+
+    schedule: str
+    epochs: int
+    batch_size: int
+    momentum: float
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """Train the dense network from random initialisation."""
+
+    data: DataSpec
+    model: ModelSpec
+    train: TrainSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsify:
+    """The sparsifying action: (pattern, ratio) pairs name what each group loses; optional recovery."""
+
+    criterion: str
+    ratios: Ratios
+    granularity: str = "filter"
+    schedule: str = "one-shot"
+    recovery: str = "none"
+    recovery_gain: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrain:
+    """Train the small network on, with a fresh optimiser."""
+
+    data: DataSpec
+    train: TrainSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Scratch:
+    """Train the small dense network, sized by ``ratios``, from its own random initialisation."""
+
+    data: DataSpec
+    model: ModelSpec
+    ratios: Ratios
+    train: TrainSpec
+
+
+Stage = Pretrain | Sparsify | Retrain | Scratch
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """What is measured beside loss and accuracy; it changes no weight and so is no part of an id.
+
+    ``jsv_examples`` test examples give the mean JSV after every ``jsv_every``-th epoch; 0 switches it off.
+    """
+
+    jsv_examples: int = 0
+    jsv_every: int = 1
+
+    def covers(self, other: "Measure") -> bool:
+        """Whether what was measured under ``self`` holds all that ``other`` asks for."""
+        return other.jsv_examples == 0 or self == other
+
+
+def kind(spec: Stage) -> str:
+    """The stage's kind in a record: ``pretrain``, ``sparsify``, ``retrain`` or ``scratch``."""
+    return type(spec).__name__.lower()
+
+
+def stated(spec: Any) -> dict[str, Any]:
+    """A spec as plain data without the fields at their default, so that a new field leaves old ids alone."""
+    out = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if value == field.default:
+            continue
+        out[field.name] = stated(value) if dataclasses.is_dataclass(value) else value
+    return out
+
+
+def stage_id(spec: Stage, seed: int, parent: str | None) -> str:
+    """16 hex digits: SHA-256 of the spec's canonical JSON, the seed and the parent stage's id."""
+    content = {"kind": kind(spec), "spec": stated(spec), "seed": seed, "parent": parent}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def chain_ids(chain: tuple[Stage, ...], seed: int) -> tuple[str, ...]:
+    """The ids of a chain's stages for one seed, each hashed from its spec and its parent's id."""
+    ids: list[str] = []
+    for spec in chain:
+        ids.append(stage_id(spec, seed, ids[-1] if ids else None))
+    return tuple(ids)

@@ -1,0 +1,123 @@
+"""The chain: every stage of an arm brought to its end on disk, for every seed."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from prune_jax import models
+from prune_jax.experiment import networks
+from prune_jax.experiment import store as disk
+from prune_jax.experiment.cohort import Context, Member, is_finished, member_key, train_cohort
+from prune_jax.experiment.resolve import Arm
+from prune_jax.experiment.specs import (
+    ModelSpec,
+    Pretrain,
+    Retrain,
+    Scratch,
+    Sparsify,
+    chain_ids,
+    kind,
+    stated,
+)
+from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
+from prune_jax.pruning import allocation, recovery, surgery
+from prune_jax.pruning.criteria import CRITERIA, Evidence
+
+Keep = dict[str, np.ndarray]
+
+
+def run_chain(context: Context, arm: Arm) -> None:
+    """Finish every stage of ``arm`` that is not on disk yet, parents first."""
+    ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
+    for position, spec in enumerate(arm.chain):
+        members = tuple(
+            Member(seed, chain[position], chain[position - 1] if position else None)
+            for seed, chain in zip(arm.seeds, ids, strict=True)
+        )
+        if isinstance(spec, Sparsify):
+            for member in members:
+                if disk.read_stage(context.store, member.id) is None:
+                    _sparsify(context, arm.model, spec, member)
+        else:
+            _train(context, arm, spec, members)
+
+
+def is_chain_finished(context: Context, arm: Arm) -> bool:
+    """Whether nothing of ``arm`` is left to compute."""
+    return all(
+        is_finished(context, stage_id)
+        if not isinstance(spec, Sparsify)
+        else disk.read_stage(context.store, stage_id) is not None
+        for seed in arm.seeds
+        for spec, stage_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True)
+    )
+
+
+def keep_of(about: dict[str, Any]) -> Keep:
+    """The keep of a finished sparsify stage, read from its ``stage.json``."""
+    return {name: np.asarray(kept, np.int64) for name, kept in about["keep"].items()}
+
+
+def _train(
+    context: Context, arm: Arm, spec: Pretrain | Retrain | Scratch, members: tuple[Member, ...]
+) -> None:
+    train = spec.train
+    recipe = Recipe(spec.data, arm.model, train.batch_size, train.momentum, train.weight_decay, arm.execution)
+
+    def initial(member: Member) -> Any:
+        if isinstance(spec, Pretrain):
+            return _fresh(spec.model, None, member.seed)
+        if isinstance(spec, Scratch):
+            return _fresh(spec.model, networks.widths_of(spec.model, spec.ratios), member.seed)
+        return _pruned_variables(context, arm.model, member)
+
+    together = [members] if arm.execution.replicas == "vmap" else [(member,) for member in members]
+    for cohort in together:
+        train_cohort(context, spec, cohort, make_trainer(recipe), initial)
+
+
+def _fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
+    """Random variables of the dense network, or of the small one with an initialisation of its own size."""
+    module = models.create(
+        model.name,
+        num_classes=model.num_classes,
+        input_shape=model.input_shape,
+        widths=widths,
+        key=member_key(seed, "init"),
+        **dict(model.options),
+    )
+    return models.functional(module).variables
+
+
+def _pruned_variables(context: Context, model: ModelSpec, member: Member) -> Any:
+    assert member.parent is not None
+    about = disk.read_stage(context.store, member.parent)
+    assert about is not None
+    dense = models.functional(abstract_model(model)).variables
+    groups, keep = networks.groups_of(model), keep_of(about)
+    small = jax.eval_shape(lambda tree: surgery.shrink(tree, groups, keep), dense)
+    return disk.load_variables(context.store, member.parent, small)
+
+
+def _sparsify(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:
+    """The sparsifying action: score, choose, cut, and recover where the spec asks for it."""
+    assert member.parent is not None
+    context.progress.begin(kind(spec), 1, 0)
+    like = models.functional(abstract_model(model)).variables
+    variables = disk.load_variables(context.store, member.parent, like)
+    groups = networks.groups_of(model)
+    evidence = Evidence(params=variables, key=member_key(member.seed, "criterion"))
+    scores = CRITERIA[spec.criterion](groups, evidence)
+    keep = allocation.by_name(groups, scores, dict(spec.ratios))
+    small = surgery.shrink(variables, groups, keep)
+    if spec.recovery == "orthp":
+        small = {**small, "params": recovery.orthp(small["params"], gain=spec.recovery_gain)}
+    about = {
+        "kind": kind(spec),
+        "spec": stated(spec),
+        "seed": member.seed,
+        "parent": member.parent,
+        "keep": {name: np.asarray(kept).tolist() for name, kept in keep.items()},
+    }
+    disk.save_stage(context.store, member.id, small, about)

@@ -1,0 +1,129 @@
+"""Stages on disk: finished ones under their id, unfinished ones beside them, both through Orbax."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint can't be read back; the message names it and the way out."""
+
+
+class Store(NamedTuple):
+    """A workdir and the Orbax checkpointer that writes to it.
+
+    ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``: a stage is finished when that
+    file is there. ``partial/ID/`` holds the state of a stage in the middle, ``progress.json`` written last.
+    """
+
+    root: Path
+    checkpointer: ocp.StandardCheckpointer
+
+
+def read_stage(store: Store, stage_id: str) -> dict[str, Any] | None:
+    """What a finished stage says of itself (``stage.json``), or None while it is not finished."""
+    return _read_json(store.root / "stages" / stage_id / "stage.json")
+
+
+def save_stage(store: Store, stage_id: str, variables: Any, about: dict[str, Any]) -> None:
+    """Publish a finished stage: its variables, then ``about`` as ``stage.json``."""
+    folder = store.root / "stages" / stage_id
+    variables = jax.device_get(variables)
+    _save(store, folder / "checkpoint", variables)
+    _write_json(folder / "stage.json", {**about, "digest": _digest(variables)})
+
+
+def load_variables(store: Store, stage_id: str, like: Any) -> Any:
+    """Variables of a finished stage, shaped ``like`` (abstract); CheckpointError when they can't be read."""
+    about = read_stage(store, stage_id)
+    folder = store.root / "stages" / stage_id
+    if about is None:
+        raise CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")
+    return _load(store, folder / "checkpoint", like, about["digest"], remove=folder)
+
+
+def save_partial(store: Store, cohort: str, epoch: int, state: Any, about: dict[str, Any]) -> None:
+    """Keep a training state after ``epoch`` epochs; the one before goes once this one is complete."""
+    folder = store.root / "partial" / cohort
+    state = jax.device_get(state)
+    _save(store, folder / f"state-{epoch}", state)
+    _write_json(folder / "progress.json", {**about, "epoch": epoch, "digest": _digest(state)})
+    for old in folder.glob("state-*"):
+        if old.name != f"state-{epoch}":
+            shutil.rmtree(old)
+
+
+def read_partial(store: Store, cohort: str) -> dict[str, Any] | None:
+    """What the unfinished stage ``cohort`` says of itself, or None without one."""
+    return _read_json(store.root / "partial" / cohort / "progress.json")
+
+
+def load_partial(store: Store, cohort: str, like: Any) -> Any:
+    """The training state of the unfinished stage ``cohort``, shaped ``like`` (abstract)."""
+    folder = store.root / "partial" / cohort
+    about = _read_json(folder / "progress.json")
+    if about is None:
+        raise CheckpointError(f"no unfinished stage {cohort} under {store.root / 'partial'}")
+    return _load(store, folder / f"state-{about['epoch']}", like, about["digest"], remove=folder)
+
+
+def drop_partial(store: Store, cohort: str) -> None:
+    """Forget the unfinished stage ``cohort``; nothing happens where there is none."""
+    shutil.rmtree(store.root / "partial" / cohort, ignore_errors=True)
+
+
+def _save(store: Store, path: Path, tree: Any) -> None:
+    if path.exists():  # left by a run that was killed between a checkpoint and the file that publishes it
+        shutil.rmtree(path)
+    store.checkpointer.save(path.absolute(), tree)
+    store.checkpointer.wait_until_finished()
+
+
+def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
+    way_out = f"remove {remove} and run again: only this stage is computed anew"
+    try:
+        tree = store.checkpointer.restore(path.absolute(), target)
+    except Exception as error:  # Orbax and TensorStore raise many kinds; every one means it can't be read
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"checkpoint {path} can't be read ({first[:160]}); {way_out}") from error
+    if _digest(jax.device_get(tree)) != digest:
+        raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out}")
+    return tree
+
+
+def _digest(tree: Any) -> str:
+    """SHA-256 over every leaf's path, type, shape and bytes: equal weights, equal digest."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON ({error}); remove {path.parent} and run again") from error
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,125 @@
+"""Markdown tables of a report, each a function of records."""
+
+from collections.abc import Sequence
+
+from prune_jax.fairness import RunRecord, Sample, welch
+from prune_jax.report import reading
+
+Rows = list[list[str]]
+
+
+def markdown(head: Sequence[str], rows: Rows) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def accuracy(records: Sequence[RunRecord]) -> str:
+    """Every run: accuracy at the last epoch, mean ± sample std and each seed; trainability beside it."""
+    head = [
+        "run",
+        "ratio",
+        "method",
+        "LR schedule",
+        "epochs",
+        "accuracy %",
+        "each seed",
+        "trainability acc. %",
+    ]
+    head += ["mean JSV before", "mean JSV after"]
+    rows = []
+    for record in records:
+        rows.append(
+            [
+                record.name,
+                str(record.axes.ratio),
+                str(record.method),
+                f"`{reading.schedule(record)}`",
+                str(reading.epochs(record)),
+                spread(record.accuracies),
+                ", ".join(f"{value:.1f}" for value in record.accuracies),
+                spread(reading.trainability_accuracies(record)),
+                *_jsv_ends(record),
+            ]
+        )
+    note = (
+        "Accuracy: top-1 on the test images after the last epoch, mean ± sample standard deviation over seeds. "
+        "Trainability accuracy: Eq. (1), the mean over the epochs of the first LR stage, to be compared under one "
+        "schedule only. Mean JSV: before the first and after the last epoch of the run's last stage."
+    )
+    return f"{markdown(head, rows)}\n\n{note}"
+
+
+def base(records: Sequence[RunRecord]) -> str:
+    """The dense base models behind the runs: accuracy and mean JSV, one row per base model id."""
+    seen: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        first = record.stages[0] if record.stages else None
+        if first is None or first.kind != "pretrain" or not first.ids:
+            continue
+        accuracies = [r.base_accuracy for r in record.results if r.base_accuracy is not None]
+        values = [r.base_mean_jsv for r in record.results if r.base_mean_jsv is not None]
+        seen[first.ids] = [
+            str(record.network),
+            str(record.dataset),
+            f"{first.epochs} epochs, `{first.schedule}`",
+            spread(accuracies),
+            spread(values, 3) if values else "",
+            " ".join(first.ids),
+        ]
+    head = ["network", "data", "pretraining", "accuracy %", "mean JSV", "ids (one a seed)"]
+    return markdown(head, list(seen.values()))
+
+
+def lr_gap(records: Sequence[RunRecord]) -> str:
+    """Large minus small initial retraining LR at equal epochs, with Welch's two-sided p (mystery 1)."""
+    parts = []
+    for (ratio, method), group in reading.families(records).items():
+        lrs = sorted({reading.initial_lr(record) for record in group})
+        if len(lrs) < 2:
+            continue
+        small, large = lrs[0], lrs[-1]
+        head = ["epochs", f"LR {large:g}", f"LR {small:g}", "gap (points)", "p"]
+        rows: Rows = []
+        for count in sorted({reading.epochs(record) for record in group}):
+            pair = [_one(group, lr, count) for lr in (large, small)]
+            if pair[0] is None or pair[1] is None:
+                continue
+            test = welch(pair[0].accuracies, pair[1].accuracies)
+            rows.append(
+                [
+                    str(count),
+                    *(spread(p.accuracies) for p in pair if p),
+                    f"{test.difference:+.1f}",
+                    p_text(test.p),
+                ]
+            )
+        parts.append(f"**Pruning ratio {ratio}, {method}**\n\n{markdown(head, rows)}")
+    note = "p: Welch's two-sided t-test on the seeds; no correction for the number of rows."
+    return "\n\n".join([*parts, note])
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """``mean ± sample std``; the std of a single value is left out."""
+    sample = Sample.of(values)
+    std = "" if sample.std is None else f" ± {sample.std:.{digits}f}"
+    return f"{sample.mean:.{digits}f}{std}"
+
+
+def p_text(p: float | None) -> str:
+    """A p value as a table shows it."""
+    if p is None:
+        return "n/a"
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _one(group: Sequence[RunRecord], lr: float, count: int) -> RunRecord | None:
+    found = [r for r in group if reading.initial_lr(r) == lr and reading.epochs(r) == count]
+    return found[0] if found else None
+
+
+def _jsv_ends(record: RunRecord) -> list[str]:
+    if not reading.has(record, "mean_jsv"):
+        return ["", ""]
+    _, values = reading.curve(record, "mean_jsv")
+    return [f"{values[:, 0].mean():.3g}", f"{values[:, -1].mean():.3g}"]

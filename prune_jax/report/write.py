@@ -1,0 +1,103 @@
+"""A report on disk: report.md and its figures, from records alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from prune_jax.fairness import RunRecord
+from prune_jax.report import figures, pruning_value, tables
+
+Table = tuple[str, Callable[[Sequence[RunRecord]], str]]
+Drawing = tuple[str, str, Callable[[Sequence[RunRecord], Path], bool]]
+
+# Section name -> heading and table; a config lists the names it wants, in its order.
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {
+        "base": ("Base models", tables.base),
+        "lr_gap": ("Larger against smaller retraining LR", tables.lr_gap),
+        "pruning_value": ("The value of pruning", pruning_value.pruning_value),
+        "accuracy": ("Every run", tables.accuracy),
+    }
+)
+# Section name -> heading, alternative text and drawing.
+FIGURES: Mapping[str, Drawing] = MappingProxyType(
+    {
+        "accuracy_vs_epochs": (
+            "Accuracy against retraining epochs",
+            "test accuracy against retraining epochs for each retraining LR",
+            figures.accuracy_vs_epochs,
+        ),
+        "jsv_along_retraining": (
+            "Mean Jacobian singular value along retraining",
+            "mean JSV against retraining epoch for each retraining LR",
+            figures.jsv_along_retraining,
+        ),
+        "accuracy_along_retraining": (
+            "Accuracy along retraining",
+            "test accuracy against retraining epoch, LR drops marked",
+            figures.accuracy_along_retraining,
+        ),
+        "pruned_vs_scratch": (
+            "Pruned and scratch",
+            "test accuracy against pruning ratio for each regime and scratch",
+            figures.pruned_vs_scratch,
+        ),
+    }
+)
+SECTIONS = (*TABLES, *FIGURES)
+
+
+def check_sections(sections: Sequence[str]) -> None:
+    """Raise ValueError for a section that no report has."""
+    for name in sections:
+        if name not in SECTIONS:
+            raise ValueError(f"report.sections: unknown section {name!r}; allowed: {', '.join(SECTIONS)}")
+
+
+def write(
+    folder: Path, records: Sequence[RunRecord], layout: Mapping[str, Any], runs: int, draw: bool = True
+) -> Path:
+    """Write ``report.md``, and the figures when ``draw``, from the records of a launch of ``runs`` runs.
+
+    ``layout`` is the config's ``report``: a title, an optional text and section names. Equal records give
+    equal bytes, so a launch that was interrupted ends with the same report.
+    """
+    check_sections(layout["sections"])
+    parts = [f"# {layout['title'] or 'Report'}", _provenance(records)]
+    if len(records) < runs:
+        parts.append(f"**{len(records)} of {runs} runs are finished; the rest is missing below.**")
+    if layout.get("text"):
+        parts.append(layout["text"])
+    for name in layout["sections"]:
+        if name in TABLES:
+            heading, table = TABLES[name]
+            parts.append(f"## {heading}\n\n{table(records)}")
+        else:
+            parts += _figure(folder, name, records, draw)
+    path = folder / "report.md"
+    temporary = path.with_suffix(".md.tmp")
+    temporary.write_text("\n\n".join(part for part in parts if part) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def _figure(folder: Path, name: str, records: Sequence[RunRecord], draw: bool) -> list[str]:
+    heading, alternative, drawing = FIGURES[name]
+    path = folder / "figures" / f"{name}.png"
+    there = drawing(records, path) if draw else path.exists()
+    return [f"## {heading}\n\n![{alternative}](figures/{name}.png)"] if there else []
+
+
+def _provenance(records: Sequence[RunRecord]) -> str:
+    if not records:
+        return ""
+    first = records[0]
+    versions = ", ".join(f"{name} {version}" for name, version in first.versions.items())
+    seeds = ", ".join(str(result.seed) for result in first.results)
+    lines = [
+        f"Data: {first.dataset}. Network: {first.network}. Seeds: {seeds}. Device: {first.device}.",
+        f"Versions: {versions}. Commit: {first.commit or 'unstated'}.",
+        f"Command: `{first.command}`",
+    ]
+    return "\n\n".join(lines)
