@@ -1,0 +1,84 @@
+"""Mystery 1 on MLP-7-Linear: why does a larger retraining LR look better?
+
+python run.py --config=configs/mystery1_mlp7.py            (the default of `make reproduce`)
+python run.py --config=configs/mystery1_mlp7.py --config.quick
+python run.py --config=configs/mystery1_mlp7.py --config.long
+"""
+
+import itertools
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment.defaults import default_config
+from prune_jax.schedules import LRSchedule, halving
+
+
+def get_config() -> ConfigDict:
+    """MLP-7-Linear on 4,000 MNIST images: prune by L1, retrain under two initial LRs for ever longer."""
+    config = default_config()
+    config.experiment = "mystery1_mlp7"
+    config.seeds = (0, 1, 2, 3, 4)
+    config.model.name = "mlp7_linear"
+    config.model.options = ConfigDict({"init": "orthogonal", "hidden": 100})
+    config.optimizer.weight_decay = 1e-4
+    config.pretrain.epochs = 30
+    config.pretrain.schedule = "0:1e-2"
+    config.sparsify.ratio = 0.9
+    config.measure.jsv = True
+    config.retrain_epochs = (1, 3, 10, 30)
+    config.retrain_lrs = (1e-2, 1e-3)
+    config.final_lr = 1e-4  # the last LR that the halving rule steps down to
+    config.ratios = (0.9, 0.5)
+    config.recoveries = ("none", "orthp")
+    config.report.title = "Mystery 1: why a larger retraining LR looks better (MLP-7-Linear)"
+    config.report.sections = (
+        "base",
+        "accuracy_vs_epochs",
+        "lr_gap",
+        "jsv_along_retraining",
+        "accuracy_along_retraining",
+        "accuracy",
+    )
+    return config
+
+
+def quick(config: ConfigDict) -> dict[str, Any]:
+    """Small values for --config.quick: the 8x8 digits, two seeds, a few epochs."""
+    del config
+    return {
+        "dataset.name": "digits",
+        "dataset.mean": (0.3055,),
+        "dataset.std": (0.3759,),
+        "seeds": (0, 1),
+        "pretrain.epochs": 4,
+        "retrain_epochs": (1, 4),
+        "ratios": (0.9,),
+        "measure.examples": 50,
+    }
+
+
+def sweep(config: ConfigDict) -> list[dict[str, Any]]:
+    """A run per ratio, recovery, initial LR and number of retraining epochs."""
+    counts = (*config.retrain_epochs, *((90,) if config.long else ()))
+    runs = []
+    for ratio, recovery, lr, epochs in itertools.product(
+        config.ratios, config.recoveries, config.retrain_lrs, counts
+    ):
+        method = "L1" if recovery == "none" else "L1+OrthP"
+        runs.append(
+            {
+                "label": f"{method} {ratio:g}, LR {lr:g}, {epochs} epochs",
+                "sparsify.ratio": ratio,
+                "sparsify.recovery": recovery,
+                "retrain.epochs": epochs,
+                "retrain.schedule": str(_schedule(epochs, lr, config.final_lr)),
+            }
+        )
+    return runs
+
+
+def _schedule(epochs: int, lr: float, final_lr: float) -> LRSchedule:
+    """The halving rule (Appendix A) with as many LR drops as leave every stage an epoch."""
+    room = epochs.bit_length() - 1
+    return halving(epochs, lr, max(final_lr, float(f"{lr * 10.0**-room:.6g}")))

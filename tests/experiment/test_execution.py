@@ -1,0 +1,34 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from prune_jax import models
+from prune_jax.experiment import execution
+
+
+@pytest.mark.parametrize(
+    ("backend", "convolutional", "wanted"),
+    [
+        ("cpu", False, ("scan", "vmap")),
+        ("cpu", True, ("step", "loop")),
+        ("gpu", True, ("scan", "vmap")),
+        ("tpu", False, ("scan", "vmap")),
+    ],
+)
+def test_the_decision_table(backend, convolutional, wanted):
+    assert execution.decide(backend, convolutional) == wanted
+
+
+def test_the_config_overrides_each_part():
+    assert execution.decide("cpu", True, epoch="scan") == ("scan", "loop")
+    assert execution.decide("cpu", False, replicas="loop") == ("scan", "loop")
+    with pytest.raises(ValueError, match=r"execution.epoch is 'unroll'; allowed: auto, scan, step"):
+        execution.decide("cpu", False, epoch="unroll")
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_convolutions_are_found_at_any_depth(name):
+    shape = (8, 8, 3) if name.startswith("mlp") else (32, 32, 3)
+    network = models.functional(models.abstract(name, num_classes=4, input_shape=shape))
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    assert execution.is_convolutional(network.apply, network.variables, x) == (not name.startswith("mlp"))

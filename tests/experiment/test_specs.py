@@ -1,0 +1,69 @@
+import dataclasses
+
+import pytest
+
+from prune_jax.experiment import specs
+
+DATA = specs.DataSpec("digits", (0.3,), (0.4,))
+MODEL = specs.ModelSpec("mlp7_linear", (8, 8, 1), 10)
+TRAIN = specs.TrainSpec("0:0.01", 3, 100, 0.9, 0.0)
+CHAIN = (
+    specs.Pretrain(DATA, MODEL, TRAIN),
+    specs.Sparsify("l1", (("layers/0", 0.5),)),
+    specs.Retrain(DATA, TRAIN),
+)
+
+
+def test_ids_are_stable_across_releases():
+    # written down once: a change here would orphan every checkpoint that users have
+    assert specs.chain_ids(CHAIN, 0) == ("72355a8b2de276f2", "2b871a2cafd74141", "a3b0415f70e7a92e")
+
+
+def changed(spec, path, value):
+    head, *rest = path.split(".")
+    if rest:
+        value = changed(getattr(spec, head), ".".join(rest), value)
+    return dataclasses.replace(spec, **{head: value})
+
+
+@pytest.mark.parametrize(
+    ("position", "path", "value"),
+    [
+        (0, "data.split_seed", 1),
+        (0, "model.options", (("hidden", 50),)),
+        (0, "train.schedule", "0:0.1"),
+        (1, "ratios", (("layers/0", 0.6),)),
+        (1, "recovery", "orthp"),
+        (2, "train.weight_decay", 0.1),
+    ],
+)
+def test_a_changed_field_changes_its_stage_and_all_below_it(position, path, value):
+    chain = list(CHAIN)
+    chain[position] = changed(chain[position], path, value)
+    for i, (old, new) in enumerate(
+        zip(specs.chain_ids(CHAIN, 0), specs.chain_ids(tuple(chain), 0), strict=True)
+    ):
+        assert (old == new) == (i < position)
+
+
+def test_the_seed_changes_every_id():
+    assert not set(specs.chain_ids(CHAIN, 0)) & set(specs.chain_ids(CHAIN, 1))
+
+
+def test_a_new_field_at_its_default_leaves_old_ids_alone():
+    @dataclasses.dataclass(frozen=True)
+    class Sparsify(specs.Sparsify):
+        new_option: float = 0.5
+
+    old = specs.Sparsify("l1", (("layers/0", 0.5),))
+    assert specs.stage_id(Sparsify(*dataclasses.astuple(old)), 0, None) == specs.stage_id(old, 0, None)
+    other = Sparsify("l1", (("layers/0", 0.5),), new_option=0.6)
+    assert specs.stage_id(other, 0, None) != specs.stage_id(old, 0, None)
+
+
+def test_a_measurement_covers_itself_and_none():
+    jsv = specs.Measure(100, 2)
+    assert jsv.covers(specs.Measure())
+    assert jsv.covers(jsv)
+    assert not jsv.covers(specs.Measure(200, 2))
+    assert not specs.Measure().covers(jsv)

@@ -1,0 +1,90 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prune_jax.experiment import store as disk
+from prune_jax.experiment import workdir
+
+
+@pytest.fixture
+def store(tmp_path):
+    return workdir.open_workdir(tmp_path / "w", "test")
+
+
+def tree(scale=1.0):
+    return {"params": {"layers": {0: {"kernel": scale * jnp.arange(6.0).reshape(2, 3)}}}, "batch_stats": {}}
+
+
+LIKE = jax.eval_shape(tree)
+
+
+def test_a_finished_stage_comes_back_bit_for_bit(store):
+    assert disk.read_stage(store, "a") is None
+    disk.save_stage(store, "a", tree(1 / 3), {"kind": "pretrain"})
+    assert disk.read_stage(store, "a")["kind"] == "pretrain"
+    back = disk.load_variables(store, "a", LIKE)
+    assert jax.tree.structure(back) == jax.tree.structure(tree())
+    np.testing.assert_array_equal(
+        back["params"]["layers"][0]["kernel"], tree(1 / 3)["params"]["layers"][0]["kernel"]
+    )
+
+
+def test_a_stage_without_its_last_file_is_not_finished_and_can_be_saved_again(store):
+    disk.save_stage(store, "a", tree(1.0), {})
+    (store.root / "stages" / "a" / "stage.json").unlink()
+    assert disk.read_stage(store, "a") is None
+    with pytest.raises(disk.CheckpointError, match="stage a is not finished"):
+        disk.load_variables(store, "a", LIKE)
+    disk.save_stage(store, "a", tree(2.0), {})
+    assert disk.load_variables(store, "a", LIKE)["params"]["layers"][0]["kernel"][0, 1] == 2.0
+
+
+def test_a_partial_stage_keeps_its_newest_state_alone(store):
+    for epoch in (3, 7):
+        disk.save_partial(store, "c", epoch, tree(epoch), {"members": ["a"]})
+    assert disk.read_partial(store, "c")["epoch"] == 7
+    assert [p.name for p in (store.root / "partial" / "c").glob("state-*")] == ["state-7"]
+    assert disk.load_partial(store, "c", LIKE)["params"]["layers"][0]["kernel"][0, 1] == 7.0
+    disk.drop_partial(store, "c")
+    assert disk.read_partial(store, "c") is None
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(store):
+    disk.save_stage(store, "a", tree(), {})
+    for path in (store.root / "stages" / "a" / "checkpoint").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:5])
+    with pytest.raises(
+        disk.CheckpointError, match=r"stages/a/checkpoint can't be read .*; remove .*stages/a and run"
+    ):
+        disk.load_variables(store, "a", LIKE)
+
+
+def test_other_numbers_than_were_saved_are_noticed(store):
+    disk.save_stage(store, "a", tree(), {})
+    disk.save_stage(store, "b", tree(2.0), {})
+    about = json.loads((store.root / "stages" / "b" / "stage.json").read_text())
+    (store.root / "stages" / "a" / "stage.json").write_text(json.dumps(about))
+    with pytest.raises(disk.CheckpointError, match="holds other numbers than were saved"):
+        disk.load_variables(store, "a", LIKE)
+
+
+def test_a_half_written_json_is_named(store):
+    disk.save_stage(store, "a", tree(), {})
+    (store.root / "stages" / "a" / "stage.json").write_text('{"kind": ')
+    with pytest.raises(disk.CheckpointError, match=r"stage.json is no JSON .*; remove .*stages/a"):
+        disk.read_stage(store, "a")
+
+
+def test_a_workdir_belongs_to_one_experiment(tmp_path):
+    workdir.open_workdir(tmp_path / "w", "first")
+    workdir.open_workdir(tmp_path / "w", "first")
+    with pytest.raises(ValueError, match=r"holds experiment 'first', not 'second': choose another folder"):
+        workdir.open_workdir(tmp_path / "w", "second")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no experiment"):
+        workdir.open_workdir(tmp_path / "other", "first")
