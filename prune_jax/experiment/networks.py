@@ -3,7 +3,6 @@
 import fnmatch
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -46,7 +45,7 @@ def widths_of(spec: ModelSpec, ratios: Ratios) -> dict[str, int]:
 def uniform_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratios:
     """``ratio`` for every group that a pattern of ``layers`` names; by default what the paper prunes.
 
-    Raises ValueError for a pattern that names no group and for a group that can't be pruned.
+    Raises ValueError for a pattern that names no group that can be pruned.
     """
     patterns = tuple(layers) or models.info(spec.name).pruned
     return tuple((name, float(ratio)) for name in _named(spec, patterns))
@@ -74,23 +73,11 @@ def stage_ratios(spec: ModelSpec, layers: Sequence[str], ratios: Sequence[float]
 
 
 def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:
-    groups = groups_of(spec)
-    names = [group.name for group in groups]
-    for pattern in patterns:
-        if not _any_match(names, pattern):
-            raise ValueError(
-                f"sparsify.layers: {pattern!r} names no group of {spec.name}; its groups: {', '.join(names)}"
-            )
-    chosen = [group for group in groups if _matches(group.name, patterns)]
-    for group in chosen:
-        if group.frozen:
-            raise ValueError(f"sparsify.layers: group {group.name!r} can't be pruned: {group.frozen}")
-    return [group.name for group in chosen]
+    try:
+        return [group.name for group in allocation.chosen(groups_of(spec), patterns)]
+    except ValueError as error:
+        raise ValueError(f"sparsify.layers: {error}") from error
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _any_match(names: list[str], pattern: str) -> list[Any]:
-    return fnmatch.filter(names, pattern)

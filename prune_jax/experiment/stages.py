@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from prune_jax import models
 from prune_jax.experiment import networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, is_finished, member_key, train_cohort
-from prune_jax.experiment.resolve import Arm
+from prune_jax.experiment.resolve import CRITERIA, Arm
 from prune_jax.experiment.specs import (
     ModelSpec,
     Pretrain,
@@ -22,7 +21,7 @@ from prune_jax.experiment.specs import (
 )
 from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
 from prune_jax.pruning import allocation, recovery, surgery
-from prune_jax.pruning.criteria import CRITERIA, Evidence
+from prune_jax.pruning.criteria import Evidence
 
 Keep = dict[str, np.ndarray]
 
@@ -96,8 +95,7 @@ def _pruned_variables(context: Context, model: ModelSpec, member: Member) -> Any
     assert about is not None
     dense = models.functional(abstract_model(model)).variables
     groups, keep = networks.groups_of(model), keep_of(about)
-    small = jax.eval_shape(lambda tree: surgery.shrink(tree, groups, keep), dense)
-    return disk.load_variables(context.store, member.parent, small)
+    return disk.load_variables(context.store, member.parent, surgery.shrink(dense, groups, keep))
 
 
 def _sparsify(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:
@@ -107,9 +105,12 @@ def _sparsify(context: Context, model: ModelSpec, spec: Sparsify, member: Member
     like = models.functional(abstract_model(model)).variables
     variables = disk.load_variables(context.store, member.parent, like)
     groups = networks.groups_of(model)
-    evidence = Evidence(params=variables, key=member_key(member.seed, "criterion"))
-    scores = CRITERIA[spec.criterion](groups, evidence)
-    keep = allocation.by_name(groups, scores, dict(spec.ratios))
+    evidence = Evidence(variables, groups, key=member_key(member.seed, "criterion"))
+    scores = CRITERIA[spec.criterion](evidence)
+    keep = {
+        name: allocation.lowest(scores[name], allocation.pruned_count(len(scores[name]), ratio))
+        for name, ratio in spec.ratios
+    }
     small = surgery.shrink(variables, groups, keep)
     if spec.recovery == "orthp":
         small = {**small, "params": recovery.orthp(small["params"], gain=spec.recovery_gain)}

@@ -42,6 +42,6 @@ def open_workdir(root: Path, experiment: str) -> Store:
 
 def use_compilation_cache(root: Path) -> None:
     """Keep compiled programs in the workdir, unless the caller has set JAX's cache already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if not jax.config.values.get("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str((root / "compilation_cache").absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
