@@ -1,5 +1,8 @@
 """Comparison of runs: what each states (records), which setups hold, what may be concluded. Needs no JAX."""
 
+from prune_jax.fairness.anomaly import Anomaly
+from prune_jax.fairness.comparison import Comparison, compare
+from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
 from prune_jax.fairness.record import (
     Axes,
     Costs,
@@ -10,12 +13,18 @@ from prune_jax.fairness.record import (
     Stage,
     Summary,
 )
+from prune_jax.fairness.setups import SETUPS, Verdict, strictest_setup
+from prune_jax.fairness.significance import Sample, Welch, welch
 from prune_jax.fairness.storage import from_json, read, read_folder, to_json, write
-from prune_jax.fairness.welch import Sample, Welch, welch
+from prune_jax.fairness.validation import validate, validate_published
 
 __all__ = [
+    "SETUPS",
+    "Anomaly",
     "Axes",
+    "Comparison",
     "Costs",
+    "CrossValidation",
     "EpochMetrics",
     "Optimiser",
     "RunRecord",
@@ -23,11 +32,17 @@ __all__ = [
     "SeedResult",
     "Stage",
     "Summary",
+    "Verdict",
     "Welch",
+    "compare",
+    "cross_validate",
     "from_json",
     "read",
     "read_folder",
+    "strictest_setup",
     "to_json",
+    "validate",
+    "validate_published",
     "welch",
     "write",
 ]

@@ -185,6 +185,8 @@ class RunRecord:
         seeds = [result.seed for result in self.results]
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"record {self.name!r} holds a seed twice: {sorted(seeds)}")
+        if self.stages == ():
+            raise ValueError(f"record {self.name!r} has an empty chain; stages=None says that it is unstated")
         for stage in self.stages or ():
             if stage.ids is not None and seeds and len(stage.ids) != len(seeds):
                 raise ValueError(

@@ -111,6 +111,7 @@ def edited(**changes):
         (edited(results=[{"seed": 0, "last_accuracy": 9.0}] * 2), "holds a seed twice"),
         (edited(costs={"speedup": 0}), "speedup must be positive, got 0"),
         (edited(summary={"mean": 50, "n": 0}), "n >= 1"),
+        (edited(stages=[]), "empty chain; stages=None says"),
         (edited(config=[]), "r.config must be an object"),
         (edited(axes=None), "r.axes must be an object, got None"),
         (edited(name=5), "r.name must be a string, got 5"),
@@ -227,7 +228,7 @@ def records(draw):
         draw(texts),
         draw(texts),
         costs=draw(st.builds(Costs, texts, numbers, numbers, numbers, numbers, numbers, numbers)),
-        stages=draw(st.none() | st.lists(stage, max_size=3).map(tuple)),
+        stages=draw(st.none() | st.lists(stage, min_size=1, max_size=3).map(tuple)),
         results=tuple(results),
         augmentation=draw(st.none() | st.lists(st.text(max_size=3), max_size=2).map(tuple)),
     )

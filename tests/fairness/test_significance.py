@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_jax.fairness.welch import Sample, welch
+from prune_jax.fairness.significance import Sample, welch
 
 # Table 4: ratio -> scratch, best S4.2 row (mean, std of three runs) and the recomputed two-sided p.
 TABLE4 = {

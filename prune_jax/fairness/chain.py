@@ -1,0 +1,102 @@
+"""What a record's chain of stages says, read off for comparison; None wherever it says too little."""
+
+from collections.abc import Collection
+
+from prune_jax.fairness.record import RunRecord, Stage
+from prune_jax.schedules import LRSchedule, compose
+
+ALL = ("pretrain", "sparsify", "retrain", "scratch")
+AFTER_BASE = ("sparsify", "retrain")
+
+
+def base_ids(record: RunRecord) -> frozenset[str] | None:
+    """Ids of the base model over the seeds (its last pretrain stage); empty when there is no base model."""
+    if record.stages is None:
+        return None
+    pretraining = _stages(record, ("pretrain",))
+    if not pretraining or _stages(record, ("scratch",)):
+        return frozenset()
+    ids = pretraining[-1].ids
+    return frozenset(ids) if ids else None
+
+
+def same_base(a: RunRecord, b: RunRecord) -> bool:
+    """Whether both state a base model and it is the same one; scratch has none and shares none."""
+    ours, theirs = base_ids(a), base_ids(b)
+    return bool(ours) and ours == theirs
+
+
+def epochs(record: RunRecord, kinds: Collection[str]) -> int | None:
+    """Epochs of all stages of these kinds together."""
+    if record.stages is None:
+        return None
+    total = 0
+    for stage in _stages(record, kinds):
+        if stage.epochs is None:
+            return None
+        total += stage.epochs
+    return total
+
+
+def schedules(record: RunRecord, kinds: Collection[str]) -> str | None:
+    """Schedule and length of each stage of these kinds, as text; 'none' when no epoch is trained."""
+    parsed = _parsed(record, kinds)
+    if parsed is None:
+        return None
+    return " | ".join(f"{schedule} ({schedule.epochs} epochs)" for schedule in parsed) or "none"
+
+
+def overall_schedule(record: RunRecord, kinds: Collection[str]) -> str | None:
+    """The stages' schedules run one after another, as one: Table 4's reading of 'same overall LR schedule'."""
+    parsed = _parsed(record, kinds)
+    if parsed is None:
+        return None
+    if not parsed:
+        return "none"
+    whole = parsed[0]
+    for schedule in parsed[1:]:
+        whole = compose(whole, schedule)
+    return f"{whole} ({whole.epochs} epochs)"
+
+
+def dense_epochs(record: RunRecord, kinds: Collection[str]) -> float | None:
+    """Training compute in units of one epoch of the dense network: sum of epochs * MACs / dense MACs (SX-B).
+
+    A stage that states no MACs runs dense up to the removal and pruned after it. That regularisation before
+    the removal costs as much as the dense network is our inference.
+    """
+    if record.stages is None:
+        return None
+    total = 0.0
+    for stage in _stages(record, kinds):
+        share = _share(record, stage)
+        if stage.epochs is None or (stage.epochs and share is None):
+            return None
+        total += stage.epochs * (share or 0.0)
+    return total
+
+
+def _share(record: RunRecord, stage: Stage) -> float | None:
+    costs = record.costs
+    if stage.macs is not None and costs.dense_macs is not None:
+        return stage.macs / costs.dense_macs
+    if stage.kind in ("pretrain", "sparsify"):
+        return 1.0
+    return None if costs.speedup is None else 1.0 / costs.speedup
+
+
+def _stages(record: RunRecord, kinds: Collection[str]) -> list[Stage]:
+    return [stage for stage in record.stages or () if stage.kind in kinds]
+
+
+def _parsed(record: RunRecord, kinds: Collection[str]) -> list[LRSchedule] | None:
+    if record.stages is None:
+        return None
+    parsed = []
+    for stage in _stages(record, kinds):
+        if stage.epochs == 0:
+            continue
+        if stage.epochs is None or stage.schedule is None:
+            return None
+        parsed.append(LRSchedule.parse(stage.schedule, stage.epochs))
+    return parsed

@@ -1,0 +1,103 @@
+"""``python -m prune_jax compare A B [C ...] [--require=S3.2]``: the verdict matrix of records on disk."""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prune_jax.fairness import published
+from prune_jax.fairness.comparison import compare
+from prune_jax.fairness.record import RunRecord
+from prune_jax.fairness.setups import SETUPS, Verdict, known_setup, strictest_setup
+from prune_jax.fairness.storage import read, read_folder
+
+PAPER = "paper:"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``compare``."""
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="record files, result folders, or the paper's own numbers, such as paper:table1",
+    )
+    parser.add_argument("--require", metavar="SETUP", help=f"exit 1 unless it holds: {', '.join(SETUPS)}")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.02, help="relative difference at which rates count as the same"
+    )
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        default=15,
+        help="write a sentence per pair for at most so many pairs (default 15)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print matrix and sentences. Returns 0, 1 when ``--require`` fails for a pair, 2 on bad input."""
+    try:
+        if args.require is not None:
+            known_setup(args.require)
+        records = load(args.runs)
+        if len(records) < 2:
+            raise ValueError(f"compare needs at least two records, got {len(records)}")
+        pairs = {
+            (i, j): strictest_setup(records[i], records[j], args.tolerance)
+            for i, j in itertools.combinations(range(len(records)), 2)
+        }
+    except (KeyError, OSError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        print(f"compare: {message}", file=sys.stderr)
+        return 2
+    print(matrix(records, pairs))
+    _print_sentences(records, pairs, args)
+    failing = [v for v in pairs.values() if args.require is not None and not v.holds(args.require)]
+    for verdict in failing:
+        print(f"{verdict.a} / {verdict.b}: {verdict.explain(args.require)}", file=sys.stderr)
+    return 1 if failing else 0
+
+
+def load(runs: Sequence[str]) -> tuple[RunRecord, ...]:
+    """Read records from files, result folders and the paper's tables (``paper:table1``)."""
+    records: list[RunRecord] = []
+    for name in runs:
+        if name.startswith(PAPER):
+            records.extend(published.records(name.removeprefix(PAPER)))
+        elif Path(name).is_dir():
+            records.extend(read_folder(name))
+        else:
+            records.append(read(name))
+    return tuple(records)
+
+
+def matrix(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) -> str:
+    """Text table: the strictest of S1 to S4.2 for each pair, with A, B, = for SX-A, SX-B, same schedule."""
+    names = [f"[{i + 1}]" for i in range(len(records))]
+    rows = [["", *names[1:]]]
+    for i in range(len(records) - 1):
+        row = ["" if j <= i else _cell(pairs[i, j]) for j in range(1, len(records))]
+        rows.append([names[i], *row])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    key = [f"{number} {record.name}" for number, record in zip(names, records, strict=True)]
+    legend = "strictest setup; +A: SX-A, +B: SX-B, +=: same overall schedule; -: not even S1"
+    return "\n".join([*key, "", *table, legend])
+
+
+def _cell(verdict: Verdict) -> str:
+    marks = {"SX-A": "+A", "SX-B": "+B", "same_overall_schedule": "+="}
+    extra = "".join(mark for setup, mark in marks.items() if verdict.holds(setup))
+    return (verdict.strictest or "-") + extra
+
+
+def _print_sentences(
+    records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict], args: argparse.Namespace
+) -> None:
+    print()
+    if len(pairs) > args.pairs:
+        print(f"{len(pairs)} pairs: sentences left out; --pairs={len(pairs)} writes them")
+        return
+    for i, j in pairs:
+        print(compare(records[i], records[j], rate_tolerance=args.tolerance).sentence)

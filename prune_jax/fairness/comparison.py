@@ -1,0 +1,94 @@
+"""What may be concluded from two records: difference, Welch's test, the setups that hold, in one sentence."""
+
+from dataclasses import dataclass
+
+from prune_jax.fairness.record import RunRecord
+from prune_jax.fairness.setups import STRICTNESS, Verdict, known_setup, strictest_setup
+from prune_jax.fairness.significance import Sample, Welch, welch
+
+TOO_WEAK = ("S1", "S2", "S3.1")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two records side by side. ``winner`` is 'a' or 'b' only where a "beats" is earned, else None.
+
+    ``welch.difference`` is a minus b, in percentage points of last-epoch test accuracy.
+    """
+
+    a: Sample | None
+    b: Sample | None
+    welch: Welch | None
+    verdict: Verdict
+    winner: str | None
+    sentence: str
+
+
+def sample(record: RunRecord) -> Sample | None:
+    """Last-epoch accuracy over the seeds, or the printed summary; None when no accuracy is stated."""
+    if record.results:
+        return Sample.of(record.accuracies)
+    if record.summary is None:
+        return None
+    return Sample(record.summary.mean, record.summary.std, record.summary.n)
+
+
+def compare(
+    a: RunRecord,
+    b: RunRecord,
+    required: str = "S3.2",
+    significance: float = 0.05,
+    rate_tolerance: float = 0.02,
+) -> Comparison:
+    """Compare two records; a winner needs ``required`` to hold and p < ``significance``.
+
+    The word "beats" takes S3.2 or stricter, the paper's recommendation (§6); test and 0.05 are ours. Where
+    no base model is shared, as with scratch, ``required`` may be SX-A, SX-B or same_overall_schedule, and
+    the sentence says "ahead". KeyError for an unknown setup, ValueError for one weaker than S3.2.
+    """
+    if known_setup(required) in TOO_WEAK:
+        raise ValueError(f"{required} is too weak to name a winner; at least S3.2, or one of SX-A, SX-B")
+    verdict = strictest_setup(a, b, rate_tolerance)
+    ours, theirs = sample(a), sample(b)
+    if ours is None or theirs is None:
+        silent = " and ".join(r.name for r, s in ((a, ours), (b, theirs)) if s is None)
+        sentence = f"Nothing to compare: accuracy unstated by {silent}; {verdict.explain(required)}."
+        return Comparison(ours, theirs, None, verdict, None, sentence)
+    test = welch(ours, theirs)
+    ahead, first, second = ("a", a, b) if test.difference >= 0 else ("b", b, a)
+    samples = (ours, theirs) if ahead == "a" else (theirs, ours)
+    # Judged again in the sentence's order, so that its values stand in the order of its names.
+    missing = _missing(strictest_setup(first, second, rate_tolerance), test, required, significance)
+    winner = None if missing else ahead
+    sentence = _sentence((first.name, second.name), samples, test, missing, required)
+    if winner and verdict.assumed and required in STRICTNESS:
+        sentence = f"{sentence[:-1]}, taking as equal, though unstated: {', '.join(verdict.assumed)}."
+    return Comparison(ours, theirs, test, verdict, winner, sentence)
+
+
+def _missing(verdict: Verdict, test: Welch, required: str, significance: float) -> list[str]:
+    missing = [] if verdict.holds(required) else [verdict.explain(required)]
+    if test.p is None:
+        missing.append(f"significance can't be tested: {test.why_not}")
+    elif test.p >= significance:
+        missing.append(f"the difference is not significant ({_p(test)}, needed < {significance:g})")
+    return missing
+
+
+def _sentence(
+    names: tuple[str, str], samples: tuple[Sample, Sample], test: Welch, missing: list[str], required: str
+) -> str:
+    (first, second), points = names, abs(test.difference)
+    numbers = f"{samples[0]} against {samples[1]}"
+    if not missing:
+        word = "beats" if required in STRICTNESS else "is ahead of"
+        return f"{first} {word} {second} by {points:.2f} points under {required}: {numbers}, {_p(test)}."
+    if points == 0.0:
+        lead = f"{first} and {second} are level ({numbers})"
+    else:
+        lead = f"{first} is {points:.2f} points above {second} ({numbers})"
+    return f"{lead}, which doesn't show that it is better: {'; '.join(missing)}."
+
+
+def _p(test: Welch) -> str:
+    return f"Welch p = {test.p:.2g}" if test.p is not None else "untested"

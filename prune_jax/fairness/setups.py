@@ -1,0 +1,215 @@
+"""Comparison setups (Table 2): which hold between two runs, and what breaks each one that doesn't."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+from prune_jax.fairness import chain
+from prune_jax.fairness.decode import unknown
+from prune_jax.fairness.record import RunRecord
+
+_S1 = ("dataset", "network", "rate")
+_S2 = (*_S1, "base_model")
+_S31 = (*_S2, "retrain_epochs")
+_S32 = (*_S31, "retrain_schedule", "optimiser", "augmentation")
+_S41 = (*_S32, "prune_epochs")
+# Each setup and the fields that must agree. S1 to S4.2 contain one another, the paper's printed order.
+# S3.2 asks for the LR schedule alone and takes the other settings as equal: stated and different breaks it,
+# unstated is listed among the assumptions.
+SETUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "S1": _S1,
+        "S2": _S2,
+        "S3.1": _S31,
+        "S3.2": _S32,
+        "S4.1": _S41,
+        "S4.2": (*_S41, "prune_schedule"),
+        "SX-A": (*_S1, "total_epochs"),
+        "SX-B": (*_S1, "total_compute"),
+        "same_overall_schedule": (*_S1, "total_epochs", "overall_schedule"),
+    }
+)
+STRICTNESS = ("S1", "S2", "S3.1", "S3.2", "S4.1", "S4.2")
+
+
+@dataclass(frozen=True)
+class Break:
+    """A field that breaks a setup, with both values as text; None is unstated."""
+
+    field: str
+    a: str | None
+    b: str | None
+
+    @property
+    def unstated(self) -> bool:
+        """Whether it is missing rather than different."""
+        return self.a is None or self.b is None
+
+    def __str__(self) -> str:
+        if self.a is None and self.b is None:
+            return f"{self.field} unstated by both"
+        return f"{self.field} {self.a or 'unstated'} against {self.b or 'unstated'}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which setups hold between two records. ``breaks[setup]`` is empty exactly where it holds.
+
+    ``assumed`` names settings that one side leaves unstated and that S3.2 and up take as equal.
+    """
+
+    a: str
+    b: str
+    breaks: Mapping[str, tuple[Break, ...]]
+    assumed: tuple[str, ...] = ()
+
+    def holds(self, setup: str) -> bool:
+        """Whether a setup holds; KeyError naming the nearest for an unknown one."""
+        return not self.breaks[known_setup(setup)]
+
+    @property
+    def strictest(self) -> str | None:
+        """The strictest of S1 to S4.2 that holds, or None."""
+        return next((setup for setup in reversed(STRICTNESS) if self.holds(setup)), None)
+
+    @property
+    def holding(self) -> tuple[str, ...]:
+        """All setups that hold, SX-A, SX-B and same_overall_schedule among them."""
+        return tuple(setup for setup in SETUPS if self.holds(setup))
+
+    def explain(self, setup: str) -> str:
+        """One clause: that the setup holds, or what breaks it."""
+        if self.holds(setup):
+            return f"{setup} holds"
+        return f"{setup} doesn't hold ({'; '.join(map(str, self.breaks[setup]))})"
+
+
+def strictest_setup(a: RunRecord, b: RunRecord, rate_tolerance: float = 0.02) -> Verdict:
+    """Judge two records by every setup of Table 2, and by Table 4's ``same_overall_schedule``.
+
+    A field that either record leaves unstated never counts as equal. ``rate_tolerance`` (ours; the paper
+    says 'same') bounds the relative difference of speedups, or else compressions, and of SX-B's compute.
+    Raises ValueError for a negative tolerance.
+    """
+    if rate_tolerance < 0:
+        raise ValueError(f"rate_tolerance must be at least 0, got {rate_tolerance}")
+    found = {name: check(a, b, rate_tolerance) for name, check in _CHECKS.items()}
+    breaks = {
+        setup: tuple(broken for field in fields if (broken := found[field]) is not None)
+        for setup, fields in SETUPS.items()
+    }
+    return Verdict(a.name, b.name, MappingProxyType(breaks), _assumptions(a, b))
+
+
+def known_setup(setup: str) -> str:
+    """The name itself; KeyError with the nearest known one otherwise."""
+    if setup not in SETUPS:
+        raise KeyError(unknown("setup", setup, SETUPS))
+    return setup
+
+
+def _equal(field: str, read: Callable[[RunRecord], Any]) -> Callable[..., Break | None]:
+    def check(a: RunRecord, b: RunRecord, _: float) -> Break | None:
+        x, y = read(a), read(b)
+        return None if x is not None and x == y else Break(field, _text(x), _text(y))
+
+    return check
+
+
+def _rate(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
+    pairs = {kind: (getattr(a.costs, kind), getattr(b.costs, kind)) for kind in ("speedup", "compression")}
+    if any(_near(x, y, tolerance) for x, y in pairs.values()):
+        return None
+    kind = next((kind for kind, pair in pairs.items() if None not in pair), "speedup")
+    return Break(f"rate ({kind})", *(None if x is None else f"{x:.4g}x" for x in pairs[kind]))
+
+
+def _base_model(a: RunRecord, b: RunRecord, _: float) -> Break | None:
+    if chain.same_base(a, b):
+        return None
+    return Break("base_model", *map(_base_text, (a, b)))
+
+
+def _base_text(record: RunRecord) -> str | None:
+    ids = chain.base_ids(record)
+    if ids is None:
+        return None
+    shown = "+".join(name[:10] for name in sorted(ids)[:3])
+    return (shown + "+…" if len(ids) > 3 else shown) or "none (scratch)"
+
+
+def _total(field: str, read: Callable[..., Any]) -> Callable[..., Break | None]:
+    """Check a sum over the whole chain. One base model is one pretraining, even where that is unstated."""
+
+    def check(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
+        kinds = chain.AFTER_BASE if chain.same_base(a, b) else chain.ALL
+        x, y = read(a, kinds), read(b, kinds)
+        if field == "total_compute":
+            same = _near(x, y, tolerance)
+            x, y = (None if v is None else f"{v:.4g} dense epochs" for v in (x, y))
+        else:
+            same = x is not None and x == y
+        return None if same else Break(field, _text(x), _text(y))
+
+    return check
+
+
+def _near(x: float | None, y: float | None, tolerance: float) -> bool:
+    if x is None or y is None:
+        return False
+    return x == y or max(x, y) <= (1.0 + tolerance) * min(x, y)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _settings(record: RunRecord) -> dict[str, Any]:
+    if record.optimiser is None:
+        return {}
+    stated = asdict(record.optimiser)
+    return {**stated.pop("other"), **{k: v for k, v in stated.items() if v is not None}}
+
+
+def _optimiser(a: RunRecord, b: RunRecord, _: float) -> Break | None:
+    x, y = _settings(a), _settings(b)
+    differing = [key for key in x if key in y and x[key] != y[key]]
+    if not differing:
+        return None
+    return Break("optimiser", *(", ".join(f"{k}={side[k]}" for k in differing) for side in (x, y)))
+
+
+def _augmentation(a: RunRecord, b: RunRecord, _: float) -> Break | None:
+    x, y = a.augmentation, b.augmentation
+    if x is None or y is None or x == y:
+        return None
+    return Break("augmentation", *("+".join(side) or "none" for side in (x, y)))
+
+
+def _assumptions(a: RunRecord, b: RunRecord) -> tuple[str, ...]:
+    x, y = _settings(a), _settings(b)
+    keys = {"momentum", "weight_decay", "batch_size", "name", *x, *y}
+    assumed = [f"optimiser {key}" for key in sorted(keys) if key not in x or key not in y]
+    if a.augmentation is None or b.augmentation is None:
+        assumed.append("augmentation")
+    return tuple(assumed)
+
+
+_CHECKS: Mapping[str, Callable[..., Break | None]] = MappingProxyType(
+    {
+        "dataset": _equal("dataset", lambda r: r.dataset),
+        "network": _equal("network", lambda r: r.network),
+        "rate": _rate,
+        "base_model": _base_model,
+        "retrain_epochs": _equal("retrain_epochs", lambda r: chain.epochs(r, ("retrain",))),
+        "retrain_schedule": _equal("retrain_schedule", lambda r: chain.schedules(r, ("retrain",))),
+        "optimiser": _optimiser,
+        "augmentation": _augmentation,
+        "prune_epochs": _equal("prune_epochs", lambda r: chain.epochs(r, ("sparsify",))),
+        "prune_schedule": _equal("prune_schedule", lambda r: chain.schedules(r, ("sparsify",))),
+        "total_epochs": _total("total_epochs", chain.epochs),
+        "total_compute": _total("total_compute", chain.dense_epochs),
+        "overall_schedule": _total("overall_schedule", chain.overall_schedule),
+    }
+)

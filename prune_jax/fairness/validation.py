@@ -1,0 +1,150 @@
+"""Find inconsistencies in a table of pruning results, the paper's own among them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from prune_jax.fairness import cost_rules, published, table_rules
+from prune_jax.fairness.anomaly import Anomaly, Row
+from prune_jax.fairness.cost_rules import CostOf
+from prune_jax.fairness.decode import unknown
+from prune_jax.fairness.paper_costs import UNIFORM
+
+Check = Callable[[Sequence[Row], str], list[Anomaly]]
+# Rule -> the columns it needs (one of each group) and the function; 'costs' also needs the network's costs.
+RULES: Mapping[str, tuple[tuple[tuple[str, ...], ...], Check | None]] = MappingProxyType(
+    {
+        "range": ((table_rules.ACCURACY,), table_rules.in_range),
+        "drop": ((table_rules.ACCURACY, ("base_acc",), table_rules.CHANGE), table_rules.drop_follows),
+        "monotone": ((("pruning_ratio",), table_rules.RISING), table_rules.rising),
+        "trainability": ((("trainability_acc",), ("acc_mean",)), table_rules.below_last),
+        "costs": ((("network",), ("pruning_ratio",), (*table_rules.RISING, "flops_g")), None),
+    }
+)
+# Tables 4, 5 and 8 name their network in the caption, not in a column.
+CAPTIONED = MappingProxyType({"table4": "resnet34", "table5": "resnet34", "table8": "resnet34"})
+
+
+def validate(
+    rows: Sequence[Row],
+    table: str = "table",
+    *,
+    network: str | None = None,
+    costs: Mapping[str, CostOf] = UNIFORM,
+    tolerance: float = 0.02,
+    rules: Sequence[str] | None = None,
+) -> tuple[Anomaly, ...]:
+    """Check rows (column name -> number, text or None) by every rule whose columns are there, or by ``rules``.
+
+    'range': accuracies in 0 to 100, stds not negative. 'drop': printed change = pruned - base. 'monotone':
+    speedup and sparsity rise with the ratio. 'trainability': Eq. (1)'s mean below the last accuracy.
+    'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the
+    ratio) but for rounding and ``tolerance``, relative; ``network`` stands in for a missing column.
+
+    Raises ValueError for an empty table, a missing column or nothing to check, KeyError for an unknown rule
+    or a network without costs.
+    """
+    if not rows:
+        raise ValueError(f"{table} has no rows")
+    plain = [_named(row, network) for row in rows]
+    chosen = _applicable(plain[0], table, costs) if rules is None else tuple(rules)
+    found: list[Anomaly] = []
+    for rule in chosen:
+        if rule not in RULES:
+            raise KeyError(unknown("rule", rule, RULES))
+        _require(plain, table, rule)
+        check = RULES[rule][1]
+        if check is None:
+            _require_costs(plain, table, costs)
+            found.extend(cost_rules.costs_follow(plain, table, costs, tolerance))
+        else:
+            found.extend(check(plain, table))
+    return tuple(found)
+
+
+def validate_published(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
+    """Every contradiction found in the paper's tables and between them; ``docs/errata.md`` explains each."""
+    found: list[Anomaly] = []
+    for table in ("table4", "table5", "table6", "table7"):
+        found.extend(
+            validate(published.rows(table), table, network=CAPTIONED.get(table), tolerance=tolerance)
+        )
+    return (*found, *_against_curves(), *_conventions())
+
+
+def first_stage_mean(points: Sequence[Row], epochs: int) -> float:
+    """Eq. (1) on a curve's points: mean test accuracy over epochs 1 to ``epochs``."""
+    chosen = [point["test_acc_read"] for point in points if 1 <= point["epoch"] <= epochs]
+    if len(chosen) != epochs:
+        raise ValueError(f"the curve has {len(chosen)} of the first {epochs} epochs")
+    return sum(chosen) / epochs
+
+
+def _against_curves() -> list[Anomaly]:
+    """Table 5's trainability accuracies against Eq. (1) on the unextended curves of Figures 2 and 3.
+
+    A mean over 15 or 30 points read to 0.1 can't be off by a point; one point is the threshold.
+    """
+    printed = {row["label"]: row["trainability_acc"] for row in published.rows("table5")}
+    points, found = published.rows("fig2_fig3_points"), []
+    for panel in published.rows("fig2_fig3_summary"):
+        if printed.get(panel["setup"]) is None:
+            continue
+        curve = [point for point in points if point["panel"] == panel["panel"]]
+        mean = first_stage_mean(curve, int(panel["base_stage1_epochs"]))
+        if abs(mean - printed[panel["setup"]]) > 1.0:
+            value = f"{printed[panel['setup']]:.2f}"
+            found.append(
+                Anomaly("table5", "Eq. (1)", f"{panel['setup']} ({panel['panel']})", value, f"{mean:.2f}")
+            )
+    return found
+
+
+def _conventions() -> list[Anomaly]:
+    factors = {}
+    for table in ("table4", "table6", "table7"):
+        named = [_named(row, CAPTIONED.get(table)) for row in published.rows(table)]
+        factors[table] = cost_rules.flops_convention(named, UNIFORM)
+    if len(set(factors.values())) == 1:
+        return []
+    shown = ", ".join(f"{table}: {factor} x MACs" for table, factor in factors.items())
+    return [Anomaly(", ".join(factors), "convention", "FLOPs", shown, "one convention")]
+
+
+def _named(row: Row, network: str | None) -> Row:
+    """The row with the printed ratio and the network under their plain names."""
+    named = dict(row)
+    if "pruning_ratio" not in row and "pruning_ratio_printed" in row:
+        named["pruning_ratio"] = row["pruning_ratio_printed"]
+    if "network" not in row and network is not None:
+        named["network"] = network
+    return named
+
+
+def _applicable(row: Row, table: str, costs: Mapping[str, CostOf]) -> tuple[str, ...]:
+    rules = [rule for rule, (needs, _) in RULES.items() if all(set(either) & set(row) for either in needs)]
+    if row.get("network") not in costs and "costs" in rules:
+        rules.remove("costs")
+    if not rules:
+        needs = "; ".join(f"{rule}: {_text(needs)}" for rule, (needs, _) in RULES.items())
+        raise ValueError(f"{table} has nothing to check in {', '.join(sorted(row))}. Needed for {needs}")
+    return tuple(rules)
+
+
+def _require(rows: Sequence[Row], table: str, rule: str) -> None:
+    for number, row in enumerate(rows, start=1):
+        for either in RULES[rule][0]:
+            if not set(either) & set(row):
+                raise ValueError(
+                    f"{table}, row {number}: rule {rule!r} needs a column {' or '.join(either)}, "
+                    f"it has {', '.join(sorted(row))}"
+                )
+
+
+def _require_costs(rows: Sequence[Row], table: str, costs: Mapping[str, CostOf]) -> None:
+    for row in rows:
+        if row["network"] not in costs:
+            raise KeyError(f"{table}: {unknown('network', row['network'], costs)}")
+
+
+def _text(needs: Sequence[Sequence[str]]) -> str:
+    return " and ".join(" or ".join(either) for either in needs)
