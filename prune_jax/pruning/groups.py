@@ -1,0 +1,201 @@
+"""From solved labels to groups: which channels are of one kind, who makes them, what to call them."""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from prune_jax.pruning.labels import Classes, Labels, Ledger
+
+WINDOW = "window of the kernel"
+NOT_MADE = "no weight of the network makes these channels"
+
+
+class Slice(NamedTuple):
+    """One axis of one leaf, and which channel each of its indices belongs to.
+
+    ``path`` is the leaf's key path joined by "/", ``index[i]`` the channel of position ``i`` (-1:
+    none of this group's).
+    """
+
+    path: str
+    axis: int
+    index: np.ndarray  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
+
+
+class Group(NamedTuple):
+    """Channels that are of one kind; each lives or dies with all its positions in ``members``.
+
+    ``producer`` is the member that makes the channels: the output axis of the first weight to do
+    so. ``frozen`` says why the group can't be pruned (None: it can). ``maskable`` is False where a
+    reduction over the channels would count masked ones, so that surgery alone defines the pruned
+    network; ``unmaskable`` says which.
+    """
+
+    name: str
+    size: int
+    members: tuple[Slice, ...]
+    producer: Slice
+    frozen: str | None
+    maskable: bool
+    unmaskable: str | None = None
+
+
+class Slot(NamedTuple):
+    """An axis of a params leaf and its labels."""
+
+    path: str
+    axis: int
+    labels: Labels
+    rank: int
+    leaf: int
+
+
+class _Draft(NamedTuple):
+    ids: np.ndarray  # classes, in the order of the producer's positions
+    slots: tuple[int, ...]
+    producer: int
+    made: bool
+    order: tuple
+    frozen: int
+    unmasked: int
+
+
+def _positions(slots: list[Slot], solved: Classes) -> np.ndarray:
+    """Rows (class, slot, number of positions), sorted by class, then slot."""
+    rows = []
+    for number, slot in enumerate(slots):
+        ids = solved.of[slot.labels[slot.labels >= 0]]
+        found, counts = np.unique(ids, return_counts=True)
+        rows.append(np.stack([found, np.full_like(found, number), counts], 1))
+    table = np.concatenate(rows) if rows else np.zeros((0, 3), np.int64)
+    return table[np.lexsort((table[:, 1], table[:, 0]))].astype(np.int64)
+
+
+def _kinds(table: np.ndarray, solved: Classes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Classes of one kind: same count in the same slots, equally frozen, equally maskable."""
+    starts = np.flatnonzero(np.r_[True, table[1:, 0] != table[:-1, 0]]) if len(table) else np.zeros(0, int)
+    ends = np.r_[starts[1:], len(table)]
+    body = np.ascontiguousarray(table[:, 1:])
+    kinds: dict[tuple, list[int]] = defaultdict(list)
+    for start, end in zip(starts, ends, strict=True):
+        number = table[start, 0]
+        state = (solved.frozen[number] >= 0, solved.unmasked[number] >= 0)
+        kinds[(body[start:end].tobytes(), *state)].append(int(start))
+    out = []
+    for members in kinds.values():
+        end = ends[np.searchsorted(starts, members[0])]
+        out.append((table[members, 0], table[members[0] : end, 1]))
+    return out
+
+
+def _first_uses(ledger: Ledger, solved: Classes, *, made: bool) -> np.ndarray:
+    first = np.full(len(solved.frozen), np.iinfo(np.int64).max)
+    for order, use in enumerate(ledger.uses):
+        if use.made == made:
+            np.minimum.at(first, solved.of[use.labels[use.labels >= 0]], order)
+    return first
+
+
+def _maker(ledger: Ledger, slots: list[Slot], numbers: np.ndarray, use: int) -> int:
+    """The slot whose axis made the channels at a use."""
+    labels, leaves, _ = ledger.uses[use]
+    candidates = [n for n in numbers if slots[n].leaf in leaves] or list(numbers)
+    direct = [n for n in candidates if np.isin(slots[n].labels, labels).any()]
+    return max(direct or candidates, key=lambda n: (slots[n].rank, slots[n].axis))
+
+
+def _ordered(ids: np.ndarray, slot: Slot, solved: Classes) -> np.ndarray:
+    """Classes in the order in which they first appear along the producer's axis."""
+    along = solved.of[np.maximum(slot.labels, 0)]
+    along = along[(slot.labels >= 0) & np.isin(along, ids)]
+    _, first = np.unique(along, return_index=True)
+    return along[np.sort(first)]
+
+
+def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
+    made_at, read_at = (_first_uses(ledger, solved, made=made) for made in (True, False))
+    never = np.iinfo(np.int64).max
+    drafts = []
+    for ids, numbers in _kinds(_positions(slots, solved), solved):
+        made, read = int(made_at[ids].min()), int(read_at[ids].min())
+        if made < never:
+            producer = _maker(ledger, slots, numbers, made)
+        else:
+            producer = _maker(ledger, slots, numbers, read) if read < never else int(numbers[0])
+        frozen, unmasked = solved.frozen[ids], solved.unmasked[ids]
+        lone_window = len(numbers) == 1 and frozen[0] >= 0 and ledger.reasons[frozen[0]].words == WINDOW
+        if lone_window:
+            continue
+        order = (min(made, read), made == never, producer)
+        worst = [int(x.min()) for x in (frozen, unmasked)]
+        ordered = _ordered(ids, slots[producer], solved)
+        drafts.append(_Draft(ordered, tuple(numbers), producer, made < never, order, *worst))
+    return sorted(drafts, key=lambda draft: draft.order)
+
+
+def _short(path: str) -> str:
+    """The layer's name: the leaf path without its last part and without a leading 'params'."""
+    parts = path.split("/")
+    if parts[-1] == "value" and len(parts) > 1:  # boxed variables of NNX and Linen
+        parts = parts[:-1]
+    parts = parts[1:] if parts[0] == "params" and len(parts) > 1 else parts
+    return "/".join(parts[:-1] or parts)
+
+
+def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
+    """Layer names where they are unique; leaf and axis, then positions, where they aren't."""
+    short = [_short(slots[d.producer].path) for d in drafts]
+    made = [name for name, d in zip(short, drafts, strict=True) if d.made]
+    names = []
+    for name, draft in zip(short, drafts, strict=True):
+        alike = [d for n, d in zip(short, drafts, strict=True) if d.made and n == name]
+        slot = slots[draft.producer]
+        if draft.made and made.count(name) == 1:
+            names.append(name)
+            continue
+        if not draft.made or len({d.producer for d in alike}) > 1:
+            name = f"{slot.path.removeprefix('params/')}:{slot.axis}"
+        names.append(name)
+    return _numbered(names, drafts, slots, solved)
+
+
+def _numbered(names: list[str], drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
+    """Groups that share the producing axis are told apart by their positions on it."""
+    out: list[str] = []
+    for name, draft in zip(names, drafts, strict=True):
+        if names.count(name) > 1:
+            slot = slots[draft.producer]
+            mine = np.flatnonzero(
+                (slot.labels >= 0) & np.isin(solved.of[np.maximum(slot.labels, 0)], draft.ids)
+            )
+            name = f"{name}[{mine[0]}:{mine[-1] + 1}]"
+        while name in out:
+            name += "'"
+        out.append(name)
+    return out
+
+
+def _slice(slot: Slot, channel: np.ndarray, solved: Classes) -> Slice:
+    index = np.where(slot.labels >= 0, channel[solved.of[np.maximum(slot.labels, 0)]], -1)
+    return Slice(slot.path, slot.axis, index)
+
+
+def _group(name: str, draft: _Draft, slots: list[Slot], solved: Classes, ledger: Ledger) -> Group:
+    channel = np.full(len(solved.frozen), -1)
+    channel[draft.ids] = np.arange(len(draft.ids))
+    members = {n: _slice(slots[n], channel, solved) for n in draft.slots}
+    frozen = str(ledger.reasons[draft.frozen]) if draft.frozen >= 0 else None
+    if frozen is None and not draft.made:
+        frozen = NOT_MADE
+    why = str(ledger.reasons[draft.unmasked]) if draft.unmasked >= 0 else None
+    producer = members[draft.producer]
+    return Group(name, len(draft.ids), tuple(members.values()), producer, frozen, why is None, why)
+
+
+def build(ledger: Ledger, slots: list[Slot], solved: Classes) -> tuple[Group, ...]:
+    """All groups, in the order in which the network first makes (or reads) them."""
+    drafts = _drafts(ledger, slots, solved)
+    names = _names(drafts, slots, solved)
+    pairs = zip(names, drafts, strict=True)
+    return tuple(_group(name, draft, slots, solved, ledger) for name, draft in pairs)

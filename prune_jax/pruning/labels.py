@@ -1,0 +1,176 @@
+"""Labels: one integer per index of an axis, and the ledger of what ties them together.
+
+A label >= 0 names one channel; equal labels are one channel from the start, and the ledger's
+edges say which others turn out to be the same. A label < 0 stands for an index that may never
+be removed; ``-1 - label`` is the number of the reason why. Reasons are kept unrendered, since
+most are never shown.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import source_info_util
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Labels = np.ndarray
+Edges = Sequence[tuple[Labels, Labels]]
+Notes = Sequence[tuple[Labels, int]]  # labels and the number of a reason
+
+
+class Reason(NamedTuple):
+    """Why a channel is fixed: words, and the equation they speak about (None: no equation)."""
+
+    words: str
+    eqn: Any = None
+
+    def __str__(self) -> str:
+        if self.eqn is None:
+            return self.words
+        where = source_info_util.summarize(self.eqn.source_info) or "unknown source"
+        return f"{self.eqn.primitive.name}: {self.words} (at {where})"
+
+
+class Split(NamedTuple):
+    """One axis that is a product of several labelled axes: ``parent`` has their product shape."""
+
+    parent: Labels
+    children: tuple[Labels, ...]
+    reason: int
+
+
+class Use(NamedTuple):
+    """A weight met an activation: ``labels`` is one of the weight's axes, made (or read) here."""
+
+    labels: Labels
+    leaves: frozenset[int]
+    made: bool
+
+
+def is_fixed(labels: Labels) -> bool:
+    """Whether every index is fixed for one reason (stored as one number, stride 0)."""
+    return labels.size == 0 or (labels.strides == (0,) and labels[0] < 0)
+
+
+class Ledger:
+    """What one walk over a jaxpr has learnt. Filled by the rules, read by ``solve``."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.edges: list[tuple[Labels, Labels]] = []
+        self.reasons: list[Reason] = []
+        self.frozen: list[tuple[Labels, int]] = []
+        self.unmasked: list[tuple[Labels, int]] = []
+        self.mixed: list[tuple[Labels, int]] = []
+        self.splits: list[Split] = []
+        self.uses: list[Use] = []
+        self.eqn: Any = None
+        self.baked: list[Any] = []  # of the equation being read; the walk takes them
+        self.products: dict[Any, Any] = {}  # axis <-> its parts, by identity of the label arrays
+        self._alive: list[Labels] = []
+        self._seen: set[tuple[int, int]] = set()
+
+    def fresh(self, size: int) -> Labels:
+        """New labels, tied to nothing yet."""
+        start = self.count
+        self.count += size
+        return np.arange(start, self.count)
+
+    def reason(self, words: str) -> int:
+        """Number of a new reason that speaks of the equation being read."""
+        self.reasons.append(Reason(words, self.eqn))
+        return len(self.reasons) - 1
+
+    def fixed(self, size: int, words: str) -> Labels:
+        """Labels of an axis that can't be cut."""
+        return np.broadcast_to(np.int64(-1 - self.reason(words)), (size,))
+
+    def freeze(self, labels: Labels, words: str) -> None:
+        """The channels of ``labels`` may not be pruned."""
+        if not is_fixed(labels):
+            self.frozen.append((labels, self.reason(words)))
+
+    def unmask(self, labels: Labels, words: str) -> None:
+        """The channels of ``labels`` may be cut, but no mask can stand for the cut."""
+        if not is_fixed(labels):
+            self.unmasked.append((labels, self.reason(words)))
+
+    def mix(self, labels: Labels) -> None:
+        """Activations are summed over ``labels``, so these indices work together."""
+        if not is_fixed(labels):
+            self.mixed.append((labels, 0))
+
+    def couple(self, a: Labels, b: Labels) -> Labels:
+        """The two axes are cut together, index by index; returns labels that stand for both."""
+        if a is b or (is_fixed(a) and is_fixed(b)):
+            return a
+        # The pair of ids is a safe key: edges keep both arrays alive.
+        if (id(a), id(b)) not in self._seen:
+            self._seen.add((id(a), id(b)))
+            self.edges.append((a, b))
+        return b if is_fixed(a) else a
+
+    def split(self, parent: Labels, children: tuple[Labels, ...]) -> None:
+        """``parent`` is the product of ``children``; which one carries the channels is open."""
+        words = "a reshape joins or splits this axis, and the channels run along another part of it"
+        self.splits.append(Split(parent, children, self.reason(words)))
+
+    def keep_alive(self, *labels: Labels) -> None:
+        """Hold on to arrays whose ids are keys."""
+        self._alive.extend(labels)
+
+    def bake(self, baked: Any) -> None:
+        """The equation being read has a constant that stands for a size."""
+        self.baked.append(baked)
+
+    def use(self, labels: Labels, leaves: frozenset[int], *, made: bool) -> None:
+        """A weight computed from ``leaves`` makes (or reads) the channels of ``labels``."""
+        if leaves:
+            self.uses.append(Use(labels, leaves, made))
+
+
+class Classes(NamedTuple):
+    """Solved labels: class of each label, and per class the first reason (or -1)."""
+
+    of: np.ndarray
+    frozen: np.ndarray
+    unmasked: np.ndarray
+    mixed: np.ndarray
+
+
+def _edge_ends(edges: Edges) -> tuple[np.ndarray, np.ndarray]:
+    if not edges:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return np.concatenate([a for a, _ in edges]), np.concatenate([b for _, b in edges])
+
+
+def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np.ndarray:
+    """Lowest reason number per class, -1 where there is none."""
+    none = np.iinfo(np.int64).max
+    first = np.full(n, none)
+    for labels, why in [*notes, *extra]:
+        labels = np.asarray(labels)
+        np.minimum.at(first, of[labels[labels >= 0]], why)
+    return np.where(first == none, -1, first)
+
+
+def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = ()) -> Classes:
+    """Connected components of the ledger's edges (and more, given ones)."""
+    a, b = _edge_ends([*ledger.edges, *edges])
+    both = (a >= 0) & (b >= 0)
+    graph = coo_array((np.ones(both.sum(), bool), (a[both], b[both])), shape=(ledger.count,) * 2)
+    n, of = connected_components(graph, directed=False) if ledger.count else (0, np.zeros(0, int))
+    first = _first_reason(of, n, ledger.frozen, frozen)
+    for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
+        half = (free >= 0) & (fixed < 0)
+        first = _merge_reasons(first, of[free[half]], -1 - fixed[half])
+    unmasked = _first_reason(of, n, ledger.unmasked)
+    return Classes(of, first, unmasked, _first_reason(of, n, ledger.mixed) >= 0)
+
+
+def _merge_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
+    none = np.iinfo(np.int64).max
+    first = np.where(first < 0, none, first)
+    np.minimum.at(first, where, why)
+    return np.where(first == none, -1, first)

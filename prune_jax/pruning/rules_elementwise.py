@@ -1,0 +1,273 @@
+"""Element-wise primitives: operands are coupled index by index."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from prune_jax.pruning.labels import Ledger
+from prune_jax.pruning.sizes import notice_scale
+from prune_jax.pruning.values import (
+    JUNK,
+    KNOWN_LIMIT,
+    LIVE,
+    WILD,
+    Fill,
+    Value,
+    constant_fill,
+    is_zero,
+    join,
+    origin,
+)
+
+
+def _logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+# Finite wherever the operand is.
+TOTAL: dict[str, Callable] = {
+    "neg": np.negative,
+    "abs": np.abs,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tanh": np.tanh,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "logistic": _logistic,
+    "erf": np.vectorize(math.erf, otypes=[float]),
+    "erfc": np.vectorize(math.erfc, otypes=[float]),
+    "sign": np.sign,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.round,
+    "square": np.square,
+    "is_finite": np.isfinite,
+    "not": np.logical_not,
+    "real": np.real,
+    "imag": np.imag,
+    "conj": np.conj,
+    "copy": np.positive,
+    "copy_p": np.positive,
+    "stop_gradient": np.positive,
+    "reduce_precision": np.positive,
+    "convert_element_type": np.positive,
+    "name": np.positive,
+    "sharding_constraint": np.positive,
+    "population_count": None,
+    "clz": None,
+}  # fmt: skip
+
+# May leave the finite numbers, or have a slope that does.
+PARTIAL: dict[str, Callable | None] = {
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "cbrt": np.cbrt,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "erf_inv": None,
+    "lgamma": None,
+    "digamma": None,
+    "bessel_i0e": None,
+    "bessel_i1e": None,
+}
+
+BINARY: dict[str, Callable | None] = {
+    "add": np.add,
+    "add_any": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.power,
+    "rem": np.fmod,
+    "atan2": np.arctan2,
+    "nextafter": np.nextafter,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "xor": np.logical_xor,
+    "shift_left": None,
+    "shift_right_logical": None,
+    "shift_right_arithmetic": None,
+    "complex": None,
+}
+
+SMOOTH = {
+    "add",
+    "add_any",
+    "sub",
+    "mul",
+    "max",
+    "min",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "and",
+    "or",
+    "xor",
+}
+
+# Where the slope is infinite though the value is finite: a zero cotangent becomes NaN there.
+STEEP = {"sqrt": 0.0, "cbrt": 0.0, "asin": 1.0, "acos": 1.0}
+
+
+def _evaluate(function: Callable | None, *numbers: float) -> Fill:
+    if function is None:
+        return WILD
+    with np.errstate(all="ignore"):
+        out = float(function(*numbers))
+    return out if math.isfinite(out) else WILD
+
+
+def _unary_fill(name: str, fill: Fill, eqn: Any) -> Fill:
+    if fill in (LIVE, WILD):
+        return fill
+    if name == "integer_pow":
+        power = eqn.params["y"]
+        if fill == JUNK:
+            return JUNK if power >= 0 else WILD
+        return _evaluate(lambda x: np.power(x, float(power)), fill)
+    if fill == JUNK:
+        return JUNK if name in TOTAL else WILD
+    if name in STEEP and abs(fill) == STEEP[name]:
+        return WILD
+    return _evaluate(TOTAL.get(name) or PARTIAL.get(name), fill)
+
+
+def _binary_fill(name: str, a: Fill, b: Fill) -> Fill:
+    if WILD in (a, b):
+        return WILD
+    if a == LIVE and b == LIVE:
+        return LIVE
+    if not isinstance(a, str) and not isinstance(b, str):
+        return _evaluate(BINARY[name], a, b)
+    if name == "mul":
+        return 0.0 if is_zero(a) or is_zero(b) else JUNK
+    if name == "div":
+        if b == LIVE:
+            return 0.0 if is_zero(a) else JUNK
+        return JUNK if not isinstance(b, str) and b != 0 else WILD
+    return JUNK if name in SMOOTH else WILD
+
+
+def _select_fill(fills: list[Fill], eqn: Any) -> Fill:
+    which, cases = fills[0], fills[1:]
+    if not isinstance(which, str):
+        return cases[int(which)]
+    return join(cases)
+
+
+def _fill(name: str, fills: list[Fill], eqn: Any) -> Fill:
+    if name == "select_n":
+        return _select_fill(fills, eqn)
+    if name == "clamp":
+        low, x, high = fills
+        return _binary_fill("min", _binary_fill("max", x, low), high)
+    if len(fills) == 1:
+        return _unary_fill(name, fills[0], eqn)
+    return _binary_fill(name, *fills)
+
+
+def _fill_along(value: Value, axis: int, rank: int, size: int) -> Fill:
+    """Fill of an operand along an axis of the result, scalars and size-1 axes included."""
+    if len(value.shape) == rank and value.shape[axis] == size:
+        return value.fills[axis]
+    return constant_fill(value.known)
+
+
+def _integers(values: list[np.ndarray]) -> bool:
+    return all(np.issubdtype(v.dtype, np.integer) for v in values)
+
+
+def _fold(name: str, ins: list[Value], eqn: Any) -> np.ndarray | None:
+    """The numbers of the result, where all operands are small constants."""
+    if any(v.known is None for v in ins) or math.prod(eqn.outvars[0].aval.shape) > KNOWN_LIMIT:
+        return None
+    known = [np.asarray(v.known) for v in ins]
+    dtype = eqn.outvars[0].aval.dtype
+    with np.errstate(all="ignore"):
+        if name == "select_n":
+            out = np.choose(np.broadcast_to(known[0], known[1].shape).astype(int), known[1:])
+        elif name == "integer_pow":
+            out = known[0].astype(float) ** eqn.params["y"]
+        elif name == "clamp":
+            out = np.minimum(np.maximum(known[1], known[0]), known[2])
+        elif name == "div" and _integers(known):
+            out = np.trunc(known[0] / np.where(known[1] == 0, 1, known[1]))
+        else:
+            function = TOTAL.get(name) or PARTIAL.get(name) or BINARY.get(name)
+            if function is None or (name in {"and", "or", "xor", "not"} and known[0].dtype != bool):
+                return None
+            out = function(*known)
+        return np.asarray(out).astype(dtype)
+
+
+def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Couple all operands along every axis of the result."""
+    name, aval = eqn.primitive.name, eqn.outvars[0].aval
+    rank = len(aval.shape)
+    axes, fills = [], []
+    for axis, size in enumerate(aval.shape):
+        labels = None
+        for value in ins:
+            if len(value.shape) == rank and value.shape[axis] == size:
+                own = value.axes[axis]
+                labels = own if labels is None else ledger.couple(labels, own)
+        axes.append(labels)
+        fills.append(_fill(name, [_fill_along(v, axis, rank, size) for v in ins], eqn))
+    known = _fold(name, ins, eqn)
+    out = Value(aval, tuple(axes), tuple(fills), known, total=_kept_total(name, ins), **origin(ins))
+    return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]
+
+
+def _kept_total(name: str, ins: list[Value]):
+    """A sum stays a sum under a change of type or sign."""
+    if name in ("convert_element_type", "neg", "copy", "stop_gradient", "name"):
+        return ins[0].total
+    return None
+
+
+def identity(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Results are the operands (optimization_barrier and its like)."""
+    return list(ins)
+
+
+def bitcast(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Element-wise where the width stays; a change of width adds or removes an axis."""
+    aval, value = eqn.outvars[0].aval, ins[0]
+    if aval.shape == value.shape:
+        return [Value(aval, value.axes, (WILD,) * len(aval.shape), **origin(ins))]
+    if len(aval.shape) > len(value.shape):
+        axes = (*value.axes, ledger.fixed(aval.shape[-1], "bytes of a number"))
+        return [Value(aval, axes, (WILD,) * len(axes), **origin(ins))]
+    ledger.freeze(value.axes[-1], "bytes are joined to a number")
+    return [Value(aval, value.axes[:-1], (WILD,) * len(aval.shape), **origin(ins))]
+
+
+NAMES = (*TOTAL, *PARTIAL, *BINARY, "integer_pow", "select_n", "clamp")
+RULES = {
+    **dict.fromkeys(NAMES, elementwise),
+    "optimization_barrier": identity,
+    "bitcast_convert_type": bitcast,
+}

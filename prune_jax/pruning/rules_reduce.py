@@ -1,0 +1,118 @@
+"""Reductions and windows: what is summed over the channels themselves no mask can stand for."""
+
+from typing import Any
+
+from prune_jax.pruning.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.sizes import total_of
+from prune_jax.pruning.values import JUNK, LIVE, WILD, Fill, Value, is_zero, origin
+
+# Reductions that ignore exactly this number.
+NEUTRAL = {"reduce_sum": 0.0, "reduce_prod": 1.0, "reduce_or": 0.0, "reduce_and": 1.0, "reduce_xor": 0.0}
+KEEPS = {"reduce_max", "reduce_min", "reduce_or", "reduce_and"}  # of equal numbers: the same number
+POSITIONS = {"argmax", "argmin"}
+
+
+def _unnoticed(name: str, fill: Fill) -> bool:
+    return name in NEUTRAL and not isinstance(fill, str) and fill == NEUTRAL[name]
+
+
+def _fill_after(name: str, fill: Fill) -> Fill:
+    """Fill along another axis than the reduced ones."""
+    if fill in (LIVE, WILD, JUNK):
+        return fill
+    if name in KEEPS or is_zero(fill):
+        return fill
+    return JUNK
+
+
+def reduce(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Reduced axes go; reduced channels are masked exactly only where the mask is neutral."""
+    value, name = ins[0], eqn.primitive.name
+    gone = {int(k) for k in eqn.params["axes"]}
+    for k in gone:
+        ledger.mix(value.axes[k])
+        if name in POSITIONS:
+            ledger.freeze(value.axes[k], "the result is a channel's position")
+        elif not _unnoticed(name, value.fills[k]):
+            ledger.unmask(value.axes[k], "it reduces over the channels, masked ones included")
+    stay = [k for k in range(len(value.shape)) if k not in gone]
+    total = None
+    if name == "reduce_sum":
+        total = total_of(tuple(value.axes[k] for k in sorted(gone)), value.total)
+    return [
+        Value(
+            var.aval,
+            tuple(value.axes[k] for k in stay),
+            tuple(_fill_after(name, value.fills[k]) for k in stay),
+            total=total,
+            **origin(ins),
+        )
+        for var in eqn.outvars
+    ]
+
+
+def _window_is_one(eqn: Any, k: int) -> bool:
+    p = eqn.params
+    return (
+        p["window_dimensions"][k] == 1
+        and p["window_strides"][k] == 1
+        and tuple(p["padding"][k]) == (0, 0)
+        and p.get("base_dilation", (1,) * (k + 1))[k] == 1
+    )
+
+
+def _window_axis(ledger: Ledger, eqn: Any, value: Value, k: int) -> tuple[Labels, Fill]:
+    name, fill = eqn.primitive.name, value.fills[k]
+    if _window_is_one(eqn, k):
+        if fill in (LIVE, WILD, JUNK) or is_zero(fill) or name in ("reduce_window_max", "reduce_window_min"):
+            return value.axes[k], fill
+        return value.axes[k], JUNK
+    if not is_fixed(value.axes[k]):
+        ledger.freeze(value.axes[k], "a window slides along the channels")
+    return ledger.fixed(eqn.outvars[0].aval.shape[k], "spatial axis"), LIVE
+
+
+def reduce_window(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Axes with a window of one pass, others are spatial."""
+    pairs = [_window_axis(ledger, eqn, ins[0], k) for k in range(len(ins[0].shape))]
+    axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
+    return [Value(eqn.outvars[0].aval, axes, fills, **origin(ins))]
+
+
+def cumulate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Running reductions keep the axis; masked channels must be neutral in it."""
+    value, axis = ins[0], eqn.params["axis"]
+    neutral = {"cumsum": 0.0, "cumprod": 1.0}.get(eqn.primitive.name)
+    if value.fills[axis] != neutral:
+        ledger.unmask(value.axes[axis], "it accumulates over the channels, masked ones included")
+    fills = tuple(
+        JUNK if k == axis or (not isinstance(f, str) and f) else f for k, f in enumerate(value.fills)
+    )
+    return [Value(eqn.outvars[0].aval, value.axes, fills, **origin(ins))]
+
+
+def sort(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Sorted along one axis, which then has no fixed meaning per index; other axes couple."""
+    axis = eqn.params["dimension"]
+    out = []
+    for value in ins:
+        ledger.freeze(value.axes[axis], "sorted along the channels")
+    for k in range(len(ins[0].shape)):
+        for value in ins[1:]:
+            ledger.couple(ins[0].axes[k], value.axes[k])
+    for var, value in zip(eqn.outvars, ins, strict=True):
+        fills = tuple(WILD if WILD in (v.fills[k] for v in ins) else JUNK for k in range(len(value.shape)))
+        out.append(Value(var.aval, value.axes, fills, **origin(ins)))
+    return out
+
+
+RULES = {
+    **dict.fromkeys(
+        ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_or", "reduce_and", "reduce_xor"),
+        reduce,
+    ),
+    **dict.fromkeys(("argmax", "argmin"), reduce),
+    **dict.fromkeys(("reduce_window_max", "reduce_window_min", "reduce_window_sum"), reduce_window),
+    **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), cumulate),
+    "sort": sort,
+}

@@ -1,0 +1,76 @@
+"""Abstract values: what the walk knows of an array instead of its numbers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prune_jax.pruning.labels import Labels
+
+# What an array holds at the positions of channels that are masked. A number: exactly that.
+LIVE = "live"  # the same value that positions which stay could hold
+JUNK = "junk"  # finite, but nothing else is known
+WILD = "wild"  # maybe not finite (or without a finite slope)
+Fill = float | str
+
+KNOWN_LIMIT = 1 << 16  # larger constants are not folded
+
+
+class Total(NamedTuple):
+    """The value is a sum over axes with these labels (axes that can't be cut included)."""
+
+    axes: tuple[Labels, ...]
+
+
+class Value(NamedTuple):
+    """An array as labels per axis, fills per axis, and where it comes from.
+
+    ``known`` holds the numbers where they are constants of the trace. ``leaves`` are the params
+    leaves it is computed from; ``data`` says whether a network input is mixed in as well.
+    """
+
+    aval: Any
+    axes: tuple[Labels, ...]
+    fills: tuple[Fill, ...]
+    known: np.ndarray | None = None
+    leaves: frozenset[int] = frozenset()
+    data: bool = False
+    total: Total | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the traced array."""
+        return self.aval.shape
+
+    @property
+    def weights(self) -> frozenset[int]:
+        """The leaves, if the value depends on leaves alone."""
+        return frozenset() if self.data else self.leaves
+
+
+def join(fills: list[Fill]) -> Fill:
+    """What is known of a position that holds one of several fills."""
+    if WILD in fills:
+        return WILD
+    return fills[0] if all(fill == fills[0] for fill in fills) else JUNK
+
+
+def is_zero(fill: Fill) -> bool:
+    """Whether masked positions hold exactly 0."""
+    return not isinstance(fill, str) and fill == 0
+
+
+def constant_fill(known: np.ndarray | None) -> Fill:
+    """Fill of a constant array along any of its axes."""
+    if known is None or known.size == 0 or known.dtype == object:
+        return LIVE
+    first = known.flat[0]
+    if not np.isreal(first) or not (known == first).all():
+        return LIVE
+    return float(first)
+
+
+def origin(ins: list[Value]) -> dict[str, Any]:
+    """Fields of a result that follow from where its operands come from."""
+    if len(ins) == 1:
+        return {"leaves": ins[0].leaves, "data": ins[0].data}
+    return {"leaves": frozenset().union(*(v.leaves for v in ins)), "data": any(v.data for v in ins)}

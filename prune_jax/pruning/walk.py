@@ -1,0 +1,96 @@
+"""Walk a jaxpr with labels instead of numbers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from prune_jax.pruning.labels import Ledger
+from prune_jax.pruning.rules import RULES
+from prune_jax.pruning.rules_control import CONTROL
+from prune_jax.pruning.values import KNOWN_LIMIT, WILD, Value, constant_fill, origin
+
+
+class Node(NamedTuple):
+    """One equation with what was learnt about its operands and results."""
+
+    eqn: Any
+    ins: list[Value]
+    outs: list[Value]
+    baked: tuple[Any, ...]
+    bodies: tuple["Body", ...]
+
+
+class Body(NamedTuple):
+    """A jaxpr that was walked: its nodes (without dead equations) and its operands' values."""
+
+    jaxpr: Jaxpr
+    consts: list[Any]
+    const_values: list[Value]
+    ins: list[Value]
+    outs: list[Value]
+    nodes: list[Node]
+
+
+def constant(ledger: Ledger, number: Any, aval: Any) -> Value:
+    """A constant array: each index of each axis could be cut, and nothing ties it yet."""
+    small = aval.size <= KNOWN_LIMIT and getattr(aval.dtype, "kind", "V") in "fiub"
+    known = np.asarray(number) if small else None
+    axes = tuple(ledger.fixed(1, "single index") if n == 1 else ledger.fresh(n) for n in aval.shape)
+    return Value(aval, axes, (constant_fill(known),) * len(axes), known)
+
+
+def _unknown(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """No rule: nothing that it touches may be cut."""
+    words = "there is no rule for this primitive"
+    for value in ins:
+        for labels in value.axes:
+            ledger.freeze(labels, words)
+    outs = []
+    for var in eqn.outvars:
+        axes = tuple(ledger.fixed(size, words) for size in getattr(var.aval, "shape", ()))
+        outs.append(Value(var.aval, axes, (WILD,) * len(axes), **origin(ins)))
+    return outs
+
+
+def _live(jaxpr: Jaxpr) -> list[Any]:
+    """Equations whose results are used (or that have effects)."""
+    used = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    live = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or any(var in used for var in eqn.outvars):
+            used.update(var for var in eqn.invars if not isinstance(var, Literal))
+            live.append(eqn)
+    return live[::-1]
+
+
+def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
+    ledger.eqn, ledger.baked = eqn, []
+    name = eqn.primitive.name
+    if name in CONTROL:
+        outs, bodies = CONTROL[name](ledger, eqn, ins, walk)
+        return Node(eqn, ins, outs, (), tuple(bodies))
+    outs = RULES.get(name, _unknown)(ledger, eqn, ins)
+    return Node(eqn, ins, outs, tuple(ledger.baked), ())
+
+
+def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Value] | None = None) -> Body:
+    """Interpret a jaxpr on abstract values; couplings go to the ledger."""
+    jaxpr = closed.jaxpr
+    if consts is None:
+        pairs = zip(closed.consts, jaxpr.constvars, strict=True)
+        consts = [constant(ledger, number, var.aval) for number, var in pairs]
+    env: dict[Any, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, ins, strict=True))
+
+    def read(atom: Any) -> Value:
+        if isinstance(atom, Literal):
+            return constant(ledger, atom.val, atom.aval)
+        return env[atom]
+
+    nodes = []
+    for eqn in _live(jaxpr):
+        node = _step(ledger, eqn, [read(atom) for atom in eqn.invars])
+        env.update(zip(eqn.outvars, node.outs, strict=True))
+        nodes.append(node)
+    return Body(jaxpr, list(closed.consts), consts, ins, [read(atom) for atom in jaxpr.outvars], nodes)
