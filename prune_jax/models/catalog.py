@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
+from prune_jax.models.keys import stream
 from prune_jax.models.lenet import LeNet5
 from prune_jax.models.mlp import MLP
 from prune_jax.models.refusals import unknown
@@ -79,6 +80,7 @@ _MODELS: Mapping[str, ModelInfo] = {
         partial(VGG, convs=(2, 2, 4, 4, 4)),
         _ALL_BUT_FIRST,
         (*((f"convs/{i}",) for i in range(16)), ("head",)),
+        {"hidden": ()},
     ),
     "resnet18": _imagenet(BasicBlock, (2, 2, 2, 2)),
     "resnet34": _imagenet(BasicBlock, (3, 4, 6, 3)),
@@ -124,7 +126,7 @@ def create(
         num_classes=num_classes,
         input_shape=tuple(input_shape),
         widths=widths,
-        rngs=nnx.Rngs(params=key),
+        rngs=stream(key),
         **{**entry.options, **options},
     )
 

@@ -1,4 +1,4 @@
-"""Convolution, dense layer and batch norm, initialised and padded as PyTorch does it."""
+"""Convolutions, dense layers and pools, initialised and padded as PyTorch does it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,15 +49,6 @@ def conv(in_width: int, out_width: int, size: int, *, stride: int = 1, rngs: nnx
         kernel_init=he_fan_out,
         rngs=rngs,
     )
-
-
-def batch_norm(width: int, *, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.BatchNorm:
-    """Batch norm with PyTorch's constants: momentum 0.1 (0.9 as Flax counts it), epsilon 1e-5.
-
-    One difference stays: the running variance is Flax's biased one, PyTorch's is unbiased.
-    """
-    init = nnx.initializers.constant(scale)
-    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, scale_init=init, rngs=rngs)
 
 
 def max_pool(x: jax.Array, size: int, *, stride: int, padding: int = 0) -> jax.Array:

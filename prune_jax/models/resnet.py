@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prune_jax.models.layers import batch_norm, conv, dense, max_pool
+from prune_jax.models.layers import conv, dense, max_pool
+from prune_jax.models.norm import BatchNorm
 from prune_jax.models.widths import resolve
 
 _STAGES = (64, 128, 256, 512)
@@ -27,16 +28,16 @@ class BasicBlock(nnx.Module):
     ):
         width, out = widths
         self.conv1 = conv(in_width, width, 3, stride=stride, rngs=rngs)
-        self.bn1 = batch_norm(width, rngs=rngs)
+        self.bn1 = BatchNorm(width)
         self.conv2 = conv(width, out, 3, rngs=rngs)
-        self.bn2 = batch_norm(out, rngs=rngs, scale=scale)
+        self.bn2 = BatchNorm(out, scale=scale)
         self.down = conv(in_width, out, 1, stride=stride, rngs=rngs) if down else None
-        self.down_bn = batch_norm(out, rngs=rngs) if down else None
+        self.down_bn = BatchNorm(out) if down else None
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """(batch, h, w, in) -> (batch, ceil(h / stride), ceil(w / stride), out)."""
-        y = nnx.relu(self.bn1(self.conv1(x), use_running_average=not train))
-        y = self.bn2(self.conv2(y), use_running_average=not train)
+        y = nnx.relu(self.bn1(self.conv1(x), train=train))
+        y = self.bn2(self.conv2(y), train=train)
         return nnx.relu(y + _shortcut(self, x, train))
 
 
@@ -51,19 +52,19 @@ class Bottleneck(nnx.Module):
     ):
         first, second, out = widths
         self.conv1 = conv(in_width, first, 1, rngs=rngs)
-        self.bn1 = batch_norm(first, rngs=rngs)
+        self.bn1 = BatchNorm(first)
         self.conv2 = conv(first, second, 3, stride=stride, rngs=rngs)
-        self.bn2 = batch_norm(second, rngs=rngs)
+        self.bn2 = BatchNorm(second)
         self.conv3 = conv(second, out, 1, rngs=rngs)
-        self.bn3 = batch_norm(out, rngs=rngs, scale=scale)
+        self.bn3 = BatchNorm(out, scale=scale)
         self.down = conv(in_width, out, 1, stride=stride, rngs=rngs) if down else None
-        self.down_bn = batch_norm(out, rngs=rngs) if down else None
+        self.down_bn = BatchNorm(out) if down else None
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """(batch, h, w, in) -> (batch, ceil(h / stride), ceil(w / stride), out)."""
-        y = nnx.relu(self.bn1(self.conv1(x), use_running_average=not train))
-        y = nnx.relu(self.bn2(self.conv2(y), use_running_average=not train))
-        y = self.bn3(self.conv3(y), use_running_average=not train)
+        y = nnx.relu(self.bn1(self.conv1(x), train=train))
+        y = nnx.relu(self.bn2(self.conv2(y), train=train))
+        y = self.bn3(self.conv3(y), train=train)
         return nnx.relu(y + _shortcut(self, x, train))
 
 
@@ -99,7 +100,7 @@ class ResNet(nnx.Module):
         outer = [w["stem"], *(w[p.stream] for p in places)]
         scale = 0.0 if zero_init_residual else 1.0
         self.stem = conv(input_shape[-1], w["stem"], 7, stride=2, rngs=rngs)
-        self.bn = batch_norm(w["stem"], rngs=rngs)
+        self.bn = BatchNorm(w["stem"])
         self.blocks = nnx.List(
             [
                 block(
@@ -112,7 +113,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits; with `train` the norms use and record the statistics of x."""
-        x = nnx.relu(self.bn(self.stem(x), use_running_average=not train))
+        x = nnx.relu(self.bn(self.stem(x), train=train))
         x = max_pool(x, 3, stride=2, padding=1)
         for block in self.blocks:
             x = block(x, train=train)
@@ -160,4 +161,4 @@ def _tied(block: Block, places: Sequence[_Place]) -> dict[str, str]:
 def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, train: bool) -> jax.Array:
     if block.down is None or block.down_bn is None:
         return x
-    return block.down_bn(block.down(x), use_running_average=not train)
+    return block.down_bn(block.down(x), train=train)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prune_jax.models.layers import batch_norm, conv, dense, pad_channels, subsample
+from prune_jax.models.layers import conv, dense, pad_channels, subsample
+from prune_jax.models.norm import BatchNorm
 from prune_jax.models.widths import resolve
 
 _STAGES = (16, 32, 64)
@@ -28,16 +29,16 @@ class Block(nnx.Module):
         self, in_width: int, width: int, out_width: int, *, stride: int, pad: tuple[int, int], rngs: nnx.Rngs
     ):
         self.conv1 = conv(in_width, width, 3, stride=stride, rngs=rngs)
-        self.bn1 = batch_norm(width, rngs=rngs)
+        self.bn1 = BatchNorm(width)
         self.conv2 = conv(width, out_width, 3, rngs=rngs)
-        self.bn2 = batch_norm(out_width, rngs=rngs)
+        self.bn2 = BatchNorm(out_width)
         self.stride = stride
         self.pad = pad
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """(batch, h, w, in) -> (batch, ceil(h / stride), ceil(w / stride), out)."""
-        y = nnx.relu(self.bn1(self.conv1(x), use_running_average=not train))
-        y = self.bn2(self.conv2(y), use_running_average=not train)
+        y = nnx.relu(self.bn1(self.conv1(x), train=train))
+        y = self.bn2(self.conv2(y), train=train)
         if self.stride != 1 or self.pad != (0, 0):
             x = pad_channels(subsample(x, self.stride), *self.pad)
         return nnx.relu(y + x)
@@ -68,13 +69,13 @@ class CifarResNet(nnx.Module):
         w = resolve(widths, *_widths(n))
         extra = w["stem"] - _STAGES[0]
         self.stem = conv(input_shape[-1], w["stem"], 3, rngs=rngs)
-        self.bn = batch_norm(w["stem"], rngs=rngs)
+        self.bn = BatchNorm(w["stem"])
         self.blocks = nnx.List([_block(i, n, w[f"blocks/{i}/conv1"], extra, rngs) for i in range(3 * n)])
         self.head = dense(_STAGES[-1] + extra, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits; with `train` the norms use and record the statistics of x."""
-        x = nnx.relu(self.bn(self.stem(x), use_running_average=not train))
+        x = nnx.relu(self.bn(self.stem(x), train=train))
         for block in self.blocks:
             x = block(x, train=train)
         return self.head(jnp.mean(x, axis=(1, 2)))

@@ -1,16 +1,17 @@
-"""VGG with batch norm for small images: a plain stack, no shortcut anywhere."""
+"""VGG with batch norm: a plain stack, no shortcut anywhere."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prune_jax.models.layers import batch_norm, conv, dense, max_pool
+from prune_jax.models.layers import conv, dense, max_pool
+from prune_jax.models.norm import BatchNorm
 from prune_jax.models.widths import resolve
 
 _STAGES = (64, 128, 256, 512, 512)
-_SMALLEST = 16
 
 
 class VGG(nnx.Module):
@@ -20,9 +21,11 @@ class VGG(nnx.Module):
     with norm and ReLU and without bias, 2x2 maximum pool between stages, mean over what is left,
     one dense layer: VGG19 as the pruning literature uses it on CIFAR. Layers are numbered through
     all stages: `convs/0` .. `convs/15` with their norms `bns/0` .. `bns/15`.
-    Convolutions He fan-out normal; norms 1 and 0; the head as `torch.nn.Linear` draws it.
+    With `hidden` widths, e.g. (4096, 4096), it is the ImageNet network instead: a fifth pool,
+    flatten, dense layers `dense/0`, `dense/1` with ReLU (but without torchvision's dropout), head.
+    Convolutions He fan-out normal; norms 1 and 0; dense layers as `torch.nn.Linear` draws them.
     Simonyan and Zisserman, 2015, configuration E; costs as the paper's Table 7.
-    Raises ValueError for images smaller than 16x16, of which the pools would leave nothing.
+    Raises ValueError for images so small (below 16x16, or 32x32 with `hidden`) that the pools would leave nothing.
     """
 
     def __init__(
@@ -33,22 +36,37 @@ class VGG(nnx.Module):
         input_shape: Sequence[int],
         rngs: nnx.Rngs,
         widths: Mapping[str, int] | None = None,
+        hidden: Sequence[int] = (),
     ):
-        if min(input_shape[:2]) < _SMALLEST:
+        pools = len(convs) - (0 if hidden else 1)
+        if min(input_shape[:2]) < 2**pools:
             raise ValueError(
-                f"vgg needs images of at least {_SMALLEST}x{_SMALLEST}, got {tuple(input_shape)}"
+                f"vgg19 needs images of at least {2**pools}x{2**pools}, got {tuple(input_shape)}"
             )
         plain = [width for width, count in zip(_STAGES, convs, strict=True) for _ in range(count)]
-        w = resolve(widths, {f"convs/{i}": width for i, width in enumerate(plain)})
-        sizes = [input_shape[-1], *w.values()]
-        self.convs = nnx.List([conv(sizes[i], sizes[i + 1], 3, rngs=rngs) for i in range(len(plain))])
-        self.bns = nnx.List([batch_norm(size, rngs=rngs) for size in sizes[1:]])
+        w = resolve(widths, _defaults(plain, hidden))
+        sizes = [input_shape[-1], *(w[f"convs/{i}"] for i in range(len(plain)))]
+        self.convs = nnx.List([conv(a, b, 3, rngs=rngs) for a, b in pairwise(sizes)])
+        self.bns = nnx.List([BatchNorm(size) for size in sizes[1:]])
+        pixels = (input_shape[0] // 2**pools) * (input_shape[1] // 2**pools) if hidden else 1
+        sizes = [pixels * sizes[-1], *(w[f"dense/{i}"] for i in range(len(hidden)))]
+        self.dense = nnx.List([dense(a, b, rngs=rngs) for a, b in pairwise(sizes)])
         self.head = dense(sizes[-1], num_classes, rngs=rngs)
-        self.pooled = tuple(sum(convs[: s + 1]) - 1 for s in range(len(convs) - 1))
+        self.pooled = tuple(sum(convs[: stage + 1]) - 1 for stage in range(pools))
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits; with `train` the norms use and record the statistics of x."""
         for i, (layer, norm) in enumerate(zip(self.convs, self.bns, strict=True)):
-            x = nnx.relu(norm(layer(x), use_running_average=not train))
+            x = nnx.relu(norm(layer(x), train=train))
             x = max_pool(x, 2, stride=2) if i in self.pooled else x
-        return self.head(jnp.mean(x, axis=(1, 2)))
+        if not len(self.dense):
+            return self.head(jnp.mean(x, axis=(1, 2)))
+        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3])
+        for hidden in self.dense:
+            x = nnx.relu(hidden(x))
+        return self.head(x)
+
+
+def _defaults(plain: Sequence[int], hidden: Sequence[int]) -> dict[str, int]:
+    widths = {f"convs/{i}": width for i, width in enumerate(plain)}
+    return widths | {f"dense/{i}": width for i, width in enumerate(hidden)}
