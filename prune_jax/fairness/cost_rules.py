@@ -47,7 +47,7 @@ def costs_follow(
         if not wrong:
             continue
         fitted[ratio] = next((r for r in grid if not _mismatches(row, costs[network], r, tolerance)), None)
-        hint = "" if fitted[ratio] is None else f", the costs of ratio {fitted[ratio]:g}"
+        hint = "" if fitted[ratio] is None else f" (the costs of ratio {fitted[ratio]:g})"
         for name, printed, exact in wrong:
             place = f"{network} @ {ratio:g} {name}"
             found.append(Anomaly(table, "costs", place, f"{printed:.2f}{hint}", f"{exact:.2f}"))

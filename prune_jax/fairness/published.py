@@ -73,10 +73,10 @@ _BUILDERS: Mapping[str, Callable[[Callable[[str], tuple[Row, ...]], str], tuple[
             "table1": lambda read, where: build.table1(read("table1"), read("table3"), where),
             "table3": lambda read, where: build.table3(read("table3"), where),
             "table4": lambda read, where: build.table4(read("table4"), where),
-            "table5": lambda read, where: build.table5(read("table5"), where),
+            "table5": lambda read, where: build.table5(read("table5"), read("table4"), where),
             "table6": lambda read, where: build.cifar(read("table6"), where),
             "table7": lambda read, where: build.cifar(read("table7"), where),
-            "table8": lambda read, where: build.table5(read("table8"), where),
+            "table8": lambda read, where: build.table5(read("table8"), read("table4"), where),
             "fig2_fig3_points": lambda read, where: build.figures(
                 read("fig2_fig3_points"), read("fig2_fig3_summary"), where
             ),

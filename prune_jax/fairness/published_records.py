@@ -70,9 +70,10 @@ def table4(rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
     )
 
 
-def table5(rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
-    """Table 4's retraining with extra epochs, all of them in the first LR stage (§5.2)."""
+def table5(rows: Sequence[Row], table4_rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
+    """Table 4's retraining with extra epochs, all of them in the first LR stage (§5.2); speedup from there."""
     scratch_tails = {(30, 1e-2), (60, 1e-3), (90, 1e-4)}
+    speedups = {row["pruning_ratio"]: row["speedup"] for row in table4_rows}
     out = []
     for row in rows:
         setup = "S4.2" if (row["pruning_epoch"], row["finetune_lr"]) in scratch_tails else "SX-A"
@@ -84,6 +85,7 @@ def table5(rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
                 network="resnet34",
                 method="L1-norm",
                 axes=_filter_axes("L1-norm", row["pruning_ratio"]),
+                costs=Costs(speedup=speedups[row["pruning_ratio"]]),
                 stages=_chain(row, setup, row["pruning_ratio"], int(row["extra_epochs"])),
                 summary=Summary(row["acc_mean"], std, 1 if std is None else RUNS),
                 config={

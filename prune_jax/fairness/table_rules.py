@@ -57,7 +57,11 @@ def below_last(rows: Sequence[Row], table: str) -> list[Anomaly]:
     """
     return [
         Anomaly(
-            table, "trainability", where(row), f"{row['trainability_acc']:g}", f"below {row['acc_mean']:g}"
+            table,
+            "trainability",
+            where(row),
+            f"{row['trainability_acc']:.2f}",
+            f"below {row['acc_mean']:.2f}",
         )
         for row in rows
         if row["trainability_acc"] is not None and row["trainability_acc"] > row["acc_mean"]
