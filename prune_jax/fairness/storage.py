@@ -78,7 +78,11 @@ def read(path: str | Path) -> RunRecord:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no record at {path}")
-    return from_json(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
+    return from_json(text, str(path))
 
 
 def read_folder(path: str | Path) -> tuple[RunRecord, ...]:

@@ -154,6 +154,12 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "r.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"r\.json is no UTF-8 text: .* at byte 0"):
+        read(tmp_path / "r.json")
+
+
 def test_read_folder(tmp_path):
     for name in ("b", "a"):
         write(replace(full_record(), name=name), tmp_path / "run" / "records" / f"{name}.json")
