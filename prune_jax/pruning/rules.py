@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from prune_jax.pruning import rules_elementwise, rules_linear, rules_reduce, rules_reshape, rules_shape
+from prune_jax.pruning import (
+    rules_elementwise,
+    rules_index,
+    rules_linear,
+    rules_opaque,
+    rules_reduce,
+    rules_reshape,
+    rules_shape,
+)
 
 # A rule reads (ledger, equation, operands), writes couplings to the ledger, returns the results.
 RULES: dict[str, Callable] = {
@@ -11,4 +19,6 @@ RULES: dict[str, Callable] = {
     **rules_reshape.RULES,
     **rules_linear.RULES,
     **rules_reduce.RULES,
+    **rules_index.RULES,
+    **rules_opaque.RULES,
 }

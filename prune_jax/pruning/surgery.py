@@ -1,4 +1,4 @@
-"""Surgery: physically smaller leaves."""
+"""Surgery: physically smaller leaves, and (``slim``) the function that runs on them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +9,9 @@ import numpy as np
 
 from prune_jax.pruning.groups import Group
 from prune_jax.pruning.keep import check_complete, cuts, matched
+from prune_jax.pruning.twin import slim
+
+__all__ = ["shrink", "slim"]
 
 
 def _cut(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:

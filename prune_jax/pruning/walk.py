@@ -91,6 +91,6 @@ def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Val
     nodes = []
     for eqn in _live(jaxpr):
         node = _step(ledger, eqn, [read(atom) for atom in eqn.invars])
-        env.update(zip(eqn.outvars, node.outs, strict=True))
+        env.update(zip(eqn.outvars, node.outs, strict=bool(node.outs)))
         nodes.append(node)
     return Body(jaxpr, list(closed.consts), consts, ins, [read(atom) for atom in jaxpr.outvars], nodes)

@@ -1,0 +1,74 @@
+"""Primitives whose result hangs on the whole shape: random draws, transforms, foreign calls."""
+
+from typing import Any
+
+from prune_jax.pruning.labels import Ledger
+from prune_jax.pruning.rules_linear import free_fill
+from prune_jax.pruning.values import LIVE, WILD, Value, origin
+
+
+def drawn(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """A random draw of another shape is another draw, so none of its axes can be cut."""
+    words = "random numbers change with the shape that is drawn (trace the network as in evaluation)"
+    for value in ins:
+        for labels in value.axes:
+            ledger.freeze(labels, words)
+    outs = []
+    for var in eqn.outvars:
+        axes = tuple(ledger.fixed(size, words) for size in var.aval.shape)
+        outs.append(Value(var.aval, axes, (LIVE,) * len(axes), **origin(ins)))
+    return outs
+
+
+def silent(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """A debugging aid without results."""
+    return []
+
+
+def fft(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """The transformed axes are fixed, the map is linear along the others."""
+    value, aval = ins[0], eqn.outvars[0].aval
+    first = len(value.shape) - len(eqn.params["fft_lengths"])
+    for labels in value.axes[first:]:
+        ledger.freeze(labels, "transformed along this axis")
+    axes = value.axes[:first] + tuple(ledger.fixed(n, "frequencies") for n in aval.shape[first:])
+    fills = tuple(free_fill(fill) for fill in value.fills[:first]) + (LIVE,) * (len(axes) - first)
+    return [Value(aval, axes, fills, **origin(ins))]
+
+
+def fold(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """A reduction by a function of the user's own: reduced axes are fixed, others pass."""
+    operands = ins[: len(eqn.outvars)]
+    gone = set(eqn.params["dimensions"])
+    out = []
+    for value in operands[1:]:
+        for a, b in zip(operands[0].axes, value.axes, strict=True):
+            ledger.couple(a, b)
+    for var, value in zip(eqn.outvars, operands, strict=True):
+        for k in gone:
+            ledger.freeze(value.axes[k], "reduced by a function of the network's own")
+        stay = tuple(labels for k, labels in enumerate(value.axes) if k not in gone)
+        out.append(Value(var.aval, stay, (WILD,) * len(stay), **origin(ins)))
+    return out
+
+
+DRAWS = (
+    "random_bits",
+    "random_wrap",
+    "random_unwrap",
+    "random_seed",
+    "random_split",
+    "random_fold_in",
+    "random_clone",
+    "random_gamma",
+    "threefry2x32",
+    "rng_bit_generator",
+    "rng_uniform",
+)
+RULES = {
+    **dict.fromkeys(DRAWS, drawn),
+    "debug_callback": silent,
+    "debug_print": silent,
+    "fft": fft,
+    "reduce": fold,
+}
