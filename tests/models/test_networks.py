@@ -44,15 +44,17 @@ def test_orthogonal_relu_layers_carry_the_gain_of_the_relu():
 
 
 def test_relu_network_at_a_fixed_pattern_is_the_masked_matrix_product():
-    net = build("mlp7_relu", (20,), hidden=20, depth=4, init="default")
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), net.variables["params"])
-    x = np.random.default_rng(1).normal(size=(5, 20))
+    net = models.functional(models.abstract("mlp7_relu", num_classes=7, input_shape=(20,), depth=3))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), net.variables["params"])
+    x = rng.normal(size=(5, 20))
     y = x
-    for i in range(3):
+    for i in range(2):
         y = np.maximum(y @ params["layers"][i]["kernel"] + params["layers"][i]["bias"], 0)
     want = y @ params["head"]["kernel"] + params["head"]["bias"]
-    got = net.apply(net.variables, jnp.asarray(x, jnp.float32))
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    single = jax.tree.map(np.float32, {"params": params, "batch_stats": {}})
+    got = net.apply(single, x.astype(np.float32))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
 def test_mlp_options_set_depth_width_and_reach_single_layers():
@@ -84,8 +86,13 @@ def test_dense_default_is_uniform_within_one_over_root_fan_in():
 
 
 def test_convolutions_are_he_normal_by_fan_out_and_norms_start_at_one_and_zero():
-    params = build("resnet8").variables["params"]
-    block = params["blocks"][2]
+    # Under jit only what is returned is computed, so that one kernel is drawn and not all.
+    def last_block(key):
+        module = models.create("resnet8", num_classes=7, input_shape=(32, 32, 3), key=key)
+        block = models.functional(module).variables["params"]["blocks"][2]
+        return {name: block[name] for name in ("conv1", "bn1", "bn2")}
+
+    block = jax.jit(last_block)(jax.random.key(0))
     # conv1 of the last stage: 3x3x32 -> 64; 18,432 draws put the variance within 5 %.
     kernel = np.asarray(block["conv1"]["kernel"])
     assert np.var(kernel) == pytest.approx(2 / (9 * 64), rel=0.05)
@@ -105,7 +112,6 @@ def test_zero_init_residual_silences_the_last_norm_of_each_block_only():
         blocks = models.functional(module).variables["params"]["blocks"]
         return [[block[norm]["scale"] for norm in ("bn1", "bn2", "bn3")] for block in blocks.values()]
 
-    # Under jit only what is returned is computed: no kernel is drawn.
     for first, second, last in jax.jit(scales)(jax.random.key(0)):
         assert np.all(np.asarray(first) == 1)
         assert np.all(np.asarray(second) == 1)
@@ -123,8 +129,9 @@ def test_a_narrower_stem_takes_as_many_channels_from_every_stage_of_option_a():
 
 def test_cutting_stem_channels_of_option_a_keeps_the_zero_padding_in_place():
     """Zeroing stem channel c everywhere equals removing it: position c, 8 + c, 24 + c downstream."""
-    net = build("resnet8", seed=3)
-    variables = jax.tree.map(np.asarray, net.variables)
+    net = models.functional(models.abstract("resnet8", num_classes=7, input_shape=(9, 9, 3)))
+    rng = np.random.default_rng(3)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0, 0.2, leaf.shape).astype("f"), net.variables)
     gone = np.array([0, 5, 15])
 
     def positions(size):
@@ -164,10 +171,10 @@ def test_cutting_stem_channels_of_option_a_keeps_the_zero_padding_in_place():
             for i, b in stats["blocks"].items()
         },
     }
-    x = jax.random.normal(jax.random.key(4), (2, 9, 9, 3))
+    x = rng.normal(size=(2, 9, 9, 3)).astype("f")
     masked = jax.jit(net.apply)({"params": cut(variables["params"], True), "batch_stats": stats}, x)
     small = jax.jit(net.apply)({"params": cut(variables["params"], False), "batch_stats": small_stats}, x)
-    np.testing.assert_allclose(small, masked, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(small, masked, rtol=1e-4, atol=1e-4 * np.abs(masked).max())
 
 
 @pytest.mark.parametrize(
@@ -217,20 +224,3 @@ def test_state_that_is_neither_parameter_nor_statistic_is_refused():
 
     with pytest.raises(ValueError, match=r"Noisy holds \['dropout'\]"):
         models.functional(Noisy())
-
-
-def test_gradients_reach_every_parameter_of_the_functional_form():
-    net = build("resnet8")
-    x = jax.random.normal(jax.random.key(1), (4, 9, 9, 3))
-
-    def loss(params):
-        logits, stats = net.apply_train({**net.variables, "params": params}, x)
-        return jnp.sum(logits**2), stats
-
-    grads, stats = jax.jit(jax.grad(loss, has_aux=True))(net.variables["params"])
-    assert jax.tree.structure(grads) == jax.tree.structure(net.variables["params"])
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(grads))
-    assert jax.tree.structure(stats) == jax.tree.structure(net.variables["batch_stats"])
-    before = net.variables["batch_stats"]["bn"]["mean"]
-    assert not np.array_equal(stats["bn"]["mean"], before)
-    assert np.array_equal(before, np.zeros(16))

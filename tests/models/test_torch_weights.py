@@ -95,9 +95,8 @@ def test_vgg19_for_imagenet_agrees_with_pytorch_and_timm():
     jax.tree.map(np.testing.assert_array_equal, torch_weights.convert(timm, "vgg19", net.variables), expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes"), [pytest.param("resnet34", BASIC, marks=pytest.mark.slow), ("resnet50", BOTTLENECK)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "sizes"), [("resnet34", BASIC), ("resnet50", BOTTLENECK)])
 def test_deeper_resnets_agree_with_pytorch(name, sizes):
     assert_same_logits(name, randomised(ImageNetResNet(sizes, (3, 4, 6, 3), 10), 5), (65, 50, 3))
 
