@@ -102,11 +102,10 @@ def _train(
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
     lrs = _learning_rates(spec, len(context.data.train_labels))
     keys = jnp.stack([member_key(member.seed, kind(spec)) for member in members])
-    epoch_keys = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
     started = saved = time.monotonic()
     context.progress.begin(kind(spec), epochs, epoch)
     while epoch < epochs:
-        state, loss = trainer.epoch(state, context.data, epoch_keys(keys, epoch), lrs[epoch])
+        state, loss = trainer.epoch(state, context.data, _epoch_keys(keys, epoch), lrs[epoch])
         epoch += 1
         losses = np.asarray(loss, np.float64)
         _refuse_nan(context, spec, cohort, members, losses, epoch)
@@ -117,7 +116,9 @@ def _train(
         new = entries(values, epoch=epoch, lr=float(f"{lrs[epoch - 1][0]:.6g}"))
         histories = [[*history, entry] for history, entry in zip(histories, new, strict=True)]
         context.progress.epoch(epoch, float(np.mean(values["test_accuracy"])))
-        if time.monotonic() - saved >= context.checkpoint_seconds or epoch == epochs:
+        # Several replicas are published one by one: their common end is kept until the last one is out.
+        to_publish = epoch == epochs and len(members) > 1
+        if time.monotonic() - saved >= context.checkpoint_seconds or to_publish:
             spent = seconds + time.monotonic() - started
             content = {"members": [m.id for m in members], "histories": histories, "seconds": spent}
             disk.save_partial(context.store, cohort, epoch, state, {**about, **content})
@@ -136,11 +137,16 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 
 
 def _learning_rates(spec: TrainingStage, examples: int) -> np.ndarray:
-    """The optax schedule, step by step: float32 ``(epochs, steps)``."""
+    """The optax schedule, step by step: float32 ``(epochs, steps)``; it moves between epochs only."""
     steps = steps_per_epoch(examples, spec.train.batch_size)
     schedule = LRSchedule.parse(spec.train.schedule, spec.train.epochs).optax(steps)
-    values = jax.vmap(schedule)(jnp.arange(spec.train.epochs * steps))
-    return np.asarray(values, np.float32).reshape(spec.train.epochs, steps)
+    values = [float(schedule(epoch * steps)) for epoch in range(spec.train.epochs)]
+    return np.repeat(np.asarray(values, np.float32)[:, None], steps, axis=1)
+
+
+@jax.jit
+def _epoch_keys(keys: jax.Array, epoch: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
 
 
 def _refuse_nan(

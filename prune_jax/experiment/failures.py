@@ -23,12 +23,6 @@ def one_line() -> Iterator[None]:
         _leave("interrupted; what was finished is kept, run the same command again", code=130)
 
 
-def refuse_extra_arguments(arguments: list[str]) -> None:
-    """ValueError for arguments that are no flags, such as a mistyped dash."""
-    if arguments:
-        raise ValueError(f"unexpected arguments {arguments}; every setting is a flag, --config.key=value")
-
-
 def _leave(message: str, code: int = 1) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

@@ -1,0 +1,170 @@
+import contextlib
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from prune_jax import data
+from prune_jax.experiment import cohort, plan, specs, stages, train, workdir
+from prune_jax.experiment import store as disk
+from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.progress import Progress
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
+
+
+def small_config(model="mlp7_relu", **changes) -> ConfigDict:
+    config = default_config()
+    config.model.name = model
+    if model.startswith("mlp"):
+        config.model.options = ConfigDict({"hidden": 10, "depth": 3})
+    config.seeds = (0, 1)
+    config.pretrain.epochs = 3
+    config.retrain.epochs = 2
+    config.sparsify.ratio = 0.3
+    return plan.override(config, {"optimizer.weight_decay": 1e-3, **changes})
+
+
+def arm_of(config, digits):
+    return plan.plan_arms(config, None, digits)[0]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process: nothing after it runs."""
+
+
+class Killer(Progress):
+    """Ends the run after so many epochs, however they are spread over stages."""
+
+    def __init__(self, after):
+        super().__init__(1)
+        self.after = after
+
+    def epoch(self, number, accuracy):
+        self.after -= 1
+        if self.after < 0:
+            raise KilledError
+
+
+def context_of(root, digits, arm, progress=None, seconds=0.0):
+    store = workdir.open_workdir(root, "test")
+    return cohort.Context(store, train.to_device(digits), arm.measure, seconds, progress or Progress(1))
+
+
+def digests(root):
+    return {p.parent.name: json.loads(p.read_text())["digest"] for p in root.glob("stages/*/stage.json")}
+
+
+def histories(root):
+    return {p.parent.name: json.loads(p.read_text()).get("history") for p in root.glob("stages/*/stage.json")}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+@pytest.mark.parametrize(("replicas", "ends"), [("vmap", (0, 2, 4)), ("loop", (1, 5, 9))])
+def test_killed_and_started_again_ends_bit_identical(tmp_path, digits, replicas, ends, seconds):
+    """Killed in every stage, with checkpoints after every epoch and with none before a stage's end."""
+    arm = arm_of(small_config(**{"execution.replicas": replicas}), digits)
+    stages.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
+    for end in ends:
+        root = tmp_path / f"killed{end}"
+        with contextlib.suppress(KilledError):
+            stages.run_chain(context_of(root, digits, arm, Killer(end), seconds), arm)
+            pytest.fail("the run was to be killed")
+        stages.run_chain(context_of(root, digits, arm, None, seconds), arm)
+        assert digests(root) == digests(tmp_path / "whole")
+        assert histories(root) == histories(tmp_path / "whole")
+        assert not list(root.glob("partial/*"))
+
+
+def test_killed_between_the_publication_of_two_replicas(tmp_path, digits, monkeypatch):
+    arm = arm_of(small_config(), digits)
+    stages.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
+    saves, real = [], disk.save_stage
+
+    def save_once(store, stage_id, variables, about):
+        if saves:
+            raise KilledError
+        saves.append(stage_id)
+        real(store, stage_id, variables, about)
+
+    monkeypatch.setattr(disk, "save_stage", save_once)
+    with pytest.raises(KilledError):
+        stages.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
+    monkeypatch.setattr(disk, "save_stage", real)
+    assert len(digests(tmp_path / "killed")) == 1
+    stages.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def test_finished_stages_are_loaded_not_computed(tmp_path, digits, monkeypatch):
+    arm = arm_of(small_config(), digits)
+    context = context_of(tmp_path / "w", digits, arm)
+    assert not stages.is_chain_finished(context, arm)
+    stages.run_chain(context, arm)
+    assert stages.is_chain_finished(context, arm)
+    monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("a finished stage was trained again"))
+    stages.run_chain(context, arm)
+    longer = arm_of(small_config(**{"retrain.epochs": 3}), digits)
+    ids = [specs.chain_ids(a.chain, 0) for a in (arm, longer)]
+    assert ids[0][:2] == ids[1][:2]
+    assert ids[0][2] != ids[1][2]
+
+
+def test_more_measurement_trains_again_to_the_same_weights(tmp_path, digits):
+    plain, measured = small_config(), small_config(**{"measure.jsv": True, "measure.examples": 5})
+    arm, more = arm_of(plain, digits), arm_of(measured, digits)
+    stages.run_chain(context_of(tmp_path / "w", digits, arm), arm)
+    before = digests(tmp_path / "w")
+    context = context_of(tmp_path / "w", digits, more)
+    assert not stages.is_chain_finished(context, more)
+    stages.run_chain(context, more)
+    assert digests(tmp_path / "w") == before
+    final = disk.read_stage(context.store, specs.chain_ids(more.chain, 0)[-1])["history"]
+    assert [entry["epoch"] for entry in final] == [0, 1, 2]
+    assert all(entry["mean_jsv"] > 0 for entry in final)
+
+
+def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
+    config = small_config(**{"retrain.schedule": "0:1e-3,1:1e30", "retrain.epochs": 4})
+    arm = arm_of(config, digits)
+    context = context_of(tmp_path / "w", digits, arm)
+    with pytest.raises(
+        cohort.TrainingDivergedError, match=r"in stage retrain .* at epoch [23] of 4 .* is kept in"
+    ):
+        stages.run_chain(context, arm)
+    kept = list((tmp_path / "w" / "partial").glob("*/state-*"))
+    assert len(kept) == 1
+    assert len(digests(tmp_path / "w")) == 4  # both seeds' pretraining and sparsifying action
+
+
+def test_scratch_is_a_small_dense_network_with_its_own_init(tmp_path, digits):
+    config = small_config(**{"pipeline": "scratch", "scratch.epochs": 1})
+    arm = arm_of(config, digits)
+    context = context_of(tmp_path / "w", digits, arm)
+    fresh = stages._fresh(arm.model, {"layers/0": 7, "layers/1": 7}, 0)
+    dense = stages._fresh(arm.model, None, 0)
+    assert fresh["params"]["layers"][1]["kernel"].shape == (7, 7)
+    assert not np.allclose(
+        fresh["params"]["layers"][1]["kernel"], dense["params"]["layers"][1]["kernel"][:7, :7]
+    )
+    stages.run_chain(context, arm)
+    (stage_id,) = specs.chain_ids(arm.chain, 0)
+    back = disk.load_variables(context.store, stage_id, jax.eval_shape(lambda: fresh))
+    assert back["params"]["layers"][0]["kernel"].shape == (64, 7)
+
+
+def test_the_sparsifying_action_keeps_the_largest_filters_by_brute_force(tmp_path, digits):
+    arm = arm_of(small_config(), digits)
+    context = context_of(tmp_path / "w", digits, arm)
+    stages.run_chain(context, arm)
+    pretrained, sparsified, _ = specs.chain_ids(arm.chain, 1)
+    dense = disk.load_variables(context.store, pretrained, stages._fresh(arm.model, None, 0))
+    kernel = np.asarray(dense["params"]["layers"][0]["kernel"], np.float64)
+    order = sorted(range(10), key=lambda j: sum(abs(w) for w in kernel[:, j]))
+    keep = stages.keep_of(disk.read_stage(context.store, sparsified))
+    assert keep["layers/0"].tolist() == sorted(order[3:])  # ceil(0.3 * 10) = 3 go
