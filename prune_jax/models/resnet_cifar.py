@@ -11,9 +11,10 @@ from prune_jax.models.norm import BatchNorm
 from prune_jax.models.widths import resolve
 
 _STAGES = (16, 32, 64)
-_TIED = (
-    "the residual adds and the zero-padded shortcuts tie it to 'stem': "
-    "set that one, and every later stage grows or shrinks by as many channels"
+_TIED = "the residual adds and the zero-padded shortcuts tie it to 'stem': set that one"
+_AROUND = (
+    "its stage has the channels of the stage before, with others on both sides where the shortcut "
+    "pads zeros, and a number wouldn't say which of them are there: set 'stem', or prune by slim()"
 )
 
 
@@ -83,7 +84,8 @@ class CifarResNet(nnx.Module):
 
 def _widths(n: int) -> tuple[dict[str, int], dict[str, str]]:
     defaults = {"stem": _STAGES[0]} | {f"blocks/{i}/conv1": _STAGES[i // n] for i in range(3 * n)}
-    return defaults, {f"blocks/{i}/conv2": _TIED for i in range(3 * n)}
+    tied = {f"blocks/{i}/conv2": _AROUND if i in (n, 2 * n) else _TIED for i in range(3 * n)}
+    return defaults, tied
 
 
 def _block(i: int, n: int, width: int, extra: int, rngs: nnx.Rngs) -> Block:

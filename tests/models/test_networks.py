@@ -181,6 +181,7 @@ def test_cutting_stem_channels_of_option_a_keeps_the_zero_padding_in_place():
     ("name", "layer", "leader"),
     [
         ("resnet20", "blocks/4/conv2", "stem"),
+        ("resnet20", "blocks/3/conv2", "stem"),
         ("resnet18", "blocks/1/conv2", "stem"),
         ("resnet34", "blocks/4/conv2", "blocks/3/conv2"),
         ("resnet34", "blocks/3/down", "blocks/3/conv2"),
