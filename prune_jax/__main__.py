@@ -1,0 +1,40 @@
+"""``python -m prune_jax COMMAND``: cost, groups, compare, report; ``COMMAND --help`` says more."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+
+# Command -> module with add_arguments(parser) and run(arguments), and what it does. Only the command that
+# is called is imported: compare and report run where there is no JAX.
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "cost": ("prune_jax.experiment.cli_cost", "multiply-accumulates and params, dense and pruned"),
+        "groups": ("prune_jax.experiment.cli_groups", "the channels of a network that live or die together"),
+        "compare": ("prune_jax.fairness.cli", "which comparison setups hold between runs"),
+        "report": ("prune_jax.report.cli", "our runs beside a table of the paper, cell by cell"),
+    }
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Unknown commands and arguments end with code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    listing = "\n".join(f"  {name:9}{does}" for name, (_, does) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m prune_jax",
+        description=f"commands:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=tuple(COMMANDS), metavar="COMMAND")
+    name = parser.parse_args(given[:1]).command
+    module, does = COMMANDS[name]
+    command = import_module(module)
+    own = argparse.ArgumentParser(prog=f"python -m prune_jax {name}", description=does)
+    command.add_arguments(own)
+    return command.run(own.parse_args(given[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
