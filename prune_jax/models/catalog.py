@@ -46,7 +46,8 @@ def _stages(*blocks: int) -> tuple[Patterns, ...]:
 _MLP_OPTIONS = {"hidden": 100, "depth": 7, "init": "orthogonal"}
 _RESNET_OPTIONS = {"zero_init_residual": False}
 # Facts of the paper (4, Appendix A) and of its companions' logs: the first convolution of each
-# basic block, the first two of each bottleneck, all convolutions of VGG19 but the first.
+# basic block, the first two of each bottleneck, all convolutions of VGG19 but the first. For the
+# MLPs (every hidden layer) and LeNet-5 (the convolutions) the choice is ours [I].
 _CONV1 = ("blocks/*/conv1",)
 _CONV12 = ("blocks/*/conv1", "blocks/*/conv2")
 _ALL_BUT_FIRST = tuple(f"convs/{i}" for i in range(1, 16))
