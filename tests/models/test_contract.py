@@ -147,7 +147,7 @@ def test_a_cut_network_runs_as_the_small_one_does(name):
         assert str(ran) == str(built)
 
 
-@EVERY
+@pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_inputs_are_promoted(name):
     net = abstract(name)
     assert jax.eval_shape(net.apply, net.variables, batch(dtype=jnp.bfloat16)).dtype == jnp.float32
