@@ -36,6 +36,8 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(
+        logging.FATAL
+    )  # what goes wrong below reaches us as an exception, and the user as one line
     flags.mark_flag_as_required("config")
     app.run(main, flags_parser=command_line.parse_flags)

@@ -80,8 +80,14 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"TensorFlow is installed and the source can be reached: {command}"
         )
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download; nothing is downloaded
-        builder.download_and_prepare()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download; nothing is downloaded
+            builder.download_and_prepare()
+    except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as a RuntimeError
+        raise NotPreparedError(
+            f"data set {builder.name!r} can't be written under {builder.data_dir_root} "
+            f"({str(error).splitlines()[0][:160]}): free disk space, or choose another dataset.data_dir"
+        ) from error
 
 
 def _refuse_larger(builder: tfds.core.DatasetBuilder, max_gib: float) -> None:

@@ -16,7 +16,7 @@ from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import chain_ids
 from prune_jax.experiment.stages import is_chain_finished, run_chain
 from prune_jax.experiment.train import to_device
-from prune_jax.experiment.workdir import open_workdir, use_compilation_cache
+from prune_jax.experiment.workdir import closing, open_workdir, use_compilation_cache
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 # (workdir, records so far, the config's report layout, runs in all, whether to draw figures) -> report path
@@ -45,7 +45,7 @@ def launch(
     on_device = to_device(dataset)
     layout = config.report.to_dict()
     records: list[fairness.RunRecord] = []
-    with Progress(len(arms)) as progress:
+    with Progress(len(arms)) as progress, closing(store):
         for number, arm in enumerate(arms, 1):
             progress.run(number, arm.label)
             context = Context(store, on_device, arm.measure, config.checkpoint_seconds, progress)

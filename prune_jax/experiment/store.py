@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint can't be read back; the message names it and the way out."""
+    """A checkpoint can't be read back or written; the message names it and the way out."""
 
 
 class Store(NamedTuple):
@@ -82,8 +82,14 @@ def drop_partial(store: Store, cohort: str) -> None:
 def _save(store: Store, path: Path, tree: Any) -> None:
     if path.exists():  # left by a run that was killed between a checkpoint and the file that publishes it
         shutil.rmtree(path)
-    store.checkpointer.save(path.absolute(), tree)
-    store.checkpointer.wait_until_finished()
+    try:
+        store.checkpointer.save(path.absolute(), tree)
+        store.checkpointer.wait_until_finished()
+    except Exception as error:  # a full disk reaches us as one of many kinds from Orbax and TensorStore
+        raise CheckpointError(
+            f"checkpoint {path} can't be written ({_first_line(error)}); free disk space or choose another "
+            "--workdir and run again: what was finished is kept"
+        ) from error
 
 
 def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any:
@@ -93,11 +99,14 @@ def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any
     try:
         tree = store.checkpointer.restore(path.absolute(), target)
     except Exception as error:  # Orbax and TensorStore raise many kinds; every one means it can't be read
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"checkpoint {path} can't be read ({first[:160]}); {way_out}") from error
+        raise CheckpointError(f"checkpoint {path} can't be read ({_first_line(error)}); {way_out}") from error
     if _digest(jax.device_get(tree)) != digest:
         raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out}")
     return tree
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
 
 
 def _digest(tree: Any) -> str:

@@ -1,6 +1,9 @@
 """The folder of an experiment: claimed once by one experiment, with its compilation cache."""
 
+import contextlib
 import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -40,8 +43,20 @@ def open_workdir(root: Path, experiment: str) -> Store:
     return Store(root, ocp.StandardCheckpointer())
 
 
+@contextlib.contextmanager
+def closing(store: Store) -> Iterator[None]:
+    """Close the store's checkpointer at the end; what it could not write has been raised before."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            store.checkpointer.close()
+
+
 def use_compilation_cache(root: Path) -> None:
     """Keep compiled programs in the workdir, unless the caller has set JAX's cache already."""
     if not jax.config.values.get("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str((root / "compilation_cache").absolute()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        # On a full disk the cache is what fails first, and it costs time only.
+        warnings.filterwarnings("ignore", message="Error writing persistent compilation cache")

@@ -1,0 +1,162 @@
+"""The launcher as a user meets it: processes, killed and started again, fed with bad input."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = "--config=configs/mystery1_mlp7.py"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return {**os.environ, "TFDS_DATA_DIR": str(tmp_path_factory.mktemp("tfds")), "JAX_PLATFORMS": "cpu"}
+
+
+def start(environment, *arguments, **options):
+    command = [sys.executable, "run.py", CONFIG, "--config.quick", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def finish(environment, *arguments, **options):
+    process = start(environment, *arguments, **options)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def results(workdir):
+    """All that a launch leaves for a reader; the command line differs by its --workdir."""
+    files = [*workdir.glob("records/*.json"), workdir / "report.md", *workdir.glob("figures/*.png")]
+    return {f.name: f.read_bytes().replace(str(workdir).encode(), b"W") for f in files}
+
+
+@pytest.mark.slow
+def test_killed_three_times_gives_the_same_report(environment, tmp_path):
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'whole'}")
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'whole' / 'report.md'}"
+    clock = random.Random(0)
+    for _ in range(3):
+        process = start(environment, f"--workdir={tmp_path / 'killed'}", "--config.checkpoint_seconds=0.05")
+        time.sleep(clock.uniform(4.0, 14.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, _, err = finish(environment, f"--workdir={tmp_path / 'killed'}", "--config.checkpoint_seconds=0.05")
+    assert code == 0, err
+    whole, killed = results(tmp_path / "whole"), results(tmp_path / "killed")
+    assert len([name for name in whole if name.endswith(".json")]) == 8
+    assert whole.keys() == killed.keys()
+    for name, content in whole.items():
+        if name.endswith(".json"):  # the recorded command and config hold the checkpoint interval
+            ours, theirs = json.loads(content), json.loads(killed[name])
+            assert ours["results"] == theirs["results"]
+            assert ours["stages"] == theirs["stages"]
+        elif name.endswith(".png"):
+            assert content == killed[name]
+        else:
+            lines = [
+                [x for x in c.splitlines() if not x.startswith(b"Command:")] for c in (content, killed[name])
+            ]
+            assert lines[0] == lines[1]
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "whole").glob("stages/*/stage.json")}
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'whole'}")
+    assert code == 0, err
+    assert "epoch" not in out  # nothing trained
+    assert {f: f.stat().st_mtime_ns for f in before} == before
+    assert results(tmp_path / "whole") == whole
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_loses_nothing(environment, tmp_path):
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    empty = {**environment, "TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    code, _, err = finish(empty, f"--workdir={tmp_path / 'w'}", preexec_fn=small_files)
+    assert code == 1
+    assert err.startswith("error: data set 'digits' can't be written under")
+    assert finish(environment, "--dry_run")[0] == 0  # prepares the data set
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", preexec_fn=small_files)
+    assert code == 1, out
+    assert err.startswith("error: checkpoint ")
+    assert "free disk space" in err
+    assert len(err.strip().splitlines()) == 1
+    code, _, err = finish(environment, f"--workdir={tmp_path / 'w'}")
+    assert code == 0, err
+
+
+@pytest.mark.slow
+def test_a_corrupt_checkpoint_is_named_and_only_its_stage_is_redone(environment, tmp_path):
+    workdir = tmp_path / "w"
+    assert finish(environment, f"--workdir={workdir}")[0] == 0
+    whole = results(workdir)
+    stages = {f.parent: json.loads(f.read_text()) for f in workdir.glob("stages/*/stage.json")}
+    (sparsified, *_) = (folder for folder, about in stages.items() if about["kind"] == "sparsify")
+    children = [folder for folder, about in stages.items() if about["parent"] == sparsified.name]
+    for folder in children:
+        (folder / "stage.json").unlink()
+    for data in sparsified.glob("checkpoint/**/d/*"):
+        data.write_bytes(data.read_bytes()[:7])
+    code, _, err = finish(environment, f"--workdir={workdir}")
+    assert code == 1
+    assert f"remove {sparsified} and run again" in err
+    for file in sorted(sparsified.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    sparsified.rmdir()
+    assert finish(environment, f"--workdir={workdir}")[0] == 0
+    again = results(workdir)
+    assert again.keys() == whole.keys()
+    redone = {name for name in whole if name.endswith(".json") and again[name] != whole[name]}
+    assert len(redone) <= len(children)
+    for name in redone:  # one replica alone sums in another order than two under vmap
+        before, after = (json.loads(content) for content in (whole[name], again[name]))
+        assert before["stages"] == after["stages"]
+        for a, b in zip(before["results"], after["results"], strict=True):
+            assert abs(a["last_accuracy"] - b["last_accuracy"]) < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.retrian.epochs=3", "no such key: retrian; did you mean 'retrain'"),
+        ("--workdr=x", "Unknown command line flag 'workdr'. Did you mean: workdir"),
+        ("--config.report.sections=foo", "unknown section 'foo'; allowed: base"),
+        ("--config.sparsify.ratio=0.3", "the sweep of mystery1_mlp7.py sets it in every run"),
+        ("--config.ratios=1.5", "sparsify.ratio is 1.5; allowed: [0, 1)"),
+        ("--config.pretrain.schedule=3:0.1", "pretrain.schedule (with pretrain.epochs=4)"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(environment, tmp_path, argument, message):
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", argument)
+    assert code == 1
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_starts_nothing(environment, tmp_path):
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", "--dry_run")
+    assert code == 0, err
+    assert "run 8/8 L1+OrthP 0.9, LR 0.001, 4 epochs: mlp7_linear, seeds [0, 1]" in out
+    assert out.strip().splitlines()[-1].startswith("8 runs, 22 distinct stages")
+    assert not (tmp_path / "w").exists()
