@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prune_jax.data import packaged
+from prune_jax.data.streamed import STREAMED, advice, prepare_command
 
 
 class Split(NamedTuple):
@@ -49,13 +50,29 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
     return tfds.builder(name, config=config, data_dir=data_dir or None, file_format="array_record")
 
 
+def input_of(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> tuple[tuple[int, ...], int]:
+    """Image shape ``(height, width, channels)`` and number of classes of ``name``, without reading it.
+
+    Raises ValueError for an unknown name and for a set whose images vary in size.
+    """
+    if name in STREAMED:
+        return STREAMED[name].image_shape, STREAMED[name].classes
+    features = find_builder(name, split_seed=split_seed, data_dir=data_dir).info.features
+    _refuse_varying(name, features["image"].shape)
+    return tuple(features["image"].shape), features["label"].num_classes
+
+
 def load(name: str, *, split_seed: int = 0, data_dir: str | None = None, max_gib: float = 8.0) -> Dataset:
     """Read splits ``train`` and ``test`` of ``name`` whole into host memory.
 
     The packaged sets (``mnist5k``, ``digits``) are prepared on first use; ``data_dir`` defaults to TFDS's
     (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``). Raises ValueError for an unknown name, a data set
-    without these splits or larger than ``max_gib``; NotPreparedError when its files are missing.
+    without these splits or larger than ``max_gib``; NotPreparedError when its files are missing, or when
+    it is one that only a streaming pipeline could feed.
     """
+    if name in STREAMED:
+        home = find_builder(STREAMED[name].builder, data_dir=data_dir).data_dir_root
+        raise NotPreparedError(advice(name, str(home)))
     builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)
     if not builder.is_prepared():
         _prepare(builder)
@@ -71,10 +88,7 @@ def load(name: str, *, split_seed: int = 0, data_dir: str | None = None, max_gib
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     if not packaged.is_packaged(builder.name):
-        command = (
-            f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{builder.name}', "
-            f"data_dir='{builder.data_dir_root}', file_format='array_record').download_and_prepare()\""
-        )
+        command = prepare_command(builder.name, str(builder.data_dir_root))
         raise NotPreparedError(
             f"data set {builder.name!r} is not prepared under {builder.data_dir_root}. Prepare it once where "
             f"TensorFlow is installed and the source can be reached: {command}"
@@ -93,14 +107,18 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
 def _refuse_larger(builder: tfds.core.DatasetBuilder, max_gib: float) -> None:
     shape = builder.info.features["image"].shape
     examples = sum(builder.info.splits[split].num_examples for split in ("train", "test"))
-    if None in shape:
-        raise ValueError(
-            f"data set {builder.name!r} has images of varying size {shape}; only fixed sizes load whole"
-        )
+    _refuse_varying(builder.name, shape)
     gib = examples * float(np.prod(shape)) / 2**30
     if gib > max_gib:
         raise ValueError(
             f"data set {builder.name!r} takes {gib:.1f} GiB, more than the allowed {max_gib} GiB"
+        )
+
+
+def _refuse_varying(name: str, shape: tuple[int | None, ...]) -> None:
+    if None in shape:
+        raise ValueError(
+            f"data set {name!r} has images of varying size {tuple(shape)}; only fixed sizes load whole"
         )
 
 
