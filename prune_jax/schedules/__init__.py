@@ -2,6 +2,18 @@
 
 from prune_jax.schedules.pieces import Piece
 from prune_jax.schedules.recipes import cosine, cyclic_restart, halving, linear, warm_up
+from prune_jax.schedules.resizing import half_up, resize
 from prune_jax.schedules.schedule import LRSchedule, compose
 
-__all__ = ["LRSchedule", "Piece", "compose", "cosine", "cyclic_restart", "halving", "linear", "warm_up"]
+__all__ = [
+    "LRSchedule",
+    "Piece",
+    "compose",
+    "cosine",
+    "cyclic_restart",
+    "half_up",
+    "halving",
+    "linear",
+    "resize",
+    "warm_up",
+]
