@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+MARGIN = 2**20  # bytes that a checkpoint's own files may take beside the arrays
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint can't be read back or written; the message names it and the way out."""
@@ -82,10 +84,11 @@ def drop_partial(store: Store, cohort: str) -> None:
 def _save(store: Store, path: Path, tree: Any) -> None:
     if path.exists():  # left by a run that was killed between a checkpoint and the file that publishes it
         shutil.rmtree(path)
+    _refuse_full_disk(store.root, path, tree)
     try:
         store.checkpointer.save(path.absolute(), tree)
         store.checkpointer.wait_until_finished()
-    except Exception as error:  # a full disk reaches us as one of many kinds from Orbax and TensorStore
+    except Exception as error:  # Orbax and TensorStore raise many kinds; every one means it can't be written
         raise CheckpointError(
             f"checkpoint {path} can't be written ({_first_line(error)}); free disk space or choose another "
             "--workdir and run again: what was finished is kept"
@@ -103,6 +106,17 @@ def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any
     if _digest(jax.device_get(tree)) != digest:
         raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out}")
     return tree
+
+
+def _refuse_full_disk(root: Path, path: Path, tree: Any) -> None:
+    """Asked before Orbax starts, whose background threads would report a full disk in their own many words."""
+    needed = MARGIN + sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise CheckpointError(
+            f"checkpoint {path} can't be written: {free / 2**20:.1f} MiB are free, {needed / 2**20:.1f} needed; "
+            "free disk space or choose another --workdir and run again: what was finished is kept"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -88,3 +89,12 @@ def test_a_workdir_belongs_to_one_experiment(tmp_path):
     (tmp_path / "other" / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no experiment"):
         workdir.open_workdir(tmp_path / "other", "first")
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(store, monkeypatch):
+    usage = shutil.disk_usage(store.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**19))
+    with pytest.raises(disk.CheckpointError, match=r"0.5 MiB are free, 1.0 needed; free disk space"):
+        disk.save_stage(store, "a", tree(), {})
+    assert disk.read_stage(store, "a") is None
+    assert not (store.root / "stages").exists()

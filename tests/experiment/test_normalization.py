@@ -1,0 +1,41 @@
+"""Data statistics: the usual ones by name, what is given instead, what is refused."""
+
+import pytest
+
+from prune_jax import data
+from prune_jax.experiment.normalization import USUAL, per_channel
+
+
+def test_empty_means_the_usual_ones():
+    assert per_channel("mean", (), "mnist5k", 1) == (0.1307,)
+    assert per_channel("std", (), "cifar10", 3) == (0.229, 0.224, 0.225)
+
+
+def test_what_is_given_is_kept():
+    assert per_channel("mean", (1, 2), "digits", 2) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "name", "channels", "message"),
+    [
+        ("mean", (0.1, 0.2), "digits", 1, r"dataset.mean is \(0.1, 0.2\); digits needs 1 values$"),
+        ("std", (0.0,), "digits", 1, r"dataset.std is \(0.0,\); digits needs 1 values, all positive"),
+        ("mean", (), "svhn_cropped", 3, r"dataset.mean is empty and svhn_cropped .*'\(0.5,0.5,0.5,\)'"),
+    ],
+)
+def test_bad_statistics_are_named(key, given, name, channels, message):
+    with pytest.raises(ValueError, match=message):
+        per_channel(key, given, name, channels)
+
+
+@pytest.mark.parametrize("name", sorted(USUAL))
+def test_usual_statistics_fit_the_channels(name):
+    channels = data.input_of(name)[0][-1]
+    assert [len(values) for values in USUAL[name]] == [channels, channels]
+
+
+def test_the_digits_are_as_measured(tmp_path):
+    images = data.load("digits", data_dir=str(tmp_path)).train.images / 255.0
+    mean, std = USUAL["digits"]
+    assert abs(images.mean() - mean[0]) < 1e-3
+    assert abs(images.std() - std[0]) < 1e-3
