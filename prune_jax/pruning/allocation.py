@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from prune_jax.pruning.groups import Group
+from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 
 # 0.7 * 10 is 7.000000000000001 on some paths of arithmetic; a ratio isn't meant that precisely.

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from prune_jax.pruning.coupling import leaf_paths
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 CONVENTIONS = {"macs": 1, "2xmacs": 2}
 

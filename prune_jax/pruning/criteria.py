@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from prune_jax.pruning.coupling import leaf_paths
-from prune_jax.pruning.groups import Group
+from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 Scores = dict[str, np.ndarray]  # group name -> one number per channel
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prune_jax.pruning.groups import Group
+from prune_jax.pruning.jaxpr.groups import Group
 
 Keep = dict[str, np.ndarray]
 Cuts = dict[str, dict[int, np.ndarray]]  # leaf path -> axis -> which positions stay

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from prune_jax.pruning.groups import Group
+from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import check_complete, checked, cuts, matched
 
 Mask = Any  # a pytree like the masked one
@@ -35,8 +35,8 @@ def expand(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Mask:
     found, treedef = matched(tree, groups)
     check_complete(found, wanted)
     masks = [
-        _mask(jnp.asarray(leaf) if np.isscalar(leaf) else leaf, wanted.get(name, {}))
-        for _, leaf, name in found
+        _mask(jnp.asarray(leaf) if np.isscalar(leaf) else leaf, wanted.get(name or path, {}))
+        for path, leaf, name in found
     ]
     return jax.tree_util.tree_unflatten(treedef, masks)
 
@@ -104,10 +104,10 @@ def report(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Repor
     kept = checked(groups, keep)
     wanted = cuts(groups, keep)
     dense = left = 0
-    for _, leaf, name in matched(tree, groups)[0]:
+    for path, leaf, name in matched(tree, groups)[0]:
         shape = list(np.shape(leaf))
         dense += int(np.prod(shape))
-        for axis, stays in wanted.get(name, {}).items():
+        for axis, stays in wanted.get(name or path, {}).items():
             shape[axis] = int(stays.sum())
         left += int(np.prod(shape))
     rows = tuple(

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from prune_jax.pruning.labels import Ledger
-from prune_jax.pruning.rules_linear import free_fill
-from prune_jax.pruning.values import LIVE, WILD, Value, origin
+from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.rules_linear import free_fill
+from prune_jax.pruning.jaxpr.values import LIVE, WILD, Value, origin
 
 
 def drawn(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:

@@ -12,12 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.labels import Ledger
-from prune_jax.pruning.resize import bind
-from prune_jax.pruning.values import Value
-from prune_jax.pruning.walk import Body, walk
+from prune_jax.pruning.jaxpr.doubts import by_source, without_trace
+from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.sizes import Baked
+from prune_jax.pruning.jaxpr.values import Value
+from prune_jax.pruning.jaxpr.walk import Body, walk
+from prune_jax.pruning.slimming.resize import bind
+from prune_jax.pruning.slimming.survivors import Cut, is_cut
 
-Run = Callable[[Body, list[Any], np.ndarray], list[Any]]
+Run = Callable[[Body, list[Any], Cut], list[Any]]
 
 
 def _is_float(value: Value) -> bool:
@@ -49,16 +52,33 @@ def _spread(alive: np.ndarray, ledger: Ledger) -> np.ndarray:
     return out
 
 
-def _walked(closed: Any, values: list[Value], alive: np.ndarray) -> tuple[Body, np.ndarray]:
+def _settled(ledger: Ledger, alive: np.ndarray) -> dict[int, Baked]:
+    """Verdicts on constants in a derivative rule that may stand for a size that is cut."""
+    out = {}
+    for number, doubt in enumerate(ledger.doubts):
+        settled, baked = by_source(doubt)
+        if not settled:
+            settled, baked = without_trace(doubt)
+        if baked is not None:
+            out[number] = baked
+        if not settled and any(is_cut(axis, alive) for c in doubt.candidates for axis in c.axes):
+            raise ValueError(
+                f"a custom derivative rule has a constant {doubt.constant:g} that may stand for a cut size"
+            )
+    return out
+
+
+def _walked(closed: Any, values: list[Value], cut: Cut) -> tuple[Body, Cut]:
     ledger = Ledger()
-    ledger.count = len(alive)
+    ledger.count = len(cut.alive)
     body = walk(ledger, closed, [v._replace(known=None, total=None) for v in values])
     if ledger.splits:
         raise ValueError("a custom derivative rule reshapes the channels of a pruned group")
-    return body, _spread(alive, ledger)
+    alive = _spread(cut.alive, ledger)
+    return body, Cut(alive, _settled(ledger, alive))
 
 
-def small_jvp(node: Any, alive: np.ndarray, run: Run) -> Callable:
+def small_jvp(node: Any, cut: Cut, run: Run) -> Callable:
     """The call of a custom_jvp function on cut arrays."""
     smooth = [k for k, value in enumerate(node.ins) if _is_float(value)]
 
@@ -73,20 +93,20 @@ def small_jvp(node: Any, alive: np.ndarray, run: Run) -> Callable:
 
     @jax.custom_jvp
     def small(*args: Any) -> list[Any]:
-        return run(node.bodies[0], list(args), alive)
+        return run(node.bodies[0], list(args), cut)
 
     @small.defjvp
     def rule(primals: tuple, tangents: tuple) -> tuple[list[Any], list[Any]]:
         specs = [_spec(v) for v in node.ins]
         closed = jax.make_jaxpr(dense_jvp)(specs, [specs[k] for k in smooth])
-        body, living = _walked(closed, [*node.ins, *(node.ins[k] for k in smooth)], alive)
+        body, living = _walked(closed, [*node.ins, *(node.ins[k] for k in smooth)], cut)
         out = run(body, [*primals, *(tangents[k] for k in smooth)], living)
         return out[: len(out) // 2], out[len(out) // 2 :]
 
     return small
 
 
-def small_vjp(node: Any, alive: np.ndarray, run: Run) -> Callable:
+def small_vjp(node: Any, cut: Cut, run: Run) -> Callable:
     """The call of a custom_vjp function on cut arrays; its forward pass is run again backwards."""
     smooth = [k for k, value in enumerate(node.ins) if _is_float(value)]
 
@@ -101,14 +121,14 @@ def small_vjp(node: Any, alive: np.ndarray, run: Run) -> Callable:
 
     @jax.custom_vjp
     def small(*args: Any) -> list[Any]:
-        return run(node.bodies[0], list(args), alive)
+        return run(node.bodies[0], list(args), cut)
 
     def forward(*args: Any) -> tuple[list[Any], tuple]:
         return small(*args), args
 
     def backward(args: tuple, cotangents: list[Any]) -> tuple:
         closed = jax.make_jaxpr(dense_vjp)([_spec(v) for v in node.ins], [_spec(v) for v in node.outs])
-        body, living = _walked(closed, [*node.ins, *node.outs], alive)
+        body, living = _walked(closed, [*node.ins, *node.outs], cut)
         grads = dict(zip(smooth, run(body, [*args, *cotangents], living), strict=True))
         return tuple(grads.get(k) for k in range(len(args)))
 

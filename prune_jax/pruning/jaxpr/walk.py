@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from prune_jax.pruning.labels import Ledger
-from prune_jax.pruning.rules import RULES
-from prune_jax.pruning.rules_control import CONTROL
-from prune_jax.pruning.values import KNOWN_LIMIT, WILD, Value, constant_fill, origin
+from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.rules import RULES
+from prune_jax.pruning.jaxpr.rules_control import CONTROL
+from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, WILD, Value, constant_fill, origin
 
 
 class Node(NamedTuple):
@@ -17,7 +17,7 @@ class Node(NamedTuple):
     eqn: Any
     ins: list[Value]
     outs: list[Value]
-    baked: tuple[Any, ...]
+    doubts: range
     bodies: tuple["Body", ...]
 
 
@@ -65,13 +65,13 @@ def _live(jaxpr: Jaxpr) -> list[Any]:
 
 
 def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
-    ledger.eqn, ledger.baked = eqn, []
+    ledger.eqn, first = eqn, len(ledger.doubts)
     name = eqn.primitive.name
     if name in CONTROL:
         outs, bodies = CONTROL[name](ledger, eqn, ins, walk)
-        return Node(eqn, ins, outs, (), tuple(bodies))
+        return Node(eqn, ins, outs, range(0), tuple(bodies))
     outs = RULES.get(name, _unknown)(ledger, eqn, ins)
-    return Node(eqn, ins, outs, tuple(ledger.baked), ())
+    return Node(eqn, ins, outs, range(first, len(ledger.doubts)), ())
 
 
 def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Value] | None = None) -> Body:

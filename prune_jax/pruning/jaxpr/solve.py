@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prune_jax.pruning.labels import Classes, Labels, Ledger, Split, classes
+from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, Split, classes
 
 Part = tuple[int, int]  # number of a split, number of its child
 
@@ -26,13 +26,27 @@ class Family(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def _tie(split: Split, k: int) -> tuple[list, list]:
-    """Channels of ``split`` run along child ``k``; its other children stay whole."""
-    shape = [1] * split.parent.ndim
-    shape[k] = -1
-    wide = np.broadcast_to(split.children[k].reshape(shape), split.parent.shape)
-    others = [(child, split.reason) for n, child in enumerate(split.children) if n != k]
-    return [(split.parent.reshape(-1), wide.reshape(-1))], others
+class Choice(NamedTuple):
+    """What follows from choosing carriers: couplings, and channels that freeze or lose their mask."""
+
+    edges: list[tuple[Labels, Labels]]
+    frozen: list[tuple[Labels, int]]
+    unmasked: list[tuple[Labels, int]]
+
+
+def _choose(ledger: Ledger, parts: list[Part], before: Choice) -> Choice:
+    """Channels of each split run along the given child; its other children stay whole."""
+    edges, frozen, unmasked = list(before.edges), list(before.frozen), list(before.unmasked)
+    for number, k in parts:
+        split = ledger.splits[number]
+        shape = [1] * split.parent.ndim
+        shape[k] = -1
+        wide = np.broadcast_to(split.children[k].reshape(shape), split.parent.shape)
+        edges.append((split.parent.reshape(-1), wide.reshape(-1)))
+        frozen += [(child, split.reason) for n, child in enumerate(split.children) if n != k]
+        if split.assumed not in (None, k):
+            unmasked.append((split.children[k], split.reason))
+    return Choice(edges, frozen, unmasked)
 
 
 def _equal_parents(ledger: Ledger, solved: Classes) -> list:
@@ -95,30 +109,29 @@ def _score(ledger: Ledger, solved: Classes, family: Family) -> tuple:
     return (frozen, -len(family.parts), unmasked, bool(solved.mixed[ids].any()), -len(ids), family.parts[0])
 
 
-def _ties(ledger: Ledger, parts: list[Part]) -> tuple[list, list]:
-    both = [_tie(ledger.splits[n], k) for n, k in parts]
-    return [e for edges, _ in both for e in edges], [f for _, notes in both for f in notes]
+def _best(ledger: Ledger, families: list[Family], before: Choice) -> list[Part]:
+    """The parts of the best family of each cluster; clusters are tried side by side."""
+    by_cluster: dict[int, list[Family]] = {}
+    for family in families:
+        by_cluster.setdefault(family.cluster, []).append(family)
+    ranks: dict[int, list[tuple[tuple, Family]]] = {}
+    for trial in itertools.zip_longest(*by_cluster.values()):
+        tried = [family for family in trial if family is not None]
+        outcome = classes(ledger, *_choose(ledger, [part for f in tried for part in f.parts], before))
+        for family in tried:
+            ranks.setdefault(family.cluster, []).append((_score(ledger, outcome, family), family))
+    return [part for scored in ranks.values() for part in min(scored)[1].parts]
 
 
 def solve(ledger: Ledger) -> Classes:
     """Classes of labels that are cut together, every split's choice made."""
     solved, edges = _close(ledger)
-    frozen: list = []
+    choice = Choice(edges, [], [])
     open_splits = dict(enumerate(ledger.splits))
     while open_splits:
-        families = _families(open_splits, solved)
-        ranks: dict[int, list[tuple[tuple, Family]]] = {}
-        by_cluster = {c: [f for f in families if f.cluster == c] for c in {f.cluster for f in families}}
-        for trial in itertools.zip_longest(*by_cluster.values()):  # clusters are tried side by side
-            tried = [family for family in trial if family is not None]
-            more, notes = _ties(ledger, [part for family in tried for part in family.parts])
-            outcome = classes(ledger, edges + more, frozen + notes)
-            for family in tried:
-                ranks.setdefault(family.cluster, []).append((_score(ledger, outcome, family), family))
-        chosen = [part for scored in ranks.values() for part in min(scored)[1].parts]
-        more, notes = _ties(ledger, chosen)
-        edges, frozen = edges + more, frozen + notes
-        solved = classes(ledger, edges, frozen)
-        for n, _ in chosen:
-            del open_splits[n]
+        parts = _best(ledger, _families(open_splits, solved), choice)
+        choice = _choose(ledger, parts, choice)
+        solved = classes(ledger, *choice)
+        for number, _ in parts:
+            del open_splits[number]
     return solved

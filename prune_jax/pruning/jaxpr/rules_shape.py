@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.labels import Labels, Ledger, is_fixed
-from prune_jax.pruning.values import KNOWN_LIMIT, LIVE, Fill, Value, constant_fill, join, origin
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, LIVE, Fill, Value, constant_fill, join, origin
 
 
 def broadcast_in_dim(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:

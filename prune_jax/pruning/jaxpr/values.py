@@ -1,10 +1,10 @@
 """Abstract values: what the walk knows of an array instead of its numbers."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from prune_jax.pruning.labels import Labels
+from prune_jax.pruning.jaxpr.labels import Labels
 
 # What an array holds at the positions of channels that are masked. A number: exactly that.
 LIVE = "live"  # the same value that positions which stay could hold
@@ -16,9 +16,15 @@ KNOWN_LIMIT = 1 << 16  # larger constants are not folded
 
 
 class Total(NamedTuple):
-    """The value is a sum over axes with these labels (axes that can't be cut included)."""
+    """The value is a sum over axes with these labels (axes that can't be cut included).
+
+    ``doubts`` number the suspicious constants by which it was scaled. ``weak``: activations were
+    summed with weights, and a constant that equals the length need not mean it.
+    """
 
     axes: tuple[Labels, ...]
+    doubts: tuple[int, ...] = ()
+    weak: bool = False
 
 
 class Value(NamedTuple):
@@ -54,9 +60,14 @@ def join(fills: list[Fill]) -> Fill:
     return fills[0] if all(fill == fills[0] for fill in fills) else JUNK
 
 
+def is_number(fill: Fill) -> TypeGuard[float]:
+    """Whether masked positions hold a number that is known."""
+    return not isinstance(fill, str)
+
+
 def is_zero(fill: Fill) -> bool:
     """Whether masked positions hold exactly 0."""
-    return not isinstance(fill, str) and fill == 0
+    return is_number(fill) and fill == 0
 
 
 def constant_fill(known: np.ndarray | None) -> Fill:

@@ -7,12 +7,14 @@ product, so channels can run along one part only; the ledger keeps the choice op
 and ``solve`` makes it.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.labels import Labels, Ledger, is_fixed
-from prune_jax.pruning.values import LIVE, Fill, Value, join, origin
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.jaxpr.values import LIVE, WILD, Fill, Value, origin
 
 AXIS_LIMIT = 1 << 24  # labels of a longer merged axis aren't worth their memory
 
@@ -29,61 +31,58 @@ def split_axis(ledger: Ledger, labels: Labels, shape: tuple[int, ...]) -> tuple[
     """Labels of the parts when an axis is read as ``shape``."""
     if is_fixed(labels):
         return tuple(np.broadcast_to(labels[0], (size,)) for size in shape)
-    key = (id(labels), shape)
-    if key in ledger.products:
-        return ledger.products[key]
+    if (id(labels), shape) in ledger.parts:
+        return ledger.parts[id(labels), shape]
     grid = labels.reshape(shape)
     vary = [k for k, size in enumerate(shape) if size > 1 and _varies(grid, k)]
-    inside = [
-        None if k in vary else ledger.fixed(size, "runs inside a channel") for k, size in enumerate(shape)
-    ]
     if not vary:
         ledger.freeze(labels, "a reshape splits a single channel")
-        return tuple(inside)
     core = grid[tuple(slice(None) if k in vary else 0 for k in range(len(shape)))]
-    if len(vary) == 1:
-        parts = (core,)
-    else:
-        parts = tuple(ledger.fresh(shape[k]) for k in vary)
-        ledger.split(core, parts)
-    rest = iter(parts)
-    out = tuple(next(rest) if known is None else known for known in inside)
-    ledger.products[key] = out
-    ledger.products[tuple(map(id, out))] = labels
-    ledger.keep_alive(labels, *out)
+    carriers = (core,) if len(vary) == 1 else tuple(ledger.fresh(shape[k]) for k in vary)
+    number = ledger.split(core, carriers) if len(vary) > 1 else None
+    rest = iter(carriers)
+    out = tuple(
+        next(rest) if k in vary else ledger.fixed(n, "runs inside a channel") for k, n in enumerate(shape)
+    )
+    ledger.remember(labels, out, number)
     return out
 
 
-def merge_axes(ledger: Ledger, axes: tuple[Labels, ...]) -> Labels:
-    """Labels of the axis that several axes are flattened to."""
-    if len(axes) == 1:
-        return axes[0]
+def merge_axes(ledger: Ledger, axes: tuple[Labels, ...], fills: tuple[Fill, ...]) -> tuple[Labels, Fill]:
+    """Labels and fill of the axis that several axes are flattened to."""
     shape = tuple(len(axis) for axis in axes)
-    size = int(np.prod(shape))
     carriers = [k for k, axis in enumerate(axes) if not _never(axis)]
-    if carriers and size > AXIS_LIMIT:
-        for k in carriers:
-            ledger.freeze(axes[k], f"merged axis of {size} indices is too long to follow")
-        return ledger.fixed(size, "merged axis is too long to follow")
+    if len(axes) == 1:
+        return axes[0], fills[0]
     if not carriers:
-        return np.broadcast_to(axes[0][0], (size,))
-    if tuple(map(id, axes)) in ledger.products:
-        return ledger.products[tuple(map(id, axes))]
+        return np.broadcast_to(axes[0][0], (math.prod(shape),)), LIVE
+    if math.prod(shape) > AXIS_LIMIT:
+        for k in carriers:
+            ledger.freeze(axes[k], "merged with other axes to one that is too long to follow")
+        return ledger.fixed(math.prod(shape), "a merged axis that is too long to follow"), WILD
+    if tuple(map(id, axes)) not in ledger.wholes:
+        _merge(ledger, axes, carriers)
+    whole, number = ledger.wholes[tuple(map(id, axes))]
+    fill = fills[carriers[0]]
+    if any(fills[k] != fill for k in carriers[1:]):
+        ledger.assume(number)  # the outermost part carries the channels, and its fill is meant
+    return whole, fill
+
+
+def _merge(ledger: Ledger, axes: tuple[Labels, ...], carriers: list[int]) -> None:
+    shape = tuple(len(axis) for axis in axes)
     core_shape = tuple(shape[k] for k in carriers)
-    if len(carriers) == 1:
-        core = axes[carriers[0]]
-    else:
-        core = ledger.fresh(int(np.prod(core_shape))).reshape(core_shape)
-        ledger.split(core, tuple(axes[k] for k in carriers))
+    core, number = axes[carriers[0]], None
+    if len(carriers) > 1:
+        core = ledger.fresh(math.prod(core_shape)).reshape(core_shape)
+        number = ledger.split(core, tuple(axes[k] for k in carriers))
     wide = core.reshape(tuple(size if k in carriers else 1 for k, size in enumerate(shape)))
-    out = np.broadcast_to(wide, shape).reshape(-1)
-    ledger.products[tuple(map(id, axes))] = out
-    ledger.products[(id(out), shape)] = axes
-    ledger.keep_alive(out, *axes)
-    return out
+    ledger.remember(np.broadcast_to(wide, shape).reshape(-1), axes, number)
 
 
-def _segments(old: list[int], new: list[int], before, after):
+def _segments(
+    old: list[int], new: list[int], before: tuple[int, ...], after: tuple[int, ...]
+) -> Iterator[tuple[list[int], list[int]]]:
     """Smallest runs of axes whose sizes multiply to the same number."""
     i = j = 0
     while i < len(old):
@@ -120,11 +119,12 @@ def reshape(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     for k in set(range(len(value.shape))) - set(old):
         _drop_single(ledger, value, k)
     for run_i, run_j in _segments(old, [k for k, size in enumerate(new) if size != 1], value.shape, new):
-        whole = merge_axes(ledger, tuple(value.axes[k] for k in run_i))
-        moving = [value.fills[k] for k in run_i if not _never(value.axes[k])]
+        whole, fill = merge_axes(
+            ledger, tuple(value.axes[k] for k in run_i), tuple(value.fills[k] for k in run_i)
+        )
         parts = (whole,) if len(run_j) == 1 else split_axis(ledger, whole, tuple(new[k] for k in run_j))
         for k, part in zip(run_j, parts, strict=True):
-            axes[k], fills[k] = part, join(moving) if moving else LIVE
+            axes[k], fills[k] = part, fill
     single = [ledger.fixed(1, "single index") if axis is None else axis for axis in axes]
     return [Value(aval, tuple(single), tuple(fills), known, total=value.total, **origin(ins))]
 

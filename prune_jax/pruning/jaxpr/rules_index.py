@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.labels import Labels, Ledger
-from prune_jax.pruning.values import JUNK, LIVE, WILD, Fill, Value, join, origin
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger
+from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Value, join, origin
 
 UNKNOWN = "indexed by numbers that the trace doesn't know"
 

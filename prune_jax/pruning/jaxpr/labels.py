@@ -38,6 +38,7 @@ class Split(NamedTuple):
     parent: Labels
     children: tuple[Labels, ...]
     reason: int
+    assumed: int | None = None  # the child along which fills were followed, where that matters
 
 
 class Use(NamedTuple):
@@ -66,8 +67,11 @@ class Ledger:
         self.splits: list[Split] = []
         self.uses: list[Use] = []
         self.eqn: Any = None
-        self.baked: list[Any] = []  # of the equation being read; the walk takes them
-        self.products: dict[Any, Any] = {}  # axis <-> its parts, by identity of the label arrays
+        self.doubts: list[Any] = []
+        self.verdicts: dict[int, Any] = {}  # number of a doubt -> the size that it is
+        # An axis and the parts it was split to or merged from, by identity of the label arrays.
+        self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
+        self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
         self._alive: list[Labels] = []
         self._seen: set[tuple[int, int]] = set()
 
@@ -111,18 +115,33 @@ class Ledger:
             self.edges.append((a, b))
         return b if is_fixed(a) else a
 
-    def split(self, parent: Labels, children: tuple[Labels, ...]) -> None:
+    def split(self, parent: Labels, children: tuple[Labels, ...]) -> int:
         """``parent`` is the product of ``children``; which one carries the channels is open."""
         words = "a reshape joins or splits this axis, and the channels run along another part of it"
         self.splits.append(Split(parent, children, self.reason(words)))
+        return len(self.splits) - 1
 
-    def keep_alive(self, *labels: Labels) -> None:
-        """Hold on to arrays whose ids are keys."""
-        self._alive.extend(labels)
+    def assume(self, split: int | None) -> None:
+        """Fills were followed as if the first part of a split carried its channels."""
+        if split is not None:
+            self.splits[split] = self.splits[split]._replace(assumed=0)
 
-    def bake(self, baked: Any) -> None:
-        """The equation being read has a constant that stands for a size."""
-        self.baked.append(baked)
+    def remember(self, whole: Labels, parts: tuple[Labels, ...], split: int | None) -> None:
+        """``whole`` is the product of ``parts``: whoever meets either again gets the other."""
+        self.parts[id(whole), tuple(len(part) for part in parts)] = parts
+        self.wholes[tuple(map(id, parts))] = whole, split
+        self._alive.extend((whole, *parts))  # ids are keys, so the arrays must live
+
+    def doubt(self, doubt: Any) -> int:
+        """The equation being read has a constant that may stand for a size; returns its number."""
+        self.doubts.append(doubt)
+        return len(self.doubts) - 1
+
+    def confirm(self, number: int, axis: Labels) -> None:
+        """Activations meet over ``axis``: a constant that may be its size is used as one."""
+        doubt = self.doubts[number]
+        hits = {k for k, c in enumerate(doubt.candidates) if any(np.array_equal(axis, a) for a in c.axes)}
+        self.doubts[number] = doubt._replace(idioms=doubt.idioms | hits)
 
     def use(self, labels: Labels, leaves: frozenset[int], *, made: bool) -> None:
         """A weight computed from ``leaves`` makes (or reads) the channels of ``labels``."""
@@ -155,7 +174,7 @@ def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np
     return np.where(first == none, -1, first)
 
 
-def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = ()) -> Classes:
+def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:
     """Connected components of the ledger's edges (and more, given ones)."""
     a, b = _edge_ends([*ledger.edges, *edges])
     both = (a >= 0) & (b >= 0)
@@ -165,8 +184,8 @@ def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = ()) -> Classes:
     for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
         half = (free >= 0) & (fixed < 0)
         first = _merge_reasons(first, of[free[half]], -1 - fixed[half])
-    unmasked = _first_reason(of, n, ledger.unmasked)
-    return Classes(of, first, unmasked, _first_reason(of, n, ledger.mixed) >= 0)
+    counted = _first_reason(of, n, ledger.unmasked, unmasked)
+    return Classes(of, first, counted, _first_reason(of, n, ledger.mixed) >= 0)
 
 
 def _merge_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:

@@ -9,69 +9,70 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Literal
 
-from prune_jax.pruning.coupling import Analysis, analyse, leaf_paths
-from prune_jax.pruning.derivatives import small_jvp, small_vjp
-from prune_jax.pruning.groups import Group
+from prune_jax.pruning.coupling import Analysis, analyse
+from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.jaxpr.sizes import rescaled
+from prune_jax.pruning.jaxpr.values import Value
+from prune_jax.pruning.jaxpr.walk import Body, Node
 from prune_jax.pruning.keep import checked
-from prune_jax.pruning.resize import RESIZE, bind, cut_constant
-from prune_jax.pruning.sizes import rescaled
-from prune_jax.pruning.survivors import alive_labels, is_cut, same_groups, small_shape
-from prune_jax.pruning.values import Value
-from prune_jax.pruning.walk import Body, Node
+from prune_jax.pruning.slimming.derivatives import small_jvp, small_vjp
+from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_constant
+from prune_jax.pruning.slimming.survivors import Cut, alive_labels, is_cut, same_groups, small_shape
 
 
 def _touched(values: Sequence[Value], alive: np.ndarray) -> bool:
     return any(is_cut(labels, alive) for value in values for labels in value.axes)
 
 
-def _scan(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
+def _scan(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     p, body = node.eqn.params, node.bodies[0]
     n, m = p["num_consts"], p["num_consts"] + p["num_carry"]
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-        outs = run(body, [*ins[:n], *carry, *x], alive)
+        outs = run(body, [*ins[:n], *carry, *x], cut)
         return outs[: p["num_carry"]], outs[p["num_carry"] :]
 
     carry, ys = lax.scan(step, ins[n:m], ins[m:], p["length"], p["reverse"], p["unroll"])
     return [*carry, *ys]
 
 
-def _while(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
+def _while(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     p, (test, body) = node.eqn.params, node.bodies
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
     return lax.while_loop(
-        lambda carry: run(test, [*ins[:n], *carry], alive)[0],
-        lambda carry: run(body, [*ins[n:m], *carry], alive),
+        lambda carry: run(test, [*ins[:n], *carry], cut)[0],
+        lambda carry: run(body, [*ins[n:m], *carry], cut),
         ins[m:],
     )
 
 
-def _cond(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
-    branches = [lambda *args, body=body: run(body, list(args), alive) for body in node.bodies]
+def _cond(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
+    branches = [lambda *args, body=body: run(body, list(args), cut) for body in node.bodies]
     return lax.switch(ins[0], branches, *ins[1:])
 
 
-def _call(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
-    return run(node.bodies[0], ins, alive)
+def _call(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
+    return run(node.bodies[0], ins, cut)
 
 
-def _remat(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
+def _remat(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     p = node.eqn.params
     again = jax.checkpoint(
-        lambda *args: run(node.bodies[0], list(args), alive), policy=p["policy"], prevent_cse=p["prevent_cse"]
+        lambda *args: run(node.bodies[0], list(args), cut), policy=p["policy"], prevent_cse=p["prevent_cse"]
     )
     return again(*ins)
 
 
-def _custom_jvp(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
-    return small_jvp(node, alive, run)(*ins)
+def _custom_jvp(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
+    return small_jvp(node, cut, run)(*ins)
 
 
-def _custom_vjp(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
-    return small_vjp(node, alive, run)(*ins)
+def _custom_vjp(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
+    return small_vjp(node, cut, run)(*ins)
 
 
-CONTROL: dict[str, Callable[[Node, list[Any], np.ndarray], list[Any]]] = {
+CONTROL: dict[str, Callable[[Node, list[Any], Cut], list[Any]]] = {
     "scan": _scan,
     "while": _while,
     "cond": _cond,
@@ -84,29 +85,31 @@ CONTROL: dict[str, Callable[[Node, list[Any], np.ndarray], list[Any]]] = {
 }
 
 
-def _step(node: Node, ins: list[Any], alive: np.ndarray) -> list[Any]:
-    if not _touched([*node.ins, *node.outs], alive):
+def _step(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
+    for number in node.doubts:  # first: the summed axes are gone from the operands' shapes
+        if number in cut.verdicts:
+            baked = cut.verdicts[number]
+            constant = rescaled(node.ins[baked.operand].known, baked, cut.alive)
+            ins[baked.operand] = jnp.asarray(constant).reshape(jnp.shape(ins[baked.operand]))
+    if not _touched([*node.ins, *node.outs], cut.alive):
         return bind(node.eqn, ins)
-    for baked in node.baked:
-        constant = rescaled(node.ins[baked.operand].known, baked, alive)
-        ins[baked.operand] = jnp.asarray(constant).reshape(jnp.shape(ins[baked.operand]))
     if node.bodies:
-        return CONTROL.get(node.eqn.primitive.name, _call)(node, ins, alive)
+        return CONTROL.get(node.eqn.primitive.name, _call)(node, ins, cut)
     rule = RESIZE.get(node.eqn.primitive.name)
-    return rule(node, ins, alive) if rule else bind(node.eqn, ins)
+    return rule(node, ins, cut.alive) if rule else bind(node.eqn, ins)
 
 
-def run(body: Body, args: list[Any], alive: np.ndarray) -> list[Any]:
+def run(body: Body, args: list[Any], cut: Cut) -> list[Any]:
     """Evaluate a walked jaxpr on cut arrays."""
     env: dict[Any, Any] = dict(zip(body.jaxpr.invars, args, strict=True))
     for var, number, value in zip(body.jaxpr.constvars, body.consts, body.const_values, strict=True):
-        env[var] = cut_constant(number, value.axes, alive)
+        env[var] = cut_constant(number, value.axes, cut.alive)
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
     for node in body.nodes:
-        outs = _step(node, [read(atom) for atom in node.eqn.invars], alive)
+        outs = _step(node, [read(atom) for atom in node.eqn.invars], cut)
         env.update(zip(node.eqn.outvars, outs, strict=False))
     return [read(atom) for atom in body.jaxpr.outvars]
 
@@ -141,26 +144,27 @@ def slim(
     ValueError where the groups are another network's or the params aren't the small ones.
     """
     dense, kept = _specs(params), checked(groups, keep)
-    known: dict[Any, tuple[Analysis, np.ndarray]] = {}
+    treedef: Any = jax.tree.structure(dense)
+    known: dict[Any, tuple[Analysis, Cut]] = {}
 
-    def analysed(xs: tuple) -> tuple[Analysis, np.ndarray]:
+    def analysed(xs: tuple) -> tuple[Analysis, Cut]:
         specs = _specs(xs)
         leaves, treedef = jax.tree.flatten(specs)
         key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in known:
             analysis = analyse(apply, dense, *specs)
             same_groups(groups, analysis.groups)
-            known[key] = analysis, alive_labels(analysis, kept)
+            known[key] = analysis, Cut(alive_labels(*analysis[:3], kept), analysis.ledger.verdicts)
         return known[key]
 
     analysed(inputs)
 
     def small_apply(small_params: Any, *xs: Any) -> Any:
-        analysis, alive = analysed(xs)
-        if jax.tree.structure(small_params) != jax.tree.structure(dense):
+        analysis, cut = analysed(xs)
+        if jax.tree.structure(small_params) != treedef:
             raise ValueError("small params have another tree structure than the params that were traced")
-        _check_small(small_params, analysis, alive)
+        _check_small(small_params, analysis, cut.alive)
         leaves = [*jax.tree.leaves(small_params), *jax.tree.leaves(xs)]
-        return jax.tree.unflatten(analysis.out_tree, run(analysis.body, leaves, alive))
+        return jax.tree.unflatten(analysis.out_tree, run(analysis.body, leaves, cut))
 
     return small_apply

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prune_jax.pruning.labels import Classes, Labels, Ledger
+from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger
 
 WINDOW = "window of the kernel"
 NOT_MADE = "no weight of the network makes these channels"

@@ -1,21 +1,24 @@
 """Element-wise primitives: operands are coupled index by index."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.labels import Ledger
-from prune_jax.pruning.sizes import notice_scale
-from prune_jax.pruning.values import (
+from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.sizes import notice_scale
+from prune_jax.pruning.jaxpr.values import (
     JUNK,
     KNOWN_LIMIT,
     LIVE,
     WILD,
     Fill,
+    Total,
     Value,
     constant_fill,
+    is_number,
     is_zero,
     join,
     origin,
@@ -27,7 +30,7 @@ def _logistic(x):
 
 
 # Finite wherever the operand is.
-TOTAL: dict[str, Callable] = {
+TOTAL: dict[str, Callable | None] = {
     "neg": np.negative,
     "abs": np.abs,
     "exp": np.exp,
@@ -143,13 +146,11 @@ def _evaluate(function: Callable | None, *numbers: float) -> Fill:
 def _unary_fill(name: str, fill: Fill, eqn: Any) -> Fill:
     if fill in (LIVE, WILD):
         return fill
+    power = eqn.params.get("y", 0)
+    if not is_number(fill):
+        return JUNK if name in TOTAL or (name == "integer_pow" and power >= 0) else WILD
     if name == "integer_pow":
-        power = eqn.params["y"]
-        if fill == JUNK:
-            return JUNK if power >= 0 else WILD
         return _evaluate(lambda x: np.power(x, float(power)), fill)
-    if fill == JUNK:
-        return JUNK if name in TOTAL else WILD
     if name in STEEP and abs(fill) == STEEP[name]:
         return WILD
     return _evaluate(TOTAL.get(name) or PARTIAL.get(name), fill)
@@ -160,20 +161,20 @@ def _binary_fill(name: str, a: Fill, b: Fill) -> Fill:
         return WILD
     if a == LIVE and b == LIVE:
         return LIVE
-    if not isinstance(a, str) and not isinstance(b, str):
+    if is_number(a) and is_number(b):
         return _evaluate(BINARY[name], a, b)
     if name == "mul":
         return 0.0 if is_zero(a) or is_zero(b) else JUNK
     if name == "div":
         if b == LIVE:
             return 0.0 if is_zero(a) else JUNK
-        return JUNK if not isinstance(b, str) and b != 0 else WILD
+        return JUNK if is_number(b) and b != 0 else WILD
     return JUNK if name in SMOOTH else WILD
 
 
 def _select_fill(fills: list[Fill], eqn: Any) -> Fill:
     which, cases = fills[0], fills[1:]
-    if not isinstance(which, str):
+    if is_number(which):
         return cases[int(which)]
     return join(cases)
 
@@ -229,21 +230,17 @@ def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     rank = len(aval.shape)
     axes, fills = [], []
     for axis, size in enumerate(aval.shape):
-        labels = None
-        for value in ins:
-            if len(value.shape) == rank and value.shape[axis] == size:
-                own = value.axes[axis]
-                labels = own if labels is None else ledger.couple(labels, own)
-        axes.append(labels)
+        own = [v.axes[axis] for v in ins if len(v.shape) == rank and v.shape[axis] == size]
+        axes.append(functools.reduce(ledger.couple, own))
         fills.append(_fill(name, [_fill_along(v, axis, rank, size) for v in ins], eqn))
     known = _fold(name, ins, eqn)
     out = Value(aval, tuple(axes), tuple(fills), known, total=_kept_total(name, ins), **origin(ins))
     return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]
 
 
-def _kept_total(name: str, ins: list[Value]):
+def _kept_total(name: str, ins: list[Value]) -> Total | None:
     """A sum stays a sum under a change of type or sign."""
-    if name in ("convert_element_type", "neg", "copy", "stop_gradient", "name"):
+    if name in ("convert_element_type", "neg", "copy", "stop_gradient", "name", "reduce_precision"):
         return ins[0].total
     return None
 

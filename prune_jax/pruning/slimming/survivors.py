@@ -1,14 +1,21 @@
 """Which labels a keep leaves alive."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from prune_jax.pruning.coupling import Analysis
-from prune_jax.pruning.groups import Group
+from prune_jax.pruning.jaxpr.groups import Group, Slot
+from prune_jax.pruning.jaxpr.labels import Classes, Labels
+from prune_jax.pruning.jaxpr.sizes import Baked
 from prune_jax.pruning.keep import checked
-from prune_jax.pruning.labels import Labels
+
+
+class Cut(NamedTuple):
+    """What a walk is re-evaluated with: living labels, and constants that stand for sizes."""
+
+    alive: np.ndarray
+    verdicts: Mapping[int, Baked]
 
 
 def same_groups(given: Sequence[Group], found: Sequence[Group]) -> None:
@@ -25,17 +32,19 @@ def same_groups(given: Sequence[Group], found: Sequence[Group]) -> None:
         )
 
 
-def alive_labels(analysis: Analysis, keep: Mapping[str, Any]) -> np.ndarray:
+def alive_labels(
+    groups: Sequence[Group], slots: Sequence[Slot], solved: Classes, keep: Mapping[str, Any]
+) -> np.ndarray:
     """One boolean per label: False where its channel is pruned."""
-    slots = {(slot.path, slot.axis): slot.labels for slot in analysis.slots}
-    dead = np.zeros(len(analysis.classes.frozen) + 1, bool)
-    kept = checked(analysis.groups, keep)
-    for group in analysis.groups:
+    labels = {(slot.path, slot.axis): slot.labels for slot in slots}
+    dead = np.zeros(len(solved.frozen) + 1, bool)
+    kept = checked(groups, keep)
+    for group in groups:
         if group.name in kept:
             path, axis, index = group.producer
             gone = (index >= 0) & ~np.isin(index, kept[group.name])
-            dead[analysis.classes.of[slots[path, axis][gone]]] = True
-    return ~dead[analysis.classes.of]
+            dead[solved.of[labels[path, axis][gone]]] = True
+    return ~dead[solved.of]
 
 
 def stays(labels: Labels, alive: np.ndarray) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from prune_jax.pruning.labels import Labels, Ledger, is_fixed
-from prune_jax.pruning.rules_reshape import split_axis
-from prune_jax.pruning.sizes import total_of
-from prune_jax.pruning.values import JUNK, LIVE, WILD, Fill, Value, is_zero, origin
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.jaxpr.rules_reshape import split_axis
+from prune_jax.pruning.jaxpr.sizes import multiplied
+from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Value, is_zero, origin
 
 
 def free_fill(fill: Fill) -> Fill:
@@ -55,7 +55,7 @@ def dot_general(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
                 ledger.use(value.axes[axis], value.weights, made=True)
                 axes.append(value.axes[axis])
                 fills.append(free_fill(value.fills[axis]))
-    total = total_of(tuple(left.axes[i] for i in sum_l), None) if left.data and right.data else None
+    total = multiplied(ledger, left, right, list(zip(sum_l, sum_r, strict=True)))
     return [Value(eqn.outvars[0].aval, tuple(axes), tuple(fills), total=total, **origin(ins))]
 
 

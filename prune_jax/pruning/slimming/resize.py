@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from prune_jax.pruning.labels import Labels
-from prune_jax.pruning.rules_index import gather_layout, varying_axis
-from prune_jax.pruning.survivors import is_cut, small_shape, stays
+from prune_jax.pruning.jaxpr.labels import Labels
+from prune_jax.pruning.jaxpr.rules_index import gather_layout, varying_axis
+from prune_jax.pruning.slimming.survivors import is_cut, small_shape, stays
 
 Arrays = list[Any]
 
@@ -46,14 +46,14 @@ def _mapped(node: Any, x: Any, alive: np.ndarray, sources: list[np.ndarray]) -> 
     return x
 
 
-def slice_(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     p = node.eqn.params
     strides = p["strides"] or (1,) * len(p["start_indices"])
     bounds = zip(p["start_indices"], p["limit_indices"], strides, strict=True)
     return [_mapped(node, ins[0], alive, [np.arange(*bound) for bound in bounds])]
 
 
-def split(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _split(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     axis, sizes = node.eqn.params["axis"], node.eqn.params["sizes"]
     kept = [small_shape(out.axes, alive)[axis] for out in node.outs]
     ends = np.cumsum(kept)
@@ -63,7 +63,7 @@ def split(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     ]
 
 
-def tile(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _tile(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     # Copies of an axis share labels, so each copy is cut alike.
     return [jnp.tile(ins[0], node.eqn.params["reps"])]
 
@@ -77,12 +77,12 @@ def _pad_sources(size: int, config: tuple[int, int, int]) -> np.ndarray:
     return np.concatenate([np.full(max(low, 0), -1), spread, np.full(max(high, 0), -1)])
 
 
-def pad(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _pad(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     x, filler = ins
     value, out = node.ins[0], node.outs[0]
-    config = [tuple(int(c) for c in item) for item in node.eqn.params["padding_config"]]
+    config = [(int(low), int(high), int(inside)) for low, high, inside in node.eqn.params["padding_config"]]
     cut = [is_cut(a, alive) or is_cut(b, alive) for a, b in zip(value.axes, out.axes, strict=True)]
-    for axis in np.flatnonzero(cut):
+    for axis in [k for k, c in enumerate(cut) if c]:
         if any(config[axis]):
             source = _pad_sources(value.shape[axis], config[axis])[stays(out.axes[axis], alive)]
             ranks = np.append(
@@ -93,21 +93,21 @@ def pad(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [lax.pad(x, filler, [(0, 0, 0) if c else item for c, item in zip(cut, config, strict=True)])]
 
 
-def broadcast_in_dim(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _broadcast_in_dim(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     shape = small_shape(node.outs[0].axes, alive)
     return [lax.broadcast_in_dim(ins[0], shape, node.eqn.params["broadcast_dimensions"])]
 
 
-def reshape(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _reshape(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [lax.reshape(ins[0], small_shape(node.outs[0].axes, alive))]
 
 
-def iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     aval, shape = node.outs[0].aval, small_shape(node.outs[0].axes, alive)
     return [lax.broadcasted_iota(aval.dtype, shape, node.eqn.params["dimension"])]
 
 
-def conv_general_dilated(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _conv_general_dilated(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     p = dict(node.eqn.params)
     lhs, rhs = ins
     dims = p["dimension_numbers"]
@@ -116,7 +116,7 @@ def conv_general_dilated(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [node.eqn.primitive.bind(lhs, rhs, **p)]
 
 
-def dynamic_slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _dynamic_slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     value, out = node.ins[0], node.outs[0]
     x, sizes = ins[0], list(node.eqn.params["slice_sizes"])
     starts = list(ins[1:])
@@ -133,7 +133,7 @@ def dynamic_slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [lax.dynamic_slice(x, starts, sizes)]
 
 
-def dynamic_update_slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _dynamic_update_slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     x, update, *starts = ins
     for axis, labels in enumerate(node.ins[0].axes):
         if is_cut(labels, alive) and len(labels) != node.ins[1].shape[axis]:
@@ -143,7 +143,7 @@ def dynamic_update_slice(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [lax.dynamic_update_slice(x, update, starts)]
 
 
-def gather(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+def _gather(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     eqn, value, indices = node.eqn, node.ins[0], node.ins[1]
     p, dims = dict(eqn.params), eqn.params["dimension_numbers"]
     windows, columns, batch = gather_layout(eqn, len(value.shape))
@@ -168,17 +168,17 @@ def gather(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 RESIZE: dict[str, Callable[[Any, Arrays, np.ndarray], Arrays]] = {
-    "slice": slice_,
-    "split": split,
-    "tile": tile,
-    "pad": pad,
-    "broadcast_in_dim": broadcast_in_dim,
-    "reshape": reshape,
-    "iota": iota,
-    "conv_general_dilated": conv_general_dilated,
-    "dynamic_slice": dynamic_slice,
-    "dynamic_update_slice": dynamic_update_slice,
-    "gather": gather,
+    "slice": _slice,
+    "split": _split,
+    "tile": _tile,
+    "pad": _pad,
+    "broadcast_in_dim": _broadcast_in_dim,
+    "reshape": _reshape,
+    "iota": _iota,
+    "conv_general_dilated": _conv_general_dilated,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update_slice": _dynamic_update_slice,
+    "gather": _gather,
 }
 
 

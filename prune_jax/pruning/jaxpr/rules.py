@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prune_jax.pruning import (
+from prune_jax.pruning.jaxpr import (
     rules_elementwise,
     rules_index,
     rules_linear,

@@ -8,8 +8,8 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr
 
-from prune_jax.pruning.labels import Ledger, is_fixed
-from prune_jax.pruning.values import Value, join, origin
+from prune_jax.pruning.jaxpr.labels import Ledger, is_fixed
+from prune_jax.pruning.jaxpr.values import Value, join, origin
 
 CALL_PARAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 Outcome = tuple[list[Value], list[Any]]

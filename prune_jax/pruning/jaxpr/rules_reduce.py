@@ -1,10 +1,10 @@
 """Reductions and windows: what is summed over the channels themselves no mask can stand for."""
 
+import math
 from typing import Any
 
-from prune_jax.pruning.labels import Labels, Ledger, is_fixed
-from prune_jax.pruning.sizes import total_of
-from prune_jax.pruning.values import JUNK, LIVE, WILD, Fill, Value, is_zero, origin
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Total, Value, is_zero, origin
 
 # Reductions that ignore exactly this number.
 NEUTRAL = {"reduce_sum": 0.0, "reduce_prod": 1.0, "reduce_or": 0.0, "reduce_and": 1.0, "reduce_xor": 0.0}
@@ -16,13 +16,11 @@ def _unnoticed(name: str, fill: Fill) -> bool:
     return name in NEUTRAL and not isinstance(fill, str) and fill == NEUTRAL[name]
 
 
-def _fill_after(name: str, fill: Fill) -> Fill:
-    """Fill along another axis than the reduced ones."""
-    if fill in (LIVE, WILD, JUNK):
+def _fill_after(name: str, fill: Fill, length: int) -> Fill:
+    """Fill along another axis than the reduced ones, which hold ``length`` numbers (masks keep shapes)."""
+    if isinstance(fill, str) or name in KEEPS or is_zero(fill):
         return fill
-    if name in KEEPS or is_zero(fill):
-        return fill
-    return JUNK
+    return fill * length if name == "reduce_sum" else JUNK
 
 
 def reduce(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
@@ -36,14 +34,16 @@ def reduce(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
         elif not _unnoticed(name, value.fills[k]):
             ledger.unmask(value.axes[k], "it reduces over the channels, masked ones included")
     stay = [k for k in range(len(value.shape)) if k not in gone]
+    length = math.prod(value.shape[k] for k in gone)
     total = None
     if name == "reduce_sum":
-        total = total_of(tuple(value.axes[k] for k in sorted(gone)), value.total)
+        before = value.total if value.total and not value.total.weak else Total(())
+        total = Total(tuple(value.axes[k] for k in sorted(gone)) + before.axes, before.doubts)
     return [
         Value(
             var.aval,
             tuple(value.axes[k] for k in stay),
-            tuple(_fill_after(name, value.fills[k]) for k in stay),
+            tuple(_fill_after(name, value.fills[k], length) for k in stay),
             total=total,
             **origin(ins),
         )
@@ -76,7 +76,11 @@ def reduce_window(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """Axes with a window of one pass, others are spatial."""
     pairs = [_window_axis(ledger, eqn, ins[0], k) for k in range(len(ins[0].shape))]
     axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
-    return [Value(eqn.outvars[0].aval, axes, fills, **origin(ins))]
+    total = None
+    if eqn.primitive.name == "reduce_window_sum":
+        length = math.prod(eqn.params["window_dimensions"])
+        total = Total((ledger.fixed(length, "window"),))
+    return [Value(eqn.outvars[0].aval, axes, fills, total=total, **origin(ins))]
 
 
 def cumulate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:

@@ -1,0 +1,1 @@
+"""Traced functions re-evaluated at the sizes that a keep leaves."""
