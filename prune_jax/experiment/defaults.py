@@ -9,6 +9,8 @@ def default_config() -> ConfigDict:
     config.experiment = "unnamed"  # the workdir is bound to this name
     config.label = ""  # one run's name in the report; a sweep sets it
     config.regime = ""  # the comparison regime that a run of a sweep belongs to, for the report
+    # Which printed tables of the paper a run belongs to (4 for Table 4), and the label of its row there.
+    config.paper = ConfigDict({"tables": (), "row": ""})
     config.pipeline = (
         "prune"  # 'prune': pretrain, sparsify, retrain; 'scratch': the small dense network alone
     )
@@ -20,8 +22,8 @@ def default_config() -> ConfigDict:
             "name": "mnist5k",
             "split_seed": 0,  # packaged sets only: which images are held out for testing
             "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
-            "mean": (0.1307,),  # per channel, of images in 0..1
-            "std": (0.3081,),
+            "mean": (),  # per channel, of images in 0..1; empty: the data set's usual ones
+            "std": (),
             "crop_pad": 0,  # pixels of padding before a random crop; 0: no crop
             "flip": False,
         }

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from prune_jax import data, models
 from prune_jax.experiment import execution, networks
+from prune_jax.experiment.normalization import per_channel
 from prune_jax.experiment.specs import (
     DataSpec,
     Measure,
@@ -58,10 +59,11 @@ class Arm(NamedTuple):
 def resolve(config: ConfigDict, dataset: data.Dataset) -> Arm:
     """The run that ``config`` describes. Raises ValueError naming the key, the value and what is allowed."""
     model = _model(config, dataset)
+    channels = dataset.input_shape[-1]
     images = DataSpec(
         name=config.dataset.name,
-        mean=_per_channel(config, "mean", dataset),
-        std=_per_channel(config, "std", dataset),
+        mean=per_channel("mean", config.dataset.mean, dataset.name, channels),
+        std=per_channel("std", config.dataset.std, dataset.name, channels),
         split_seed=config.dataset.split_seed,
         crop_pad=config.dataset.crop_pad,
         flip=config.dataset.flip,
@@ -93,16 +95,6 @@ def _model(config: ConfigDict, dataset: data.Dataset) -> ModelSpec:
     except ValueError as error:
         raise ValueError(f"model: {error}") from error
     return spec
-
-
-def _per_channel(config: ConfigDict, key: str, dataset: data.Dataset) -> tuple[float, ...]:
-    values, channels = tuple(map(float, config.dataset[key])), dataset.input_shape[-1]
-    if len(values) != channels or (key == "std" and min(values) <= 0):
-        raise ValueError(
-            f"dataset.{key} is {values}; {dataset.name} needs {channels} values"
-            + (", all positive" if key == "std" else "")
-        )
-    return values
 
 
 def _train(config: ConfigDict, stage: str, dataset: data.Dataset) -> TrainSpec:
