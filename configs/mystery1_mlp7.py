@@ -5,13 +5,12 @@ python run.py --config=configs/mystery1_mlp7.py --config.quick
 python run.py --config=configs/mystery1_mlp7.py --config.long
 """
 
-import itertools
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from prune_jax.experiment import retraining
 from prune_jax.experiment.defaults import default_config
-from prune_jax.schedules import LRSchedule, halving
 
 
 def get_config() -> ConfigDict:
@@ -48,8 +47,6 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     del config
     return {
         "dataset.name": "digits",
-        "dataset.mean": (0.3055,),
-        "dataset.std": (0.3759,),
         "seeds": (0, 1),
         "pretrain.epochs": 4,
         "retrain_epochs": (1, 4),
@@ -59,26 +56,5 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 
 
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
-    """A run per ratio, recovery, initial LR and number of retraining epochs."""
-    counts = (*config.retrain_epochs, *((90,) if config.long else ()))
-    runs = []
-    for ratio, recovery, lr, epochs in itertools.product(
-        config.ratios, config.recoveries, config.retrain_lrs, counts
-    ):
-        method = "L1" if recovery == "none" else "L1+OrthP"
-        runs.append(
-            {
-                "label": f"{method} {ratio:g}, LR {lr:g}, {epochs} epochs",
-                "sparsify.ratio": ratio,
-                "sparsify.recovery": recovery,
-                "retrain.epochs": epochs,
-                "retrain.schedule": str(_schedule(epochs, lr, config.final_lr)),
-            }
-        )
-    return runs
-
-
-def _schedule(epochs: int, lr: float, final_lr: float) -> LRSchedule:
-    """The halving rule (Appendix A) with as many LR drops as leave every stage an epoch."""
-    room = epochs.bit_length() - 1
-    return halving(epochs, lr, max(final_lr, float(f"{lr * 10.0**-room:.6g}")))
+    """A run per ratio, recovery, initial LR and number of retraining epochs; --config.long adds 90 epochs."""
+    return retraining.grid(config, (*config.retrain_epochs, *((90,) if config.long else ())))

@@ -1,0 +1,57 @@
+"""Mystery 1 on a ResNet: filter pruning, trainability accuracy and mean JSV side by side.
+
+python run.py --config=configs/mystery1_convnet.py
+python run.py --config=configs/mystery1_convnet.py --config.quick
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment import retraining
+from prune_jax.experiment.defaults import default_config
+
+
+def get_config() -> ConfigDict:
+    """ResNet-8 on 4,000 MNIST images: 90 % of each block's first filters removed, two initial LRs."""
+    config = default_config()
+    config.experiment = "mystery1_convnet"
+    config.model.name = "resnet8"
+    config.optimizer.weight_decay = 5e-4
+    config.pretrain.epochs = 10
+    config.pretrain.schedule = "0:5e-2,6:5e-3"
+    config.measure.jsv = True
+    config.measure.examples = 100
+    config.retrain_epochs = (1, 3, 10, 30)
+    config.retrain_lrs = (1e-2, 1e-3)
+    config.final_lr = 1e-4  # the last LR that the halving rule steps down to
+    config.ratios = (0.9,)
+    config.recoveries = ("none",)
+    config.report.title = "Mystery 1: why a larger retraining LR looks better (ResNet-8, filter pruning)"
+    config.report.sections = (
+        "base",
+        "accuracy_vs_epochs",
+        "lr_gap",
+        "jsv_along_retraining",
+        "accuracy_along_retraining",
+        "accuracy",
+    )
+    return config
+
+
+def quick(config: ConfigDict) -> dict[str, Any]:
+    """Small values for --config.quick: the 8x8 digits, two seeds, up to three epochs."""
+    del config
+    return {
+        "dataset.name": "digits",
+        "seeds": (0, 1),
+        "pretrain.epochs": 3,
+        "pretrain.schedule": "0:5e-2,2:5e-3",
+        "retrain_epochs": (1, 3),
+        "measure.examples": 20,
+    }
+
+
+def sweep(config: ConfigDict) -> list[dict[str, Any]]:
+    """A run per ratio, recovery, initial LR and number of retraining epochs."""
+    return retraining.grid(config, config.retrain_epochs)

@@ -1,0 +1,34 @@
+"""Mystery 1's grid: one retraining per pruning ratio, recovery, initial LR and number of epochs."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prune_jax.schedules import LRSchedule, halving
+
+
+def grid(config: ConfigDict, epochs: Sequence[int]) -> list[dict[str, Any]]:
+    """A sweep over ``ratios``, ``recoveries``, ``retrain_lrs`` and ``epochs``; the LR falls to ``final_lr``."""
+    runs = []
+    for ratio, recovery, lr, count in itertools.product(
+        config.ratios, config.recoveries, config.retrain_lrs, epochs
+    ):
+        method = "L1" if recovery == "none" else "L1+OrthP"
+        runs.append(
+            {
+                "label": f"{method} {ratio:g}, LR {lr:g}, {count} epochs",
+                "sparsify.ratio": ratio,
+                "sparsify.recovery": recovery,
+                "retrain.epochs": count,
+                "retrain.schedule": str(halved(count, lr, config.final_lr)),
+            }
+        )
+    return runs
+
+
+def halved(epochs: int, lr: float, final_lr: float) -> LRSchedule:
+    """The halving rule (Appendix A) with as many LR drops as leave every stage an epoch."""
+    room = epochs.bit_length() - 1
+    return halving(epochs, lr, max(final_lr, float(f"{lr * 10.0**-room:.6g}")))
