@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from prune_jax.fairness import RunRecord
 from prune_jax.report import reading
@@ -51,6 +52,7 @@ def jsv_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
         if bases:
             axes.axhline(float(np.mean(bases)), color="0.35", linestyle=":", label="dense, before pruning")
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("retraining epoch (0: right after pruning)")
         axes.set_ylabel("mean Jacobian singular value")
 
@@ -67,6 +69,7 @@ def accuracy_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
             for start, _, _ in reading.schedule(record).stages[1:]:
                 axes.axvline(start, color="#c0392b", linewidth=0.9, linestyle=("-", "--", ":", "-.")[i % 4])
         axes.plot([], [], color="#c0392b", linewidth=0.9, label="LR drop (same dash as its curve)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("retraining epoch")
         axes.set_ylabel("test accuracy (%)")
 
@@ -97,7 +100,7 @@ def pruned_vs_scratch(records: Sequence[RunRecord], path: Path) -> bool:
 
 
 def _regime(record: RunRecord) -> str:
-    return "scratch" if record.method == "scratch" else str(record.config.get("regime", record.method))
+    return "scratch" if record.method == "scratch" else str(record.config.get("regime") or record.method)
 
 
 def _panels(
@@ -110,7 +113,7 @@ def _panels(
     columns = min(len(families), 2)
     rows = -(-len(families) // columns)
     figure = Figure(figsize=(5.4 * columns, 3.7 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, ((ratio, method), group) in zip(grid, families.items(), strict=False):
         draw(axes, group)
         axes.set_title(f"pruning ratio {ratio}, {method}")

@@ -64,6 +64,7 @@ def write(
     equal bytes, so a launch that was interrupted ends with the same report.
     """
     check_sections(layout["sections"])
+    folder.mkdir(parents=True, exist_ok=True)
     parts = [f"# {layout['title'] or 'Report'}", _provenance(records)]
     if len(records) < runs:
         parts.append(f"**{len(records)} of {runs} runs are finished; the rest is missing below.**")
