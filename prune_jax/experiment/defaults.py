@@ -9,8 +9,8 @@ def default_config() -> ConfigDict:
     config.experiment = "unnamed"  # the workdir is bound to this name
     config.label = ""  # one run's name in the report; a sweep sets it
     config.regime = ""  # the comparison regime that a run of a sweep belongs to, for the report
-    # Which printed tables of the paper a run belongs to (4 for Table 4), and the label of its row there.
-    config.paper = ConfigDict({"tables": (), "row": ""})
+    config.row = ""  # the label of the paper's row that a run stands for; a sweep sets it
+    config.tables = ()  # the paper's tables that such a row is printed in: 4 for Table 4
     config.pipeline = (
         "prune"  # 'prune': pretrain, sparsify, retrain; 'scratch': the small dense network alone
     )

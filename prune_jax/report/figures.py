@@ -95,7 +95,7 @@ def pruned_vs_scratch(records: Sequence[RunRecord], path: Path) -> bool:
     axes.set_xlabel("pruning ratio (fraction of filters removed)")
     axes.set_ylabel("test accuracy (%), best run of each regime")
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -121,11 +121,12 @@ def _panels(
         axes.legend()
     for axes in grid[len(families) :]:
         axes.remove()
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG at README size, its folder included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"font.size": 11}):
         figure.savefig(path, dpi=130)

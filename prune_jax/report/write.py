@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness import RunRecord
-from prune_jax.report import figures, pruning_value, tables
+from prune_jax.report import beside_paper, cross_validating, curves, figures, pruning_value, tables
 
 Table = tuple[str, Callable[[Sequence[RunRecord]], str]]
 Drawing = tuple[str, str, Callable[[Sequence[RunRecord], Path], bool]]
@@ -17,6 +17,8 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "base": ("Base models", tables.base),
         "lr_gap": ("Larger against smaller retraining LR", tables.lr_gap),
         "pruning_value": ("The value of pruning", pruning_value.pruning_value),
+        "beside_paper": ("Beside the paper", beside_paper.fullest),
+        "cross_validation": ("Both methods under both retrainings", cross_validating.cross_validation),
         "accuracy": ("Every run", tables.accuracy),
     }
 )
@@ -37,6 +39,11 @@ FIGURES: Mapping[str, Drawing] = MappingProxyType(
             "Accuracy along retraining",
             "test accuracy against retraining epoch, LR drops marked",
             figures.accuracy_along_retraining,
+        ),
+        "retraining_curves": (
+            "Accuracy along each retraining",
+            "test accuracy against retraining epoch, a panel for each run",
+            curves.retraining_curves,
         ),
         "pruned_vs_scratch": (
             "Pruned and scratch",

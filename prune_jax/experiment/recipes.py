@@ -1,0 +1,69 @@
+"""What several configs share: the paper's training recipes, and the toy size of their quick forms."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment.defaults import default_config
+
+
+def imagenet(experiment: str, dataset: str, model: str) -> ConfigDict:
+    """PyTorch's ImageNet example, which the paper follows (§4, App. A): SGD, batch 256, decay 1e-4, flips.
+
+    Its random resized crops belong to the streaming input that these sets need.
+    """
+    config = _recipe(experiment, dataset, model)
+    config.optimizer.batch_size = 256
+    config.optimizer.weight_decay = 1e-4
+    config.dataset.flip = True
+    return config
+
+
+def cifar(experiment: str, dataset: str, model: str, batch_size: int) -> ConfigDict:
+    """The CIFAR recipe of the paper's companion repositories: decay 5e-4, crops padded by 4, flips."""
+    config = _recipe(experiment, dataset, model)
+    config.optimizer.batch_size = batch_size
+    config.optimizer.weight_decay = 5e-4
+    config.dataset.crop_pad = 4
+    config.dataset.flip = True
+    return config
+
+
+def resnet34_imagenet100(experiment: str) -> ConfigDict:
+    """What Tables 4 and 5 and Figures 2 and 3 share: ResNet34, ImageNet100, scratch's schedule, the rules."""
+    config = imagenet(experiment, "imagenet100", "resnet34")
+    config.scratch.epochs = 120
+    config.scratch.schedule = "0:1e-1,30:1e-2,60:1e-3,90:1e-4,105:1e-5"
+    config.final_lr = 1e-5  # where the halving rule ends (App. A)
+    config.longest_stage = 30  # and its cap on a stage
+    config.tables = (4, 5, 8)  # a row that two of them print fills a cell in both
+    return config
+
+
+def toy(shorten: float) -> dict[str, Any]:
+    """Quick values: scikit-learn's digits, the seven-layer MLP, two seeds, all epochs divided.
+
+    They exercise every row and the report; an MLP pruned this hard shows no effect of the paper's.
+    """
+    return {
+        "dataset.name": "digits",
+        "dataset.mean": (),
+        "dataset.std": (),
+        "dataset.crop_pad": 0,
+        "dataset.flip": False,  # a mirrored digit is none
+        "model.name": "mlp7_relu",
+        "optimizer.batch_size": 32,
+        "seeds": (0, 1),
+        "shorten": shorten,
+    }
+
+
+def _recipe(experiment: str, dataset: str, model: str) -> ConfigDict:
+    config = default_config()
+    config.experiment = experiment
+    config.dataset.name = dataset
+    config.model.name = model
+    config.optimizer.momentum = 0.9
+    config.seeds = (0, 1, 2)  # the paper: at least three runs
+    config.shorten = 1.0  # divides every number of epochs, for a run at toy size
+    return config

@@ -1,0 +1,73 @@
+"""Figures 2 and 3: test accuracy along each retraining, with the paper's points where they fit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from prune_jax.fairness import RunRecord, published
+from prune_jax.report import reading
+from prune_jax.report.figures import COLORS, save
+
+DROP = "#c0392b"
+
+
+def retraining_curves(records: Sequence[RunRecord], path: Path) -> bool:
+    """A panel for each run: its seeds, LR drops as verticals, the unextended run's first drop as a cross.
+
+    False without runs that name a row of the paper.
+    """
+    shown = [record for record in records if record.config.get("row") and record.method != "scratch"]
+    if not shown:
+        return False
+    columns = 2
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(5.4 * columns, 3.4 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, record in zip(grid, shown, strict=False):
+        _panel(axes, record, _first_drop(record, records))
+    for axes in grid[len(shown) :]:
+        axes.remove()
+    save(figure, path)
+    return True
+
+
+def paper_points(record: RunRecord) -> list[tuple[float, float]]:
+    """The paper's (epoch, accuracy) for the record's row; empty where it shows none over these epochs."""
+    points = [
+        (point["epoch"], point["test_acc_read"])
+        for point in published.rows("fig2_fig3_points")
+        if point["setup"] == record.config.get("row")
+    ]
+    return points if points and points[-1][0] == reading.epochs(record) else []
+
+
+def _panel(axes: Any, record: RunRecord, cross: int | None) -> None:
+    at, values = reading.curve(record, "test_accuracy")
+    mean = values.mean(0)
+    axes.plot(at, mean, color=COLORS[0], label=f"{record.dataset}, mean of {len(values)} seeds")
+    axes.fill_between(at, values.min(0), values.max(0), color=COLORS[0], alpha=0.2, linewidth=0)
+    theirs = paper_points(record)
+    if theirs:
+        axes.plot(
+            *zip(*theirs, strict=True), color="0.45", linestyle=":", label="paper (read off its figure)"
+        )
+    for i, (start, _, _) in enumerate(reading.schedule(record).stages[1:]):
+        axes.axvline(start, color=DROP, linewidth=0.9, label="LR drop" if i == 0 else None)
+    if cross is not None and cross in at:
+        axes.plot(cross, mean[list(at).index(cross)], "x", color=DROP, markersize=11, markeredgewidth=2.5)
+    axes.set_title(str(record.name))
+    axes.set_xlabel("retraining epoch (0: right after pruning)")
+    axes.set_ylabel("test accuracy (%)")
+    axes.grid(alpha=0.25)
+    axes.legend()
+
+
+def _first_drop(record: RunRecord, records: Sequence[RunRecord]) -> int | None:
+    """Where the unextended run of an extended one first lowers its LR; None for others or when it is missing."""
+    base, extended, _ = str(record.config["row"]).partition(" (+")
+    if not extended:
+        return None
+    same = [r for r in records if r.config.get("row") == base and r.axes.ratio == record.axes.ratio]
+    return reading.schedule(same[0]).first_stage if same else None
