@@ -4,32 +4,38 @@ The public surface is the table below. Names load on first use (PEP 562), so tha
 ``prune_jax.fairness`` and ``prune_jax.report`` work on a machine without JAX.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    # pruning: pure transforms on any params pytree
-    "Slice": "prune_jax.pruning.coupling",
-    "Group": "prune_jax.pruning.coupling",
-    "find_groups": "prune_jax.pruning.coupling",
-    "expand": "prune_jax.pruning.masks",
-    "apply_mask": "prune_jax.pruning.masks",
-    "hold": "prune_jax.pruning.masks",
-    "shrink": "prune_jax.pruning.surgery",
-    "slim": "prune_jax.pruning.surgery",
-    "count": "prune_jax.pruning.cost",
-    "Cost": "prune_jax.pruning.cost",
-}
+# Module -> the names that it gives to the public surface.
+_SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "prune_jax.pruning.coupling": ("Group", "Slice", "find_groups"),
+        "prune_jax.pruning.criteria": ("Evidence",),
+        "prune_jax.pruning.masks": ("apply_mask", "expand", "hold"),
+        "prune_jax.pruning.surgery": ("shrink", "slim"),
+        "prune_jax.pruning.recovery": ("orthp",),
+        "prune_jax.pruning.cost": ("Cost", "count"),
+        "prune_jax.trainability": ("jacobian_singular_values", "mean_jsv", "trainability_accuracy"),
+        "prune_jax.fairness": ("RunRecord", "compare", "cross_validate", "strictest_setup", "validate"),
+        "prune_jax.schedules": ("LRSchedule", "cosine", "halving"),
+    }
+)
+_HOME: Mapping[str, str] = MappingProxyType(
+    {name: module for module, names in _SURFACE.items() for name in names}
+)
 
-__all__ = sorted(_PUBLIC)
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _HOME:
         raise AttributeError(f"prune_jax has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
