@@ -80,14 +80,21 @@ def device_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, None outside one."""
-    here = Path(__file__).parent
+    """The commit of the checkout that this package runs from, with ``+changes`` where files differ from it.
+
+    None outside a checkout.
+    """
+    here = str(Path(__file__).parent)
     try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
+        head = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", here)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return head + "+changes" * bool(changed)
+
+
+def _git(folder: str, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

@@ -112,7 +112,7 @@ def _panels(
         return False
     columns = min(len(families), 2)
     rows = -(-len(families) // columns)
-    figure = Figure(figsize=(5.4 * columns, 3.7 * rows), layout="constrained")
+    figure = Figure(figsize=(5.4 * columns, 3.1 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, ((ratio, method), group) in zip(grid, families.items(), strict=False):
         draw(axes, group)
