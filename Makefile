@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# PyTorch is an oracle in tests and the peer in benchmarks; `make test ORACLE=` goes without, those tests skip.
+ORACLE ?= -r requirements-oracle.txt
 
 .PHONY: reproduce test lint test-fast test-slow clean
 
@@ -33,8 +35,8 @@ $(VENV)/.run: requirements.txt | $(VENV)/.python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.dev: requirements.txt requirements-dev.txt requirements-oracle.txt | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt $(ORACLE)
 	touch $@ $(VENV)/.run
 
 clean:
