@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
-from torch_peers import CifarVGG, ImageNetResNet, ImageNetVGG, SmallResNet, randomised
 
 from prune_jax import models
 from prune_jax.models import torch_weights
+
+torch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
+import safetensors.torch  # noqa: E402  (needs torch)
+from torch_peers import CifarVGG, ImageNetResNet, ImageNetVGG, SmallResNet, randomised  # noqa: E402
 
 BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
 
