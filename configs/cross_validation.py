@@ -20,8 +20,7 @@ from prune_jax.experiment import recipes, shortening
 def get_config() -> ConfigDict:
     """A: L1-norm with the larger retraining LR of Table 6; B: L1-norm, then OrthP, with the smaller one."""
     config = recipes.cifar("cross_validation", "cifar10", "resnet56", batch_size=128)
-    config.pretrain.epochs = 200
-    config.pretrain.schedule = "0:1e-1,100:1e-2,150:1e-3"
+    config.dense = recipes.plan_of(200, "0:1e-1,100:1e-2,150:1e-3")
     config.sparsify.ratio = 0.9
     config.sparsify.recovery_gain = 2**0.5  # of ReLU
     config.a = _method("L1", "l1", "none", "0:1e-2,60:1e-3,90:1e-4", 120)
@@ -40,7 +39,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
     """Four runs: each method under each method's retraining."""
     by = shortening.divisor(config)
-    pretrain = shortening.schedule(config, "pretrain", by)
+    pretrain = shortening.schedule(config, "dense", by)
     runs = []
     for ft in ("a", "b"):
         retrain = shortening.schedule(config, ft, by)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import regimes, speedups
+from prune_jax.experiment import recipes, regimes, speedups
 from prune_jax.experiment.defaults import default_config
 
 
@@ -21,8 +21,7 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 5e-4
     config.ratios = (0.3, 0.5, 0.7, 0.9)
     config.shorten = 5.0  # divides the paper's epochs: 120 become 24
-    config.scratch.epochs = 120
-    config.scratch.schedule = "0:5e-2,30:5e-3,60:5e-4,90:5e-5,105:5e-6"
+    config.overall = recipes.plan_of(120, "0:5e-2,30:5e-3,60:5e-4,90:5e-5,105:5e-6")  # scratch's
     config.final_lr = 5e-6
     config.longest_stage = 30
     config.same_schedule = (30, 60, 90)  # pruning epochs on scratch's own schedule

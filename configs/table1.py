@@ -21,10 +21,8 @@ from prune_jax.experiment import recipes, shortening, speedups
 def get_config() -> ConfigDict:
     """Two rows: the ratios of Appendix A that give 2.31x and 2.56x."""
     config = recipes.imagenet("table1", "imagenet2012", "resnet50")
-    config.pretrain.epochs = 90  # PyTorch's ImageNet example
-    config.pretrain.schedule = "0:1e-1,30:1e-2,60:1e-3"
-    config.retrain.epochs = 90
-    config.retrain.schedule = "0:1e-2,30:1e-3,60:1e-4,75:1e-5"
+    config.dense = recipes.plan_of(90, "0:1e-1,30:1e-2,60:1e-3")  # PyTorch's ImageNet example
+    config.finetune = recipes.plan_of(90, "0:1e-2,30:1e-3,60:1e-4,75:1e-5")
     config.rows = (  # the printed speedup, and the ratios of stem, four stages and head
         (2.31, (0.0, 0.6, 0.6, 0.6, 0.21, 0.0)),
         (2.56, (0.0, 0.74, 0.74, 0.6, 0.21, 0.0)),
@@ -58,7 +56,7 @@ def sweep(config: ConfigDict) -> list[dict[str, Any]]:
 def _training(config: ConfigDict) -> dict[str, Any]:
     """Pretraining and retraining, shortened."""
     out: dict[str, Any] = {}
-    for stage in ("pretrain", "retrain"):
-        short = shortening.schedule(config, stage, shortening.divisor(config))
+    for stage, key in (("pretrain", "dense"), ("retrain", "finetune")):
+        short = shortening.schedule(config, key, shortening.divisor(config))
         out |= {f"{stage}.epochs": short.epochs, f"{stage}.schedule": str(short)}
     return out

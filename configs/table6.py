@@ -18,9 +18,8 @@ def get_config() -> ConfigDict:
     """Six rows at four ratios (App. C)."""
     config = recipes.cifar("table6", "cifar10", "resnet56", batch_size=128)
     config.ratios = (0.3, 0.5, 0.7, 0.9)
-    config.pretrain.epochs = 200  # the base model's and scratch's
-    config.pretrain.schedule = "0:1e-1,100:1e-2,150:1e-3"
-    config.retrain.epochs = 120
+    config.dense = recipes.plan_of(200, "0:1e-1,100:1e-2,150:1e-3")  # the base model's and scratch's
+    config.retrain_epochs = 120
     config.retrain_lrs = (1e-3, 1e-2)
     config.final_lr = 1e-4  # where retraining ends
     config.tables = (6,)

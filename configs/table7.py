@@ -18,9 +18,8 @@ def get_config() -> ConfigDict:
     """Six rows at four ratios (App. C)."""
     config = recipes.cifar("table7", "cifar100", "vgg19", batch_size=256)
     config.ratios = (0.1, 0.3, 0.5, 0.7)  # printed as 0.3 to 0.9: docs/errata.md, section 1
-    config.pretrain.epochs = 200  # the base model's and scratch's
-    config.pretrain.schedule = "0:1e-1,100:1e-2,150:1e-3"
-    config.retrain.epochs = 120
+    config.dense = recipes.plan_of(200, "0:1e-1,100:1e-2,150:1e-3")  # the base model's and scratch's
+    config.retrain_epochs = 120
     config.retrain_lrs = (1e-3, 1e-2)
     config.final_lr = 1e-4  # where retraining ends
     config.tables = (7,)

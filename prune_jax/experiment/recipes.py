@@ -32,12 +32,16 @@ def cifar(experiment: str, dataset: str, model: str, batch_size: int) -> ConfigD
 def resnet34_imagenet100(experiment: str) -> ConfigDict:
     """What Tables 4 and 5 and Figures 2 and 3 share: ResNet34, ImageNet100, scratch's schedule, the rules."""
     config = imagenet(experiment, "imagenet100", "resnet34")
-    config.scratch.epochs = 120
-    config.scratch.schedule = "0:1e-1,30:1e-2,60:1e-3,90:1e-4,105:1e-5"
+    config.overall = plan_of(120, "0:1e-1,30:1e-2,60:1e-3,90:1e-4,105:1e-5")  # scratch's
     config.final_lr = 1e-5  # where the halving rule ends (App. A)
     config.longest_stage = 30  # and its cap on a stage
     config.tables = (4, 5, 8)  # a row that two of them print fills a cell in both
     return config
+
+
+def plan_of(epochs: int, schedule: str) -> ConfigDict:
+    """Epochs and LR schedule as a section of a config, for sweeps that make their stages from it."""
+    return ConfigDict({"epochs": epochs, "schedule": schedule})
 
 
 def toy(shorten: float) -> dict[str, Any]:

@@ -46,8 +46,8 @@ class Row(NamedTuple):
 
 
 def protocol_of(config: ConfigDict) -> Protocol:
-    """Read ``scratch``, ``final_lr``, ``longest_stage`` and ``shorten``. ValueError for a bad one."""
-    by, overall = shortening.divisor(config), shortening.schedule(config, "scratch")
+    """Read ``overall``, ``final_lr``, ``longest_stage`` and ``shorten``. ValueError for a bad one."""
+    by, overall = shortening.divisor(config), shortening.schedule(config, "overall")
     return Protocol(overall, config.final_lr, config.longest_stage, by)
 
 

@@ -21,11 +21,9 @@ def spec_of(config: ConfigDict) -> ModelSpec:
     return ModelSpec(config.model.name, shape, classes, tuple(sorted(config.model.options.items())))
 
 
-@functools.cache  # a memo of a pure function of frozen arguments: a trace costs up to a second
 def speedup(spec: ModelSpec, layers: tuple[str, ...], ratio: float) -> float:
     """Dense over pruned multiply-accumulates at one ratio; by default in the layers that the paper prunes."""
-    ratios = networks.uniform_ratios(spec, layers, ratio)
-    return networks.cost_of(spec).macs / networks.cost_of(spec, networks.widths_of(spec, ratios)).macs
+    return _macs(spec, layers, 0.0) / _macs(spec, layers, ratio)
 
 
 def ratio_for(spec: ModelSpec, layers: tuple[str, ...], target: float) -> float:
@@ -45,3 +43,8 @@ def ratio_for(spec: ModelSpec, layers: tuple[str, ...], target: float) -> float:
 def has_stages(spec: ModelSpec, count: int) -> bool:
     """Whether a list of ``count`` ratios (stem, stages, head) fits the network."""
     return len(models.info(spec.name).stages) == count
+
+
+@functools.cache  # a memo of a pure function of frozen arguments: a trace costs up to a second
+def _macs(spec: ModelSpec, layers: tuple[str, ...], ratio: float) -> int:
+    return networks.cost_of(spec, networks.widths_of(spec, networks.uniform_ratios(spec, layers, ratio))).macs

@@ -12,17 +12,17 @@ from prune_jax.schedules import LRSchedule, cosine, halving, resize
 def rows(config: ConfigDict) -> tuple[Row, ...]:
     """The six rows: scratch first, then pruned ones by schedule and initial LR.
 
-    Scratch follows ``pretrain``'s schedule and length, which the dense base model has too. Step schedules
+    Scratch follows ``config.dense``'s schedule and length, which the dense base model has too. Step schedules
     of the retraining follow the halving rule without a cap; for LR 0.001 that is inferred, as the paper
     prints none. Cosine ends at the step schedule's last LR, T_max is all epochs: inferred.
     """
     by = shortening.divisor(config)
-    base, step = shortening.schedule(config, "pretrain"), shortening.schedule(config, "pretrain", by)
+    base, step = shortening.schedule(config, "dense"), shortening.schedule(config, "dense", by)
     smooth = cosine(step.epochs, base.at(0), base.at(base.epochs - 1))
     made = [
         Row(f"Scratch ({name} LR)", "scratch", None, s) for name, s in (("Step", step), ("Cosine", smooth))
     ]
-    length = shortening.epochs(config.retrain.epochs, by)
+    length = shortening.epochs(config.retrain_epochs, by)
     for name in ("Step", "Cosine"):
         for lr in config.retrain_lrs:
             made.append(Row(f"L1 ({name} LR {lr:g})", "", step, _retraining(config, name, lr, length)))
@@ -37,4 +37,4 @@ def entries(config: ConfigDict) -> list[dict[str, Any]]:
 def _retraining(config: ConfigDict, name: str, lr: float, epochs: int) -> LRSchedule:
     if name == "Cosine":
         return cosine(epochs, lr, config.final_lr)
-    return resize(halving(config.retrain.epochs, lr, config.final_lr, longest_stage=None), epochs)
+    return resize(halving(config.retrain_epochs, lr, config.final_lr, longest_stage=None), epochs)

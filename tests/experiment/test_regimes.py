@@ -119,7 +119,7 @@ def test_entries_say_what_they_are():
     ("key", "value", "message"),
     [
         ("shorten", 0.5, "shorten is 0.5; it divides the paper's epochs, so it is at least 1"),
-        ("scratch.epochs", 100, r"scratch.schedule \(with scratch.epochs=100\): .*105"),
+        ("overall.epochs", 100, r"overall.schedule \(with overall.epochs=100\): .*105"),
     ],
 )
 def test_bad_protocols_are_named(key, value, message):

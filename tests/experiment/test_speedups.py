@@ -22,7 +22,7 @@ def test_speedup_is_exact():
     assert speedups.speedup(MLP, (), 0.0) == 1.0
 
 
-@pytest.mark.parametrize("target", [1.0, 1.5, 2.31])
+@pytest.mark.parametrize("target", [1.0, 2.31])
 def test_the_smallest_ratio_that_reaches_a_speedup(target):
     ratio = speedups.ratio_for(MLP, (), target)
     keep = {k: mlp_macs(100) / mlp_macs(k) for k in range(1, 101)}

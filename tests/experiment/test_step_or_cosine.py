@@ -7,8 +7,8 @@ from prune_jax.schedules import LRSchedule, cosine
 
 def config(shorten=1.0):
     made = recipes.cifar("x", "cifar10", "resnet56", batch_size=128)
-    made.pretrain.update({"epochs": 200, "schedule": "0:1e-1,100:1e-2,150:1e-3"})
-    made.retrain.epochs = 120
+    made.dense = recipes.plan_of(200, "0:1e-1,100:1e-2,150:1e-3")
+    made.retrain_epochs = 120
     made.retrain_lrs, made.final_lr, made.ratios = (1e-3, 1e-2), 1e-4, (0.3, 0.5)
     made.shorten = shorten
     return made

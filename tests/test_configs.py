@@ -1,0 +1,100 @@
+"""The contract of every file in configs/: it resolves, its runs have names, its data's absence is explained."""
+
+import argparse
+import pathlib
+
+import pytest
+
+from prune_jax import data, report
+from prune_jax.experiment import command_line, launch, plan, speedups
+from prune_jax.fairness import published
+from prune_jax.report import cli
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+PAPER = {"table1": 2, "table4": 12 * 6, "table5": 14, "table6": 24, "table7": 24, "figure2": 2, "figure3": 4}
+EACH = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def load(path, *, quick, **given):
+    """The module and its config, as run.py makes them from flags."""
+    module = command_line.load_module(str(path))
+    config = module.get_config()
+    config.quick = quick
+    config = plan.override(config, given)
+    return module, command_line.resolved(config, module, given)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
+        yield
+
+
+def dataset_of(config):
+    return data.load(config.dataset.name, data_dir=config.dataset.data_dir or None)
+
+
+@EACH
+def test_the_quick_form_resolves_and_can_be_planned(path):
+    module, config = load(path, quick=True)
+    dataset = dataset_of(config)
+    arms = plan.plan_arms(config, module.sweep, dataset)
+    labels = [arm.label for arm in arms]
+    assert len(set(labels)) == len(labels)
+    assert len({arm.chain for arm in arms}) == len(arms)
+    report.check_sections(config.report.sections)
+    shown = list(plan.describe((arms[0], arms[-1]), dataset))
+    assert shown[-1].endswith("nothing was started")
+
+
+@EACH
+def test_docstrings_hold_the_commands(path):
+    module = command_line.load_module(str(path))
+    config = module.get_config()
+    assert module.__doc__.count(f"python run.py --config=configs/{path.name}") >= 2
+    assert "--config.quick" in module.__doc__
+    assert config.experiment == path.stem
+    assert len(config.seeds) >= 3
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_a_full_size_file_holds_the_papers_runs(name, monkeypatch):
+    printed = {row["pruning_ratio"]: row["speedup"] for row in published.rows("table4")}
+    monkeypatch.setattr(speedups, "speedup", lambda spec, layers, ratio: printed[ratio])  # saves the traces
+    module, config = load(next(path for path in FILES if path.stem == name), quick=False)
+    assert len(module.sweep(config)) == PAPER[name]
+    assert config.shorten == 1
+    with pytest.raises(data.NotPreparedError, match=r"python -c .*tfds.builder\('(imagenet2012|cifar100?)'"):
+        launch.dry_run(config, module.sweep)
+
+
+@pytest.mark.parametrize("name", [*sorted(PAPER), "cross_validation"])
+def test_other_data_and_networks_can_be_named(name, tmp_path):
+    given = {"dataset.name": "digits", "model.name": "resnet8"}
+    module, config = load(next(path for path in FILES if path.stem == name), quick=False, **given)
+    entry = module.sweep(config)[-1]
+    (arm,) = plan.plan_arms(config, lambda _: [entry], dataset_of(config))
+    assert arm.model.name == "resnet8"
+    assert all(group.endswith("/conv1") for group, _ in arm.ratios)
+
+
+@pytest.mark.slow
+@EACH
+def test_the_quick_form_runs_and_reports(path, tmp_path, capsys):
+    module, config = load(path, quick=True)
+    written = launch.launch(config, module.sweep, tmp_path / "run", "a test", report.write)
+    runs = len(module.sweep(config))
+    text = written.read_text()
+    assert len(list((tmp_path / "run" / "records").glob("*.json"))) == runs
+    assert all(entry["label"] in text for entry in module.sweep(config))
+    for number in config.tables:
+        parser = argparse.ArgumentParser()
+        cli.add_arguments(parser)
+        assert cli.run(parser.parse_args([str(tmp_path / "run"), f"--table={number}"])) == 0
+        shown = capsys.readouterr().out
+        assert "ours on other data: data digits" in shown
+        assert (tmp_path / "run" / f"table{number}.html").exists()
+    if path.stem in ("table4", "table5"):
+        lines = [line for line in shown.splitlines() if "| ours " in line]
+        assert lines
