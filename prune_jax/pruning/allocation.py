@@ -6,7 +6,7 @@ order: of two equal channels the earlier one goes first.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -18,19 +18,26 @@ from prune_jax.pruning.keep import Keep
 NOISE = 1e-9
 
 
+def _checked(ratio: float) -> float:
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
+    return ratio
+
+
+def _rounded(kept: int, size: int, round_to: int) -> int:
+    if round_to < 1:
+        raise ValueError(f"round_to must be at least 1, not {round_to}")
+    return min(math.ceil(kept / round_to) * round_to, size)
+
+
 def pruned_count(size: int, ratio: float, *, round_to: int = 1) -> int:
     """How many of ``size`` channels go: ceil(ratio * size), at least one stays.
 
     With ``round_to`` the kept number is rounded up to a multiple of it (hardware likes 8).
     Raises ValueError for a ratio outside [0, 1].
     """
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
-    if round_to < 1:
-        raise ValueError(f"round_to must be at least 1, not {round_to}")
-    gone = min(math.ceil(ratio * size - NOISE), size - 1)
-    kept = min(math.ceil((size - gone) / round_to) * round_to, size)
-    return size - kept
+    gone = min(math.ceil(_checked(ratio) * size - NOISE), size - 1)
+    return size - _rounded(size - gone, size, round_to)
 
 
 def lowest(scores: np.ndarray, gone: int) -> np.ndarray:
@@ -71,3 +78,126 @@ def uniform(
         group.name: lowest(_score(scores, group), pruned_count(group.size, ratio, round_to=round_to))
         for group in chosen(groups, patterns)
     }
+
+
+def by_pattern(
+    groups: Sequence[Group],
+    scores: Mapping[str, np.ndarray],
+    ratios: Mapping[str, float],
+    *,
+    round_to: int = 1,
+) -> Keep:
+    """A ratio per name pattern, such as ``{"*conv1": 0.5}``; the first pattern that fits a group counts."""
+    keep: Keep = {}
+    for pattern, ratio in ratios.items():
+        part = uniform(groups, scores, ratio, (pattern,), round_to=round_to)
+        keep |= {name: kept for name, kept in part.items() if name not in keep}
+    return keep
+
+
+def per_stage(
+    groups: Sequence[Group],
+    scores: Mapping[str, np.ndarray],
+    ratios: Sequence[float],
+    stages: Sequence[Sequence[str]],
+    patterns: Sequence[str] = ("*",),
+    *,
+    round_to: int = 1,
+) -> Keep:
+    """One ratio per stage, such as ``[0, 0.6, 0.6, 0.6, 0.21, 0]`` for stem, four stages and head.
+
+    ``stages`` holds each stage's name patterns; of a stage only groups that fit ``patterns`` are
+    pruned. Raises ValueError where the lists differ in length.
+    """
+    if len(ratios) != len(stages):
+        raise ValueError(f"{len(ratios)} ratios {list(ratios)} were given for {len(stages)} stages")
+    mine = chosen(groups, patterns)
+    keep: Keep = {}
+    for ratio, stage in zip(ratios, stages, strict=True):
+        for group in mine:
+            if any(fnmatchcase(group.name, pattern) for pattern in stage) and group.name not in keep:
+                gone = pruned_count(group.size, ratio, round_to=round_to)
+                keep[group.name] = lowest(_score(scores, group), gone)
+    return keep
+
+
+Normalise = Callable[[np.ndarray], np.ndarray]
+
+
+def as_is(scores: np.ndarray) -> np.ndarray:
+    """Scores of different groups compared as they are."""
+    return scores
+
+
+def by_mean(scores: np.ndarray) -> np.ndarray:
+    """Scores over their group's mean magnitude."""
+    return scores / max(float(np.abs(scores).mean()), np.finfo(np.float64).tiny)
+
+
+def by_norm(scores: np.ndarray) -> np.ndarray:
+    """Scores over their group's l2 norm (the layer normalisation of Molchanov et al., ICLR 2017)."""
+    return scores / max(float(np.linalg.norm(scores)), np.finfo(np.float64).tiny)
+
+
+def global_ranking(
+    groups: Sequence[Group],
+    scores: Mapping[str, np.ndarray],
+    ratio: float,
+    patterns: Sequence[str] = ("*",),
+    *,
+    normalise: Normalise = by_mean,
+    at_least: float = 0.0,
+    round_to: int = 1,
+) -> Keep:
+    """The lowest ``ceil(ratio * all)`` channels of all chosen groups together.
+
+    ``at_least`` is the fraction that every group keeps whatever the ranking says, and one channel
+    in any case: the guard against a layer's collapse. Where the guard binds, other channels go
+    instead, as far as there are any. With ``round_to`` each group's kept number is rounded up.
+    """
+    if not 0 <= at_least <= 1:
+        raise ValueError(f"at_least is the fraction every group keeps, in [0, 1], not {at_least}")
+    mine = chosen(groups, patterns)
+    marks = [np.asarray(normalise(_score(scores, group).astype(np.float64))) for group in mine]
+    floors = [max(1, math.ceil(at_least * group.size - NOISE)) for group in mine]
+    # The best channels of each group are out of reach; the others compete.
+    reach = [
+        np.setdiff1d(np.arange(g.size), lowest(m, g.size - f))
+        for g, m, f in zip(mine, marks, floors, strict=True)
+    ]
+    owner = np.repeat(np.arange(len(mine)), [len(r) for r in reach])
+    pool = np.concatenate([m[r] for m, r in zip(marks, reach, strict=True)]) if mine else np.zeros(0)
+    total = min(math.ceil(_checked(ratio) * sum(g.size for g in mine) - NOISE), len(pool))
+    gone = np.bincount(owner[np.argsort(pool, kind="stable")[:total]], minlength=len(mine))
+    return {
+        group.name: lowest(mark, group.size - _rounded(group.size - int(n), group.size, round_to))
+        for group, mark, n in zip(mine, marks, gone, strict=True)
+    }
+
+
+def to_speedup(
+    allocate: Callable[[float], Keep], macs: Callable[[Keep], int], speedup: float, *, steps: int = 40
+) -> Keep:
+    """The keep of the smallest ratio whose MACs are at most the dense ones over ``speedup``.
+
+    ``allocate(ratio)`` is any allocation above with its other arguments bound, ``macs(keep)`` the
+    exact cost after rounding (``cost.cost_of_keeps``). Bisection on the ratio, since MACs never rise
+    with it. Raises ValueError where even the largest ratio is not fast enough.
+    """
+    dense = macs({})
+    if speedup < 1:
+        raise ValueError(f"a target speedup is at least 1, not {speedup}")
+    low, high = 0.0, 1.0
+    best = allocate(high)
+    if macs(best) * speedup > dense:
+        raise ValueError(
+            f"speedup {speedup} is out of reach: pruning all it can gives {dense / macs(best):.3f}"
+        )
+    for _ in range(steps):
+        middle = (low + high) / 2
+        keep = allocate(middle)
+        if macs(keep) * speedup <= dense:
+            high, best = middle, keep
+        else:
+            low = middle
+    return best

@@ -6,15 +6,20 @@ Table 4 of arXiv 2301.05219; ``2xmacs`` is twice that (its Tables 6 and 7).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from prune_jax.pruning.coupling import analyse
+from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.jaxpr.walk import Body, live
+from prune_jax.pruning.slimming.survivors import alive_labels, small_shape
 
+Shape = tuple[int, ...]
 CONVENTIONS = {"macs": 1, "2xmacs": 2}
 
 
@@ -43,25 +48,51 @@ def trainable(path: str) -> bool:
     return path.split("/", 1)[0] != "batch_stats"
 
 
-def conv_macs(eqn: Any) -> int:
+def _conv_macs(eqn: Any, lhs: Shape, rhs: Shape, out: Shape) -> int:
     """Kernel elements x output positions / groups; x input positions where the input is dilated."""
-    lhs, rhs = (var.aval.shape for var in eqn.invars)
-    out, p = eqn.outvars[0].aval.shape, eqn.params
-    dims = p["dimension_numbers"]
+    p, dims = eqn.params, eqn.params["dimension_numbers"]
     # A transposed convolution multiplies no inserted zeros: each input position meets the kernel once.
     shape, spec = (lhs, dims.lhs_spec) if any(d != 1 for d in p["lhs_dilation"]) else (out, dims.out_spec)
     positions = shape[spec[0]] * math.prod(shape[k] for k in spec[2:])
     return math.prod(rhs) * positions // p["batch_group_count"]
 
 
-def dot_macs(eqn: Any) -> int:
+def _dot_macs(eqn: Any, lhs: Shape, rhs: Shape, out: Shape) -> int:
     """Output elements x summed length."""
     (summed, _), _ = eqn.params["dimension_numbers"]
-    lhs = eqn.invars[0].aval.shape
-    return math.prod(eqn.outvars[0].aval.shape) * math.prod(lhs[k] for k in summed)
+    return math.prod(out) * math.prod(lhs[k] for k in summed)
 
 
-MACS: dict[str, Callable[[Any], int]] = {"conv_general_dilated": conv_macs, "dot_general": dot_macs}
+MACS: dict[str, Callable[[Any, Shape, Shape, Shape], int]] = {
+    "conv_general_dilated": _conv_macs,
+    "dot_general": _dot_macs,
+}
+
+
+class _Work(NamedTuple):
+    macs: int = 0
+    activations: int = 0
+    bytes: int = 0
+
+
+def _sum(parts: list[_Work], times: int = 1) -> _Work:
+    return _Work(*(times * sum(part[k] for part in parts) for k in range(3)))
+
+
+def _at(eqn: Any, lhs: Shape, rhs: Shape, out: Shape) -> _Work:
+    size = math.prod(out)
+    return _Work(
+        MACS[eqn.primitive.name](eqn, lhs, rhs, out), size, size * eqn.outvars[0].aval.dtype.itemsize
+    )
+
+
+def _nested(eqn: Any, inner: list[_Work]) -> _Work:
+    """Work of an equation that holds jaxprs."""
+    if eqn.primitive.name == "while" and any(part.macs for part in inner):
+        raise ValueError("apply multiplies matrices in a while loop, whose length the trace doesn't know")
+    if eqn.primitive.name == "cond":
+        return max(inner)
+    return _sum(inner, eqn.params.get("length", 1))
 
 
 def _jaxprs(eqn: Any) -> list[Any]:
@@ -75,36 +106,60 @@ def _jaxprs(eqn: Any) -> list[Any]:
     return found
 
 
-def _walk(jaxpr: Any) -> np.ndarray:
-    """(macs, activations, activation bytes) of a jaxpr."""
-    total = np.zeros(3, np.int64)
-    for eqn in jaxpr.eqns:
+def _of_jaxpr(jaxpr: Any) -> _Work:
+    parts = []
+    for eqn in live(jaxpr):
         if eqn.primitive.name in MACS:
-            out = eqn.outvars[0].aval
-            total += (MACS[eqn.primitive.name](eqn), out.size, out.size * out.dtype.itemsize)
-            continue
-        inner = [_walk(sub) for sub in _jaxprs(eqn)]
-        if eqn.primitive.name == "while" and any(part[0] for part in inner):
-            raise ValueError("apply multiplies matrices in a while loop, whose length the trace doesn't know")
-        if eqn.primitive.name == "cond":
-            total += max(inner, key=lambda part: part[0])
+            parts.append(_at(eqn, *(var.aval.shape for var in (*eqn.invars, *eqn.outvars))))
         else:
-            total += sum(inner, np.zeros(3, np.int64)) * eqn.params.get("length", 1)
-    return total
+            inner = [_of_jaxpr(sub) for sub in _jaxprs(eqn)]
+            if inner:
+                parts.append(_nested(eqn, inner))
+    return _sum(parts)
 
 
-def _bytes(leaf: Any) -> int:
-    return int(np.prod(leaf.shape)) * getattr(leaf.dtype, "itemsize", 0)
+def _of_body(body: Body, alive: np.ndarray) -> _Work:
+    """The same, from a walked jaxpr at the sizes that its living labels leave."""
+    parts = []
+    for node in body.nodes:
+        if node.eqn.primitive.name in MACS:
+            parts.append(
+                _at(node.eqn, *(small_shape(value.axes, alive) for value in (*node.ins, *node.outs)))
+            )
+        elif node.bodies:
+            parts.append(_nested(node.eqn, [_of_body(inner, alive) for inner in node.bodies]))
+    return _sum(parts)
+
+
+def _cost(work: _Work, params: Any, inputs: Any, counted: Callable[[str], bool]) -> Cost:
+    size = sum(math.prod(np.shape(leaf)) for path, leaf in leaf_paths(params) if counted(path))
+    leaves = [leaf for leaf in jax.tree.leaves((params, inputs)) if hasattr(leaf, "dtype")]
+    held = sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 0) for leaf in leaves)
+    return Cost(work.macs, size, work.activations, held + work.bytes)
 
 
 def count(apply: Callable, params: Any, *inputs: Any, counted: Callable[[str], bool] = trainable) -> Cost:
     """Cost of ``apply(params, *inputs)``; nothing is computed, so shapes are enough.
 
-    ``counted(path)`` says which leaves are parameters. Of a ``cond`` the dearer branch counts; a
-    ``while`` loop that multiplies matrices raises ValueError.
+    ``counted(path)`` says which leaves are parameters. Work whose result isn't used is left out. Of
+    a ``cond`` the dearer branch counts; a ``while`` loop that multiplies matrices raises ValueError.
     """
-    macs, activations, moved = (int(x) for x in _walk(jax.make_jaxpr(apply)(params, *inputs).jaxpr))
-    leaves = leaf_paths(params)
-    size = sum(int(np.prod(np.shape(leaf))) for path, leaf in leaves if counted(path))
-    held = sum(_bytes(leaf) for leaf in jax.tree.leaves((params, inputs)) if hasattr(leaf, "dtype"))
-    return Cost(macs, size, activations, held + moved)
+    return _cost(_of_jaxpr(jax.make_jaxpr(apply)(params, *inputs).jaxpr), params, inputs, counted)
+
+
+def cost_of_keeps(
+    apply: Callable, params: Any, *inputs: Any, counted: Callable[[str], bool] = trainable
+) -> Callable[[Mapping[str, Any]], Cost]:
+    """``cost(keep)``: exact cost of the pruned network, from one trace of the dense one.
+
+    The same number as ``count`` of the small network, without building it; for searches.
+    """
+    analysis = analyse(apply, params, *inputs)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), params)
+
+    def cost(keep: Mapping[str, Any]) -> Cost:
+        alive = alive_labels(analysis.groups, analysis.slots, analysis.classes, keep)
+        small = shrink(shapes, analysis.groups, keep)
+        return _cost(_of_body(analysis.body, alive), small, inputs, counted)
+
+    return cost

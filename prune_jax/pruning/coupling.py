@@ -2,9 +2,9 @@
 
 Every index of every axis of every params leaf gets a label; the jaxpr is interpreted on labels
 instead of numbers (``walk``, one rule per primitive in ``rules``), and each primitive notes which
-labels it ties together. The connected components are the channels; channels that occur equally
-often in the same leaf axes form one ``Group``. Whatever a rule can't prove freezes what it
-touches, with a reason.
+labels it ties together. The connected components are the channels; channels that occur in the
+same leaf axes form one ``Group`` (a channel may have several positions on an axis). Whatever a
+rule can't prove freezes what it touches, with a reason.
 """
 
 from collections.abc import Callable

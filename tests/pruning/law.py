@@ -58,8 +58,10 @@ def assert_equal(masked, small):
     """1e-5 relative, in float64: exact structure, not luck."""
 
     def close(path, a, b):
-        scale = max(np.abs(b).max(initial=0), 1e-9)
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9 * scale, err_msg=jax.tree_util.keystr(path))
+        scale = np.abs(b).max(initial=0)
+        np.testing.assert_allclose(
+            a, b, rtol=1e-5, atol=max(1e-9 * scale, 1e-13), err_msg=jax.tree_util.keystr(path)
+        )
 
     jax.tree_util.tree_map_with_path(close, masked, small)
 

@@ -62,18 +62,17 @@ class _Draft(NamedTuple):
 
 
 def _positions(slots: list[Slot], solved: Classes) -> np.ndarray:
-    """Rows (class, slot, number of positions), sorted by class, then slot."""
+    """Rows (class, slot) for every class and leaf axis that it has positions in, sorted."""
     rows = []
     for number, slot in enumerate(slots):
-        ids = solved.of[slot.labels[slot.labels >= 0]]
-        found, counts = np.unique(ids, return_counts=True)
-        rows.append(np.stack([found, np.full_like(found, number), counts], 1))
-    table = np.concatenate(rows) if rows else np.zeros((0, 3), np.int64)
+        found = np.unique(solved.of[slot.labels])
+        rows.append(np.stack([found, np.full_like(found, number)], 1))
+    table = np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
     return table[np.lexsort((table[:, 1], table[:, 0]))].astype(np.int64)
 
 
 def _kinds(table: np.ndarray, solved: Classes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Classes of one kind: same count in the same slots, equally frozen, equally maskable."""
+    """Classes of one kind: in the same leaf axes, equally frozen, equally maskable."""
     starts = np.flatnonzero(np.r_[True, table[1:, 0] != table[:-1, 0]]) if len(table) else np.zeros(0, int)
     ends = np.r_[starts[1:], len(table)]
     body = np.ascontiguousarray(table[:, 1:])

@@ -20,16 +20,18 @@ Notes = Sequence[tuple[Labels, int]]  # labels and the number of a reason
 
 
 class Reason(NamedTuple):
-    """Why a channel is fixed: words, and the equation they speak about (None: no equation)."""
+    """Why a channel is fixed: words, and the equation they speak about with those that called it."""
 
     words: str
-    eqn: Any = None
+    eqns: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        if self.eqn is None:
+        if not self.eqns:
             return self.words
-        where = source_info_util.summarize(self.eqn.source_info) or "unknown source"
-        return f"{self.eqn.primitive.name}: {self.words} (at {where})"
+        # A library function traced before has no frame of the user's; its caller has.
+        places = (source_info_util.summarize(eqn.source_info) for eqn in self.eqns)
+        where = next((place for place in places if place), "unknown source")
+        return f"{self.eqns[0].primitive.name}: {self.words} (at {where})"
 
 
 class Split(NamedTuple):
@@ -67,6 +69,7 @@ class Ledger:
         self.splits: list[Split] = []
         self.uses: list[Use] = []
         self.eqn: Any = None
+        self.callers: tuple[Any, ...] = ()  # equations whose bodies are being walked, innermost first
         self.doubts: list[Any] = []
         self.verdicts: dict[int, Any] = {}  # number of a doubt -> the size that it is
         # An axis and the parts it was split to or merged from, by identity of the label arrays.
@@ -83,7 +86,7 @@ class Ledger:
 
     def reason(self, words: str) -> int:
         """Number of a new reason that speaks of the equation being read."""
-        self.reasons.append(Reason(words, self.eqn))
+        self.reasons.append(Reason(words, () if self.eqn is None else (self.eqn, *self.callers)))
         return len(self.reasons) - 1
 
     def fixed(self, size: int, words: str) -> Labels:
@@ -92,7 +95,7 @@ class Ledger:
 
     def freeze(self, labels: Labels, words: str) -> None:
         """The channels of ``labels`` may not be pruned."""
-        if not is_fixed(labels):
+        if not is_fixed(labels) and (labels >= 0).any():
             self.frozen.append((labels, self.reason(words)))
 
     def unmask(self, labels: Labels, words: str) -> None:

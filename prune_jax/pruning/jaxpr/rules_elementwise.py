@@ -13,6 +13,8 @@ from prune_jax.pruning.jaxpr.values import (
     JUNK,
     KNOWN_LIMIT,
     LIVE,
+    NONNEGATIVE,
+    POSITIVE,
     WILD,
     Fill,
     Total,
@@ -22,10 +24,15 @@ from prune_jax.pruning.jaxpr.values import (
     is_zero,
     join,
     origin,
+    sign,
 )
 
 
-def _logistic(x):
+def _same(x: Any) -> Any:
+    return x
+
+
+def _logistic(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
@@ -56,13 +63,13 @@ TOTAL: dict[str, Callable | None] = {
     "real": np.real,
     "imag": np.imag,
     "conj": np.conj,
-    "copy": np.positive,
-    "copy_p": np.positive,
-    "stop_gradient": np.positive,
-    "reduce_precision": np.positive,
-    "convert_element_type": np.positive,
-    "name": np.positive,
-    "sharding_constraint": np.positive,
+    "copy": _same,
+    "copy_p": _same,
+    "stop_gradient": _same,
+    "reduce_precision": _same,
+    "convert_element_type": _same,
+    "name": _same,
+    "sharding_constraint": _same,
     "population_count": None,
     "clz": None,
 }  # fmt: skip
@@ -131,6 +138,11 @@ SMOOTH = {
     "xor",
 }
 
+KEEPS_SIGN = {
+    "tanh", "sinh", "asinh", "atan", "erf", "sign", "copy", "copy_p", "stop_gradient", "reduce_precision",
+    "convert_element_type", "name", "sharding_constraint", "real",
+}  # fmt: skip
+
 # Where the slope is infinite though the value is finite: a zero cotangent becomes NaN there.
 STEEP = {"sqrt": 0.0, "cbrt": 0.0, "asin": 1.0, "acos": 1.0}
 
@@ -143,17 +155,52 @@ def _evaluate(function: Callable | None, *numbers: float) -> Fill:
     return out if math.isfinite(out) else WILD
 
 
+def _unary_sign(name: str, kind: str, power: int) -> Fill:
+    """What a function makes of a class of numbers."""
+    if name in ("exp", "exp2", "logistic"):
+        return POSITIVE
+    if name == "integer_pow" and power < 0:
+        return POSITIVE if kind == POSITIVE else WILD
+    if name in ("square", "abs") or (name == "integer_pow" and power % 2 == 0):
+        return POSITIVE if kind == POSITIVE else NONNEGATIVE
+    if name in KEEPS_SIGN or name == "integer_pow":
+        return kind
+    if name in ("log1p", "sqrt", "rsqrt", "cbrt") and kind == POSITIVE:
+        return POSITIVE
+    return JUNK if name in TOTAL or (name == "log" and kind == POSITIVE) else WILD
+
+
 def _unary_fill(name: str, fill: Fill, eqn: Any) -> Fill:
     if fill in (LIVE, WILD):
         return fill
     power = eqn.params.get("y", 0)
     if not is_number(fill):
-        return JUNK if name in TOTAL or (name == "integer_pow" and power >= 0) else WILD
+        return _unary_sign(name, sign(fill), power)
     if name == "integer_pow":
         return _evaluate(lambda x: np.power(x, float(power)), fill)
     if name in STEEP and abs(fill) == STEEP[name]:
         return WILD
     return _evaluate(TOTAL.get(name) or PARTIAL.get(name), fill)
+
+
+def _binary_sign(name: str, a: Fill, b: Fill) -> Fill:
+    """What an operation makes of classes of numbers, neither of them wild."""
+    kinds = (sign(a), sign(b))
+    if name in ("add", "add_any", "max") and JUNK not in kinds:
+        return POSITIVE if POSITIVE in kinds else NONNEGATIVE
+    if name == "max" and kinds != (JUNK, JUNK):
+        return POSITIVE if POSITIVE in kinds else NONNEGATIVE
+    if name in ("mul", "min") and JUNK not in kinds:
+        return POSITIVE if kinds == (POSITIVE, POSITIVE) else NONNEGATIVE
+    return JUNK if name in SMOOTH else WILD
+
+
+def _quotient(a: Fill, b: Fill) -> Fill:
+    if b == LIVE:
+        return 0.0 if is_zero(a) else JUNK
+    if sign(b) == POSITIVE:
+        return 0.0 if is_zero(a) else sign(a)
+    return JUNK if is_number(b) and b != 0 else WILD
 
 
 def _binary_fill(name: str, a: Fill, b: Fill) -> Fill:
@@ -163,13 +210,9 @@ def _binary_fill(name: str, a: Fill, b: Fill) -> Fill:
         return LIVE
     if is_number(a) and is_number(b):
         return _evaluate(BINARY[name], a, b)
-    if name == "mul":
-        return 0.0 if is_zero(a) or is_zero(b) else JUNK
-    if name == "div":
-        if b == LIVE:
-            return 0.0 if is_zero(a) else JUNK
-        return JUNK if is_number(b) and b != 0 else WILD
-    return JUNK if name in SMOOTH else WILD
+    if name == "mul" and (is_zero(a) or is_zero(b)):
+        return 0.0
+    return _quotient(a, b) if name == "div" else _binary_sign(name, a, b)
 
 
 def _select_fill(fills: list[Fill], eqn: Any) -> Fill:
@@ -230,6 +273,9 @@ def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     rank = len(aval.shape)
     axes, fills = [], []
     for axis, size in enumerate(aval.shape):
+        for value in ins:
+            if len(value.shape) == rank and value.shape[axis] != size:
+                ledger.freeze(value.axes[axis], "one channel is spread over an axis")
         own = [v.axes[axis] for v in ins if len(v.shape) == rank and v.shape[axis] == size]
         axes.append(functools.reduce(ledger.couple, own))
         fills.append(_fill(name, [_fill_along(v, axis, rank, size) for v in ins], eqn))

@@ -49,6 +49,9 @@ def dot_general(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     for value, used in ((right, (*sum_r, *batch_r)), (left, (*sum_l, *batch_l))):
         for axis in used:
             ledger.use(value.axes[axis], value.weights, made=False)
+    if left.weights and right.weights:  # a product of weights: the left one makes what is summed over
+        for i in sum_l:
+            ledger.use(left.axes[i], left.weights, made=True)
     for value, used in ((left, (*sum_l, *batch_l)), (right, (*sum_r, *batch_r))):
         for axis in range(len(value.shape)):
             if axis not in used:

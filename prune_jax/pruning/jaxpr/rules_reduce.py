@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
-from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Total, Value, is_zero, origin
+from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Total, Value, is_number, is_zero, origin
 
 # Reductions that ignore exactly this number.
 NEUTRAL = {"reduce_sum": 0.0, "reduce_prod": 1.0, "reduce_or": 0.0, "reduce_and": 1.0, "reduce_xor": 0.0}
@@ -18,9 +18,11 @@ def _unnoticed(name: str, fill: Fill) -> bool:
 
 def _fill_after(name: str, fill: Fill, length: int) -> Fill:
     """Fill along another axis than the reduced ones, which hold ``length`` numbers (masks keep shapes)."""
-    if isinstance(fill, str) or name in KEEPS or is_zero(fill):
+    if name in KEEPS or name == "reduce_sum":
+        return fill * length if name == "reduce_sum" and is_number(fill) else fill
+    if fill in (LIVE, WILD) or is_zero(fill):
         return fill
-    return fill * length if name == "reduce_sum" else JUNK
+    return JUNK
 
 
 def reduce(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
@@ -64,9 +66,9 @@ def _window_is_one(eqn: Any, k: int) -> bool:
 def _window_axis(ledger: Ledger, eqn: Any, value: Value, k: int) -> tuple[Labels, Fill]:
     name, fill = eqn.primitive.name, value.fills[k]
     if _window_is_one(eqn, k):
-        if fill in (LIVE, WILD, JUNK) or is_zero(fill) or name in ("reduce_window_max", "reduce_window_min"):
-            return value.axes[k], fill
-        return value.axes[k], JUNK
+        if name == "reduce_window_sum" and not is_zero(fill) and fill != LIVE:
+            return value.axes[k], JUNK if is_number(fill) else fill
+        return value.axes[k], fill
     if not is_fixed(value.axes[k]):
         ledger.freeze(value.axes[k], "a window slides along the channels")
     return ledger.fixed(eqn.outvars[0].aval.shape[k], "spatial axis"), LIVE
@@ -90,7 +92,8 @@ def cumulate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     if value.fills[axis] != neutral:
         ledger.unmask(value.axes[axis], "it accumulates over the channels, masked ones included")
     fills = tuple(
-        JUNK if k == axis or (not isinstance(f, str) and f) else f for k, f in enumerate(value.fills)
+        WILD if f == WILD else JUNK if k == axis or (is_number(f) and f != 0) else f
+        for k, f in enumerate(value.fills)
     )
     return [Value(eqn.outvars[0].aval, value.axes, fills, **origin(ins))]
 

@@ -1,5 +1,6 @@
 """Abstract values: what the walk knows of an array instead of its numbers."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -8,9 +9,13 @@ from prune_jax.pruning.jaxpr.labels import Labels
 
 # What an array holds at the positions of channels that are masked. A number: exactly that.
 LIVE = "live"  # the same value that positions which stay could hold
+POSITIVE = "positive"  # finite and more than 0
+NONNEGATIVE = "nonnegative"  # finite and not less than 0
 JUNK = "junk"  # finite, but nothing else is known
 WILD = "wild"  # maybe not finite (or without a finite slope)
 Fill = float | str
+
+_LESS_KNOWN = (POSITIVE, NONNEGATIVE, JUNK, WILD)
 
 KNOWN_LIMIT = 1 << 16  # larger constants are not folded
 
@@ -53,11 +58,18 @@ class Value(NamedTuple):
         return frozenset() if self.data else self.leaves
 
 
-def join(fills: list[Fill]) -> Fill:
+def sign(fill: Fill) -> str:
+    """The fill as a class of numbers instead of one number."""
+    if isinstance(fill, str):
+        return JUNK if fill == LIVE else fill
+    return POSITIVE if fill > 0 else NONNEGATIVE if fill == 0 else JUNK
+
+
+def join(fills: Sequence[Fill]) -> Fill:
     """What is known of a position that holds one of several fills."""
-    if WILD in fills:
-        return WILD
-    return fills[0] if all(fill == fills[0] for fill in fills) else JUNK
+    if all(fill == fills[0] for fill in fills):
+        return fills[0]
+    return max((sign(fill) for fill in fills), key=_LESS_KNOWN.index)
 
 
 def is_number(fill: Fill) -> TypeGuard[float]:

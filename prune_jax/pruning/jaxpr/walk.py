@@ -53,22 +53,24 @@ def _unknown(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return outs
 
 
-def _live(jaxpr: Jaxpr) -> list[Any]:
-    """Equations whose results are used (or that have effects)."""
+def live(jaxpr: Jaxpr) -> list[Any]:
+    """Equations whose results are used, or that have effects, in order."""
     used = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
-    live = []
+    found = []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or any(var in used for var in eqn.outvars):
             used.update(var for var in eqn.invars if not isinstance(var, Literal))
-            live.append(eqn)
-    return live[::-1]
+            found.append(eqn)
+    return found[::-1]
 
 
 def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
     ledger.eqn, first = eqn, len(ledger.doubts)
     name = eqn.primitive.name
     if name in CONTROL:
+        outer, ledger.callers = ledger.callers, (eqn, *ledger.callers)
         outs, bodies = CONTROL[name](ledger, eqn, ins, walk)
+        ledger.callers = outer
         return Node(eqn, ins, outs, range(0), tuple(bodies))
     outs = RULES.get(name, _unknown)(ledger, eqn, ins)
     return Node(eqn, ins, outs, range(first, len(ledger.doubts)), ())
@@ -89,7 +91,7 @@ def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Val
         return env[atom]
 
     nodes = []
-    for eqn in _live(jaxpr):
+    for eqn in live(jaxpr):
         node = _step(ledger, eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, node.outs, strict=bool(node.outs)))
         nodes.append(node)

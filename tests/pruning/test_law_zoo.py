@@ -1,0 +1,124 @@
+"""The law over third-party kinds of network, in NNX and in Linen."""
+
+import jax
+import jax.numpy as jnp
+import law
+import numpy as np
+import pytest
+import zoo_linen
+import zoo_nnx
+
+from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.surgery import shrink, slim
+
+ALL = [(zoo_nnx, name) for name in zoo_nnx.NETS] + [(zoo_linen, name) for name in zoo_linen.NETS]
+IDS = [f"{zoo.__name__.removeprefix('zoo_')}-{name}" for zoo, name in ALL]
+
+# What every network must offer: prunable groups by name and size, and those that no mask can stand for.
+WANTED = {
+    "preact": {"stem": 8, "down": 10, "c1": 4, "c2": 6},
+    "densenet": {"stem": 4, "shrinker": 5},
+    "mobilenet": {"stem": 4, "expand": 8},
+    "shufflenet": {"stem": 4, "g1": 2},
+    "squeeze": {"conv": 6, "down": 4},
+    "unet": {"a": 4, "b": 6, "up": 5, "c": 4},
+    "convnext": {"stem": 8, "up": 12},
+    "vit": {"patch": 8, "up": 12},
+    "flat vit": {"embed": 8, "qkv": 3},
+    "mixer": {"patch": 6, "t1": 7, "c1": 9},
+    "groupnorm": {"stem": 4, "c1": 4},
+    "lstm": {},
+    "gru": {},
+    "stacked": {"embed": 6, "layers/up": 5},
+    "shared": {"first": 6},
+    "tied": {"table/embedding:1": 6, "up": 5},
+}
+SURGERY_ONLY = {"convnext": {"stem"}, "vit": {"patch"}, "mixer": {"patch"}}
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize(("zoo", "name"), ALL, ids=IDS)
+def test_prunable_groups(zoo, name):
+    groups = find_groups(*zoo.build(name))
+    free = {group.name: group for group in groups if group.frozen is None}
+    assert WANTED[name].items() <= {g.name: g.size for g in free.values()}.items()
+    # Besides those listed, only sizes inside an attention head hang on a constant (1/sqrt(d)).
+    unmaskable = {g.name for g in free.values() if not g.maskable}
+    assert {n for n in unmaskable if "attention" not in n} == SURGERY_ONLY.get(name, set())
+    assert len([n for n in unmaskable if "attention" in n]) == (name == "vit")
+
+
+@pytest.mark.parametrize(("zoo", "name"), ALL, ids=IDS)
+def test_masked_network_equals_the_small_one(zoo, name):
+    apply, shapes, x = zoo.build(name)
+    groups = find_groups(apply, shapes, x)
+    params, x = law.numbers(shapes), law.numbers(x, seed=1)
+    keep = law.some_keep(groups, np.random.default_rng(2), maskable=True)
+    assert keep
+    law.check(apply, params, groups, keep, x)
+
+
+# Networks whose code takes every size from its arguments: there the state, shrunk and merged with
+# the same graph definition, is an independent definition of the small network.
+FROM_SHAPES = ("preact", "densenet", "squeeze", "unet", "vit", "mixer", "shared")
+
+
+@pytest.mark.parametrize("name", FROM_SHAPES)
+def test_nnx_runs_as_it_is_on_the_shrunk_state(name):
+    apply, shapes, x = zoo_nnx.build(name)
+    groups = find_groups(apply, shapes, x)
+    params, x = law.numbers(shapes), law.numbers(x, seed=1)
+    keep = law.some_keep(groups, np.random.default_rng(3))
+    small = shrink(params, groups, keep)
+    np.testing.assert_allclose(slim(apply, params, groups, keep, x)(small, x), apply(small, x), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("zoo", "name"), ALL, ids=IDS)
+def test_removing_one_channel_of_any_group_runs(zoo, name):
+    """Shapes only: nothing is computed."""
+    apply, params, x = zoo.build(name)
+    groups = find_groups(apply, params, x)
+    dense = jax.eval_shape(apply, params, x)
+    for group in groups:
+        if group.frozen is None and group.size > 1:
+            keep = {group.name: np.arange(1, group.size)}
+            small_apply = slim(apply, params, groups, keep, x)
+            out = jax.eval_shape(small_apply, shrink(params, groups, keep), x)
+            assert (out.shape, out.dtype) == (dense.shape, dense.dtype)
+
+
+def test_a_linen_module_built_smaller_agrees_with_slim():
+    """Layer norm's mean and attention's 1/sqrt(d) are rewritten as the constructor would have them."""
+    import flax.linen as nn
+
+    class Net(nn.Module):
+        width: int
+        size: int
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Dense(self.width, name="embed")(x)
+            y = nn.LayerNorm(name="norm")(x)
+            y = nn.MultiHeadDotProductAttention(
+                num_heads=2, qkv_features=2 * self.size, out_features=self.width, name="attention"
+            )(y, y)
+            return nn.Dense(3, name="head")(nn.LayerNorm(name="last")(x + y))
+
+    dense, small = Net(width=8, size=4), Net(width=5, size=3)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4), jnp.float64)
+    params = law.numbers(jax.eval_shape(dense.init, jax.random.key(1), x))
+    groups = find_groups(dense.apply, params, x)
+    keep = {
+        "embed": np.array([0, 2, 3, 6, 7]),
+        "attention/query/kernel:2": np.array([0, 1, 3]),
+        "attention/value": np.array([1, 2, 3]),
+    }
+    shrunk = shrink(params, groups, keep)
+    np.testing.assert_allclose(
+        slim(dense.apply, params, groups, keep, x)(shrunk, x), small.apply(shrunk, x), rtol=1e-6
+    )  # float32 holds the trace's constants
