@@ -30,6 +30,8 @@ def default_config() -> ConfigDict:
     )
     config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
     config.optimizer = ConfigDict({"batch_size": 100, "momentum": 0.9, "weight_decay": 0.0})
+    # A .safetensors (or, with torch, .pth) state dict of torchvision or timm: the base model, not pretrained.
+    config.base = ConfigDict({"checkpoint": ""})
     config.pretrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
     config.sparsify = ConfigDict(
         {

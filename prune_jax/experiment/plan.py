@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from prune_jax import data
 from prune_jax.experiment import networks
 from prune_jax.experiment.resolve import Arm, resolve
-from prune_jax.experiment.specs import Pretrain, Sparsify, chain_ids, kind
+from prune_jax.experiment.specs import Imported, Pretrain, Sparsify, chain_ids, kind
 from prune_jax.experiment.train import steps_per_epoch
 
 Overrides = dict[str, Any]
@@ -53,7 +53,9 @@ def describe(arms: Sequence[Arm], dataset: data.Dataset) -> Iterator[str]:
             ids = [chain_ids(arm.chain, seed)[position] for seed in arm.seeds]
             shared = sum(stage_id in seen for stage_id in ids)
             note = f"  (shared with a run above: {shared} of {len(ids)})" if shared else ""
-            if isinstance(spec, Sparsify):
+            if isinstance(spec, Imported):
+                yield f"  {kind(spec):9} {ids[0]}  from {arm.config['base']['checkpoint']}, for every seed{note}"
+            elif isinstance(spec, Sparsify):
                 yield f"  {kind(spec):9} {ids[0]}  {spec.criterion}, recovery {spec.recovery}{note}"
             else:
                 macs = dense.macs if isinstance(spec, Pretrain) else small.macs

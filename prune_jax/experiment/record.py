@@ -12,7 +12,17 @@ from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.resolve import Arm
-from prune_jax.experiment.specs import Pretrain, Scratch, Sparsify, Stage, chain_ids, kind, stated
+from prune_jax.experiment.specs import (
+    Imported,
+    Pretrain,
+    Retrain,
+    Scratch,
+    Sparsify,
+    Stage,
+    chain_ids,
+    kind,
+    stated,
+)
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
@@ -26,18 +36,11 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         networks.cost_of(arm.model, networks.widths_of(arm.model, arm.ratios)),
     )
     stages = tuple(
-        fairness.Stage(
-            kind(spec),
-            tuple(chain[i] for chain in ids),
-            0 if isinstance(spec, Sparsify) else spec.train.epochs,
-            None if isinstance(spec, Sparsify) else spec.train.schedule,
-            dense.macs if isinstance(spec, Pretrain) else small.macs,
-            stated(spec),
-        )
+        _stage(spec, tuple(chain[i] for chain in ids), dense.macs, small.macs)
         for i, spec in enumerate(arm.chain)
     )
     last = arm.chain[-1]
-    assert not isinstance(last, Sparsify)
+    assert isinstance(last, Retrain | Scratch)
     augmentation = [f"crop{last.data.crop_pad}"] * bool(last.data.crop_pad) + ["flip"] * last.data.flip
     return fairness.RunRecord(
         name=arm.label,
@@ -96,6 +99,16 @@ def commit() -> str | None:
 def _git(folder: str, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _stage(spec: Stage, ids: tuple[str, ...], dense: int, small: int) -> fairness.Stage:
+    """A link of the record's chain; of an imported base model the epochs and schedule are unstated."""
+    if isinstance(spec, Imported):
+        return fairness.Stage("pretrain", ids, None, None, dense, stated(spec))
+    if isinstance(spec, Sparsify):
+        return fairness.Stage(kind(spec), ids, 0, None, small, stated(spec))
+    macs = dense if isinstance(spec, Pretrain) else small
+    return fairness.Stage(kind(spec), ids, spec.train.epochs, spec.train.schedule, macs, stated(spec))
 
 
 def _axes(arm: Arm) -> fairness.Axes:

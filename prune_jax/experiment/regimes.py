@@ -47,6 +47,11 @@ class Row(NamedTuple):
 
 def protocol_of(config: ConfigDict) -> Protocol:
     """Read ``overall``, ``final_lr``, ``longest_stage`` and ``shorten``. ValueError for a bad one."""
+    if config.base.checkpoint:
+        raise ValueError(
+            f"base.checkpoint is {config.base.checkpoint!r}, but these rows move the pruning epoch along "
+            "scratch's schedule, so they train their own base models: leave it empty"
+        )
     by, overall = shortening.divisor(config), shortening.schedule(config, "overall")
     return Protocol(overall, config.final_lr, config.longest_stage, by)
 

@@ -9,10 +9,11 @@ import jax
 from ml_collections import ConfigDict
 
 from prune_jax import data, models
-from prune_jax.experiment import execution, networks
+from prune_jax.experiment import execution, imported, networks
 from prune_jax.experiment.normalization import per_channel
 from prune_jax.experiment.specs import (
     DataSpec,
+    Imported,
     Measure,
     ModelSpec,
     Pretrain,
@@ -47,7 +48,7 @@ class Arm(NamedTuple):
     def model(self) -> ModelSpec:
         """The dense network at the chain's head."""
         first = self.chain[0]
-        assert isinstance(first, Pretrain | Scratch)
+        assert isinstance(first, Pretrain | Imported | Scratch)
         return first.model
 
     @property
@@ -73,7 +74,7 @@ def resolve(config: ConfigDict, dataset: data.Dataset) -> Arm:
         chain: tuple[Stage, ...] = (Scratch(images, model, ratios, _train(config, "scratch", dataset)),)
     else:
         chain = (
-            Pretrain(images, model, _train(config, "pretrain", dataset)),
+            _base(config, images, model, dataset),
             _sparsify(config, ratios),
             Retrain(images, _train(config, "retrain", dataset)),
         )
@@ -95,6 +96,15 @@ def _model(config: ConfigDict, dataset: data.Dataset) -> ModelSpec:
     except ValueError as error:
         raise ValueError(f"model: {error}") from error
     return spec
+
+
+def _base(
+    config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: data.Dataset
+) -> Pretrain | Imported:
+    """The base model: read from ``base.checkpoint`` where that is given, else trained."""
+    if config.base.checkpoint:
+        return imported.spec_of(config.base.checkpoint, model, images)
+    return Pretrain(images, model, _train(config, "pretrain", dataset))
 
 
 def _train(config: ConfigDict, stage: str, dataset: data.Dataset) -> TrainSpec:

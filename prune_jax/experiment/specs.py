@@ -51,6 +51,15 @@ class Pretrain:
 
 
 @dataclasses.dataclass(frozen=True)
+class Imported:
+    """A base model read from a file: the SHA-256 of its bytes, the network, the data it is measured on."""
+
+    content: str
+    model: ModelSpec
+    data: DataSpec
+
+
+@dataclasses.dataclass(frozen=True)
 class Sparsify:
     """The sparsifying action: (pattern, ratio) pairs name what each group loses; optional recovery."""
 
@@ -80,7 +89,7 @@ class Scratch:
     train: TrainSpec
 
 
-Stage = Pretrain | Sparsify | Retrain | Scratch
+Stage = Pretrain | Imported | Sparsify | Retrain | Scratch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Measure:
 
 
 def kind(spec: Stage) -> str:
-    """The stage's kind in a record: ``pretrain``, ``sparsify``, ``retrain`` or ``scratch``."""
+    """What a stage is: ``pretrain``, ``imported``, ``sparsify``, ``retrain`` or ``scratch``."""
     return type(spec).__name__.lower()
 
 
@@ -115,7 +124,12 @@ def stated(spec: Any) -> dict[str, Any]:
 
 
 def stage_id(spec: Stage, seed: int, parent: str | None) -> str:
-    """16 hex digits: SHA-256 of the spec's canonical JSON, the seed and the parent stage's id."""
+    """16 hex digits: SHA-256 of the spec's canonical JSON, the seed and the parent stage's id.
+
+    An imported base model is its file: the first digits of the content's own hash, whatever the seed.
+    """
+    if isinstance(spec, Imported):
+        return spec.content[:16]
     content = {"kind": kind(spec), "spec": stated(spec), "seed": seed, "parent": parent}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,16 +5,18 @@ from typing import Any
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import networks
+from prune_jax.experiment import imported, networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, is_finished, member_key, train_cohort
 from prune_jax.experiment.resolve import CRITERIA, Arm
 from prune_jax.experiment.specs import (
+    Imported,
     ModelSpec,
     Pretrain,
     Retrain,
     Scratch,
     Sparsify,
+    Stage,
     chain_ids,
     kind,
     stated,
@@ -38,6 +40,10 @@ def run_chain(context: Context, arm: Arm) -> None:
             for member in members:
                 if disk.read_stage(context.store, member.id) is None:
                     _sparsify(context, arm.model, spec, member)
+        elif isinstance(spec, Imported):
+            if not imported.is_measured(context, spec):
+                path = arm.config["base"]["checkpoint"]
+                imported.bring_in(context, spec, path, _recipe(arm, arm.chain[-1]))
         else:
             _train(context, arm, spec, members)
 
@@ -45,12 +51,18 @@ def run_chain(context: Context, arm: Arm) -> None:
 def is_chain_finished(context: Context, arm: Arm) -> bool:
     """Whether nothing of ``arm`` is left to compute."""
     return all(
-        is_finished(context, stage_id)
-        if not isinstance(spec, Sparsify)
-        else disk.read_stage(context.store, stage_id) is not None
+        _is_there(context, spec, its_id)
         for seed in arm.seeds
-        for spec, stage_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True)
+        for spec, its_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True)
     )
+
+
+def _is_there(context: Context, spec: Stage, its_id: str) -> bool:
+    if isinstance(spec, Sparsify):
+        return disk.read_stage(context.store, its_id) is not None
+    if isinstance(spec, Imported):
+        return imported.is_measured(context, spec)
+    return is_finished(context, its_id)
 
 
 def keep_of(about: dict[str, Any]) -> Keep:
@@ -61,8 +73,7 @@ def keep_of(about: dict[str, Any]) -> Keep:
 def _train(
     context: Context, arm: Arm, spec: Pretrain | Retrain | Scratch, members: tuple[Member, ...]
 ) -> None:
-    train = spec.train
-    recipe = Recipe(spec.data, arm.model, train.batch_size, train.momentum, train.weight_decay, arm.execution)
+    recipe = _recipe(arm, spec)
 
     def initial(member: Member) -> Any:
         if isinstance(spec, Pretrain):
@@ -74,6 +85,13 @@ def _train(
     together = [members] if arm.execution.replicas == "vmap" else [(member,) for member in members]
     for cohort in together:
         train_cohort(context, spec, cohort, make_trainer(recipe), initial)
+
+
+def _recipe(arm: Arm, spec: Stage) -> Recipe:
+    """How a training stage of the arm is compiled."""
+    assert isinstance(spec, Pretrain | Retrain | Scratch)
+    train = spec.train
+    return Recipe(spec.data, arm.model, train.batch_size, train.momentum, train.weight_decay, arm.execution)
 
 
 def _fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:

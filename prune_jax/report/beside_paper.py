@@ -32,20 +32,15 @@ def beside(number: int, records: Sequence[RunRecord]) -> Beside:
             f"python run.py --config=configs/table{number if number != 8 else 5}.py makes them"
         )
     ours: dict[tuple[str, str], Sample] = {}
-    shown: dict[str, RunRecord] = {}
     notes = list(table.notes)
     for place, cell in table.cells.items():
         fitting = sorted((r for r in mine if _fits(cell, r)), key=lambda r: -len(r.results))
         if not fitting:
             continue
         ours[place] = QUANTITIES[cell.quantity](fitting[0])
-        if cell.row is not None:
-            shown[fitting[0].name] = fitting[0]
-            if len(fitting) > 1 and cell.quantity == paper_tables.ACCURACY:
-                notes.append(
-                    f"{place[0]}, {place[1]}: {len(fitting)} runs fit; one with most seeds is shown."
-                )
-    return Beside(table, ours, _title(table, list(shown.values())), tuple(notes))
+        if len(fitting) > 1 and cell.quantity == paper_tables.ACCURACY:
+            notes.append(f"{place[0]}, {place[1]}: {len(fitting)} runs fit; one with most seeds is shown.")
+    return Beside(table, ours, _title(table, mine), tuple(notes))
 
 
 def markdown(number: int, records: Sequence[RunRecord]) -> str:
@@ -107,24 +102,24 @@ def _ratio(config: Mapping[str, Any]) -> float | None:
     return config.get("sparsify", {}).get("ratio")
 
 
-def _title(table: PaperTable, shown: Sequence[RunRecord]) -> str:
+def _title(table: PaperTable, records: Sequence[RunRecord]) -> str:
     """The paper's title, and what of data, network and epochs is not the paper's."""
     found = {
-        "data": ({str(r.dataset).split("/")[0] for r in shown}, table.dataset),
-        "network": ({str(r.network) for r in shown}, table.network),
+        "data": ({str(r.dataset).split("/")[0] for r in records}, table.dataset),
+        "network": ({str(r.network) for r in records}, table.network),
     }
     other = [
         f"{what} {', '.join(sorted(ours))} instead of {theirs}"
         for what, (ours, theirs) in found.items()
         if ours - {theirs}
     ]
-    by = sorted({float(r.config.get("shorten", 1)) for r in shown})
-    other += [f"epochs / {', '.join(f'{value:g}' for value in by)}"] * (by not in ([], [1.0]))
-    seeds = min((len(r.results) for r in shown), default=0)
+    by = sorted({float(r.config.get("shorten", 1)) for r in records})
+    other += [f"epochs / {', '.join(f'{value:g}' for value in by)}"] * (by != [1.0])
+    seeds = min(len(r.results) for r in records)
     other += [f"{seeds} seed{'s' * (seeds != 1)}"] * (0 < seeds < paper_tables.RUNS)
     if not other:
         return table.title
-    lead = "ours on other data" if shown and found["data"][0] - {table.dataset} else "ours differs"
+    lead = "ours on other data" if found["data"][0] - {table.dataset} else "ours differs"
     return f"{table.title} [{lead}: {'; '.join(other)}]"
 
 

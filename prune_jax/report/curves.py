@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from prune_jax.fairness import RunRecord, published
 from prune_jax.report import reading
@@ -24,7 +25,7 @@ def retraining_curves(records: Sequence[RunRecord], path: Path) -> bool:
     columns = 2
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(5.4 * columns, 3.4 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, record in zip(grid, shown, strict=False):
         _panel(axes, record, _first_drop(record, records))
     for axes in grid[len(shown) :]:
@@ -56,8 +57,11 @@ def _panel(axes: Any, record: RunRecord, cross: int | None) -> None:
     for i, (start, _, _) in enumerate(reading.schedule(record).stages[1:]):
         axes.axvline(start, color=DROP, linewidth=0.9, label="LR drop" if i == 0 else None)
     if cross is not None and cross in at:
-        axes.plot(cross, mean[list(at).index(cross)], "x", color=DROP, markersize=11, markeredgewidth=2.5)
+        style = {"linestyle": "", "marker": "x", "markersize": 11, "markeredgewidth": 2.5, "color": DROP}
+        axes.plot(cross, mean[list(at).index(cross)], label="first LR drop of the unextended run", **style)
     axes.set_title(str(record.name))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(labelleft=True)
     axes.set_xlabel("retraining epoch (0: right after pruning)")
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.25)

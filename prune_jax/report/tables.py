@@ -62,7 +62,7 @@ def base(records: Sequence[RunRecord]) -> str:
         seen[first.ids] = [
             str(record.network),
             str(record.dataset),
-            f"{first.epochs} epochs, `{first.schedule}`",
+            "unstated (imported)" if first.epochs is None else f"{first.epochs} epochs, `{first.schedule}`",
             spread(accuracies),
             spread(values, 3) if values else "",
             " ".join(first.ids),
