@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 
 import pytest
 
@@ -56,6 +57,11 @@ def test_docstrings_hold_the_commands(path):
     assert "--config.quick" in module.__doc__
     assert config.experiment == path.stem
     assert len(config.seeds) >= 3
+
+
+def test_the_claims_document_names_every_config_and_no_other():
+    text = (FILES[0].parents[1] / "docs" / "paper.md").read_text()
+    assert set(re.findall(r"configs/(\w+)\.py", text)) == {path.stem for path in FILES}
 
 
 @pytest.mark.parametrize("name", sorted(PAPER))
