@@ -23,8 +23,8 @@ def get_config() -> ConfigDict:
     config.dense = recipes.plan_of(200, "0:1e-1,100:1e-2,150:1e-3")
     config.sparsify.ratio = 0.9
     config.sparsify.recovery_gain = 2**0.5  # of ReLU
-    config.a = _method("L1", "l1", "none", "0:1e-2,60:1e-3,90:1e-4", 120)
-    config.b = _method("L1+OrthP", "l1", "orthp", "0:1e-3,60:1e-4", 120)
+    config.a = _method("l1", "none", "0:1e-2,60:1e-3,90:1e-4", 120)
+    config.b = _method("l1", "orthp", "0:1e-3,60:1e-4", 120)
     config.report.title = "Cross-validating the retraining of two methods"
     config.report.sections = ("cross_validation", "base", "accuracy")
     return config
@@ -46,7 +46,7 @@ def sweep(config: ConfigDict) -> list[dict[str, Any]]:
         for method in ("a", "b"):
             runs.append(
                 {
-                    "label": f"{config[method].name} + FT of {config[ft].name}",
+                    "label": f"{method.upper()} ({_name(config[method])}) + FT_{ft.upper()}",
                     "row": f"{method.upper()} + FT_{ft.upper()}",
                     "sparsify.criterion": config[method].criterion,
                     "sparsify.recovery": config[method].recovery,
@@ -59,14 +59,18 @@ def sweep(config: ConfigDict) -> list[dict[str, Any]]:
     return runs
 
 
-def _method(name: str, criterion: str, recovery: str, schedule: str, epochs: int) -> ConfigDict:
+def _method(criterion: str, recovery: str, schedule: str, epochs: int) -> ConfigDict:
     """A pruning method and the retraining that it comes with."""
     return ConfigDict(
         {
-            "name": name,
             "criterion": criterion,
             "recovery": recovery,
             "schedule": schedule,
             "epochs": epochs,
         }
     )
+
+
+def _name(method: ConfigDict) -> str:
+    """Criterion and recovery, as records name a method."""
+    return method.criterion if method.recovery == "none" else f"{method.criterion}+{method.recovery}"
