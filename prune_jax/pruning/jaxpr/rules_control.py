@@ -69,23 +69,33 @@ def _stacked(ledger: Ledger, value: Value, aval: Any) -> Value:
     return Value(aval, (steps, *value.axes), ("live", *value.fills), **origin([value]))
 
 
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many its carry."""
+    p = eqn.params
+    if "num_consts" in p:
+        return p["num_consts"], p["num_carry"]
+    # jax 0.12 groups the operands in a tree instead: constants, carry, scanned.
+    consts, carry, _ = p["ft_in"].update(range(len(eqn.invars))).unpack()
+    return len(list(consts)), len(list(carry))
+
+
 def scan(ledger: Ledger, eqn: Any, ins: list[Value], walk: Callable) -> Outcome:
     """Every step uses the same labels: layers stacked on the scanned axis are cut alike."""
-    p = eqn.params
-    body, n, m = p["jaxpr"], p["num_consts"], p["num_consts"] + p["num_carry"]
+    body, (n, carried) = eqn.params["jaxpr"], scan_counts(eqn)
+    m = n + carried
     steps = [
         _sliced(ledger, v, var.aval) for v, var in zip(ins[m:], body.jaxpr.invars[m:], strict=True)
     ]  # fmt: skip
 
     def step(carry: list[Value]) -> tuple[list[Value], Any]:
         walked = walk(ledger, body, [*ins[:n], *carry, *steps])
-        outs = walked.outs[: p["num_carry"]]
+        outs = walked.outs[:carried]
         ledger.eqn = eqn
         _couple_all(ledger, carry, outs)
         return outs, walked
 
     carry, walked = _settle(ins[n:m], step)
-    ys = zip(walked.outs[p["num_carry"] :], eqn.outvars[p["num_carry"] :], strict=True)
+    ys = zip(walked.outs[carried:], eqn.outvars[carried:], strict=True)
     return [*carry, *(_stacked(ledger, v, var.aval) for v, var in ys)], [walked]
 
 

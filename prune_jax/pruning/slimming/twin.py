@@ -12,6 +12,7 @@ from jax.extend.core import Literal
 from prune_jax.pruning.coupling import Analysis, analyse
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.jaxpr.rules_control import scan_counts
 from prune_jax.pruning.jaxpr.sizes import rescaled
 from prune_jax.pruning.jaxpr.values import Value
 from prune_jax.pruning.jaxpr.walk import Body, Node
@@ -27,11 +28,12 @@ def _touched(values: Sequence[Value], alive: np.ndarray) -> bool:
 
 def _scan(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     p, body = node.eqn.params, node.bodies[0]
-    n, m = p["num_consts"], p["num_consts"] + p["num_carry"]
+    n, carried = scan_counts(node.eqn)
+    m = n + carried
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
         outs = run(body, [*ins[:n], *carry, *x], cut)
-        return outs[: p["num_carry"]], outs[p["num_carry"] :]
+        return outs[:carried], outs[carried:]
 
     carry, ys = lax.scan(step, ins[n:m], ins[m:], p["length"], p["reverse"], p["unroll"])
     return [*carry, *ys]
