@@ -7,17 +7,19 @@ checks shapes), the idiom itself: a sum divided by its own length, a product of 
 by the root of theirs.
 """
 
-from collections.abc import Callable
-from typing import Any
+import importlib.util
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger
-from prune_jax.pruning.jaxpr.sizes import RELATIVE, Baked, Doubt, settled_as
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger
+from prune_jax.pruning.jaxpr.sizes import RELATIVE, Baked, Candidate, Doubt, settled_as
 
 # Sources whose constants are sizes of the axes that they reduce or contract.
+REDUCTIONS = (("jax/_src/numpy/reductions.py", None),)
 SIZED = (
-    ("jax/_src/numpy/reductions.py", None),
+    *REDUCTIONS,
     ("flax/linen/attention.py", None),
     ("flax/nnx/nn/attention.py", None),
     ("jax/_src/nn/functions.py", "dot_product_attention"),
@@ -26,13 +28,20 @@ SIZED = (
 PURE = (("jax/_src/nn/functions.py", None), ("jax/_src/scipy/special.py", None))
 
 
+LIBRARIES = tuple(
+    str(Path(spec.origin).parent).replace("\\", "/") + "/"
+    for spec in map(importlib.util.find_spec, ("jax", "flax"))
+    if spec and spec.origin
+)
+
+
 def _frames(eqn: Any) -> list[tuple[str, str]]:
     """(file, function) from the innermost frame to the first outside jax and flax."""
     traceback = eqn.source_info.traceback
     found = []
     for frame in traceback.frames if traceback else ():
         path = frame.file_name.replace("\\", "/")
-        if "/jax/" not in path and "/flax/" not in path:
+        if not path.startswith(LIBRARIES):
             break
         found.append((path, frame.function_name))
     return found
@@ -46,62 +55,85 @@ def _written_in(frames: list[tuple[str, str]], places: tuple) -> bool:
     )
 
 
-def by_source(doubt: Doubt) -> tuple[bool, Baked | None]:
-    """(settled, baked) from where the constant was written."""
-    frames = _frames(doubt.eqn)
-    if _written_in(frames, SIZED):
-        if len(doubt.idioms) == 1:
-            return True, settled_as(doubt, doubt.candidates[next(iter(doubt.idioms))])
-        return not doubt.idioms and _written_in(frames, SIZED[:1]), None
-    return _written_in(frames, PURE), None
+class Verdict(NamedTuple):
+    """What a constant turned out to be: a size (``baked``), a plain number (neither), or unproved.
+
+    ``open`` are the axes whose size it may still stand for.
+    """
+
+    baked: Baked | None = None
+    open: tuple[Labels, ...] = ()
 
 
-def without_trace(doubt: Doubt) -> tuple[bool, Baked | None]:
-    """(settled, baked) where the network can't be traced at another size: the idiom has to do."""
+PLAIN = Verdict()
+
+
+def _all_axes(candidates: Iterable[Candidate]) -> tuple[Labels, ...]:
+    return tuple(axis for candidate in candidates for axis in candidate.axes)
+
+
+def _by_idiom(doubt: Doubt) -> Verdict:
     if len(doubt.idioms) == 1:
-        return True, settled_as(doubt, doubt.candidates[next(iter(doubt.idioms))])
-    return False, None
+        return Verdict(settled_as(doubt, doubt.candidates[next(iter(doubt.idioms))]))
+    return Verdict(open=_all_axes(doubt.candidates))
 
 
-def by_retrace(
-    doubt: Doubt, sizes: Callable[[Labels], int], after: float | None
-) -> tuple[bool, Baked | None]:
-    """(settled, baked) from the constant ``after`` a trace at smaller sizes; None: no such trace."""
-    if after is None:
-        return without_trace(doubt)
+def by_source(doubt: Doubt) -> Verdict | None:
+    """Verdict from where the constant was written; None if that says nothing."""
+    frames = _frames(doubt.eqn)
+    if any(candidate.power is None for candidate in doubt.candidates):
+        return None  # a size less one: jnp.var(ddof=1) writes it in the same place as sizes
+    if _written_in(frames, SIZED):
+        if doubt.idioms:
+            return _by_idiom(doubt) if len(doubt.idioms) == 1 else None
+        return PLAIN if _written_in(frames, REDUCTIONS) else None
+    return PLAIN if _written_in(frames, PURE) else None
+
+
+def without_trace(doubt: Doubt) -> Verdict:
+    """Verdict where the network can't be traced at another size: the idiom has to do."""
+    return by_source(doubt) or _by_idiom(doubt)
+
+
+def by_retrace(doubt: Doubt, length: Callable[[Labels], int], after: float) -> Verdict:
+    """Verdict from the constant ``after`` a trace in which axes had the given lengths."""
+
+    def ratio(candidate: Candidate) -> float:
+        return math.prod(length(axis) / len(axis) for axis in candidate.axes)
+
     if abs(after - doubt.constant) <= RELATIVE * abs(doubt.constant):
-        return not doubt.idioms, None
+        # It didn't follow. A number, then, unless it is used as a size or its axes weren't cut.
+        unproved = [c for k, c in enumerate(doubt.candidates) if k in doubt.idioms or ratio(c) == 1]
+        return Verdict(open=_all_axes(unproved))
     fits = []
     for candidate in doubt.candidates:
-        ratio = np.prod([sizes(axis) / len(axis) for axis in candidate.axes])
-        expected = doubt.constant * ratio ** (candidate.power or 0)
+        expected = doubt.constant * ratio(candidate) ** (candidate.power or 0)
         if candidate.power is not None and abs(after - expected) <= RELATIVE * abs(expected):
             fits.append(candidate)
-    return (True, settled_as(doubt, fits[0])) if len(fits) == 1 else (False, None)
+    return (
+        Verdict(settled_as(doubt, fits[0])) if len(fits) == 1 else Verdict(open=_all_axes(doubt.candidates))
+    )
 
 
-def matters(doubt: Doubt, solved: Classes, held: np.ndarray) -> bool:
-    """Whether a channel of a params leaf that isn't frozen yet hangs on the constant."""
-    for candidate in doubt.candidates:
-        for labels in candidate.axes:
-            ids = solved.of[labels[labels >= 0]]
-            if (held[ids] & (solved.frozen[ids] < 0)).any():
-                return True
-    return False
+def relevant(doubt: Doubt, cuttable: Callable[[Labels], bool]) -> Doubt | None:
+    """The doubt about axes that can be cut; None where there are none, or its use is explained otherwise."""
+    stay = [k for k, c in enumerate(doubt.candidates) if any(cuttable(axis) for axis in c.axes)]
+    idioms = frozenset(n for n, k in enumerate(stay) if k in doubt.idioms)
+    if not stay or (doubt.idioms and not idioms):
+        return None
+    return doubt._replace(candidates=tuple(doubt.candidates[k] for k in stay), idioms=idioms)
 
 
-def apply_verdict(ledger: Ledger, number: int, settled: bool, baked: Baked | None) -> None:
+def apply_verdict(ledger: Ledger, number: int, verdict: Verdict) -> None:
     """Write to the ledger what a constant turned out to be."""
     doubt = ledger.doubts[number]
     ledger.eqn = doubt.eqn
-    if not settled:
+    for labels in verdict.open:
         words = (
             f"the constant {doubt.constant:g} may stand for the size of these channels, which can't be proved"
         )
-        for candidate in doubt.candidates:
-            for labels in candidate.axes:
-                ledger.freeze(labels, words)
-    elif baked is not None:
-        ledger.verdicts[number] = baked
-        for labels in baked.axes:
+        ledger.freeze(labels, words)
+    if verdict.baked is not None:
+        ledger.verdicts[number] = verdict.baked
+        for labels in verdict.baked.axes:
             ledger.unmask(labels, f"their number is part of the constant {doubt.constant:g}")

@@ -76,13 +76,24 @@ def _window_axis(ledger: Ledger, eqn: Any, value: Value, k: int) -> tuple[Labels
 
 def reduce_window(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """Axes with a window of one pass, others are spatial."""
-    pairs = [_window_axis(ledger, eqn, ins[0], k) for k in range(len(ins[0].shape))]
-    axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
+    axes, fills = zip(*(_window_axis(ledger, eqn, ins[0], k) for k in range(len(ins[0].shape))), strict=True)
     total = None
     if eqn.primitive.name == "reduce_window_sum":
         length = math.prod(eqn.params["window_dimensions"])
         total = Total((ledger.fixed(length, "window"),))
     return [Value(eqn.outvars[0].aval, axes, fills, total=total, **origin(ins))]
+
+
+def reduce_window_by(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """A window reduced by a function of the network's own, over one or several arrays alike."""
+    operands, outs = ins[: len(eqn.outvars)], []
+    for value in operands[1:]:
+        for a, b in zip(operands[0].axes, value.axes, strict=True):
+            ledger.couple(a, b)
+    for var, value in zip(eqn.outvars, operands, strict=True):
+        axes = tuple(_window_axis(ledger, eqn, value, k)[0] for k in range(len(value.shape)))
+        outs.append(Value(var.aval, axes, (WILD,) * len(axes), **origin(ins)))
+    return outs
 
 
 def cumulate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
@@ -120,6 +131,7 @@ RULES = {
     ),
     **dict.fromkeys(("argmax", "argmin"), reduce),
     **dict.fromkeys(("reduce_window_max", "reduce_window_min", "reduce_window_sum"), reduce_window),
+    "reduce_window": reduce_window_by,
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"), cumulate),
     "sort": sort,
 }

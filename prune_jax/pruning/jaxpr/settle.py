@@ -9,7 +9,7 @@ import numpy as np
 from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr import doubts
 from prune_jax.pruning.jaxpr.groups import Group, Slot, build
-from prune_jax.pruning.jaxpr.labels import Classes, Ledger, classes
+from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, classes
 from prune_jax.pruning.jaxpr.reading import Reading, read
 from prune_jax.pruning.jaxpr.second_trace import constants_after
 from prune_jax.pruning.jaxpr.solve import solve
@@ -21,20 +21,41 @@ def settle_sizes(reading: Reading, apply: Callable, params: Any, inputs: tuple) 
     ledger = reading.ledger
     if not ledger.doubts:
         return
-    solved = classes(ledger)
-    held = np.zeros(len(solved.frozen), bool)
-    for slot in reading.slots:
-        held[solved.of[slot.labels]] = True
+    cuttable = _cuttable(reading)
     left = []
     for number, doubt in enumerate(ledger.doubts):
-        if doubts.matters(doubt, solved, held):
-            settled, baked = doubts.by_source(doubt)
-            if settled:
-                doubts.apply_verdict(ledger, number, settled, baked)
-            else:
+        narrowed = doubts.relevant(doubt, cuttable)
+        if narrowed is not None:
+            ledger.doubts[number] = narrowed
+            verdict = doubts.by_source(narrowed)
+            if verdict is None:
                 left.append(number)
+            else:
+                doubts.apply_verdict(ledger, number, verdict)
     if left:
         _by_second_trace(reading, left, apply, params, inputs)
+
+
+def _cuttable(reading: Reading) -> Callable[[Labels], bool]:
+    """Whether an axis has channels of params leaves that aren't frozen."""
+    ledger = reading.ledger
+    solved = classes(ledger)
+    # A part of a split axis has no leaf of its own before the choice is made; it counts if the whole has.
+    loose = [
+        (np.resize(split.parent.reshape(-1), len(child)), child)
+        for split in ledger.splits
+        for child in split.children
+    ]
+    wide = classes(ledger, loose).of if loose else solved.of
+    held = np.zeros(len(solved.frozen), bool)
+    for slot in reading.slots:
+        held[wide[slot.labels]] = True
+
+    def cuttable(labels: Labels) -> bool:
+        own = labels[labels >= 0]
+        return bool((held[wide[own]] & (solved.frozen[solved.of[own]] < 0)).any())
+
+    return cuttable
 
 
 def _by_second_trace(
@@ -43,16 +64,23 @@ def _by_second_trace(
     ledger = reading.ledger
     solved = solve(ledger)
     groups = build(ledger, reading.slots, solved)
-    keep = _one_less(groups, reading.slots, solved, _doubted(ledger, numbers, solved))
+    keep = _a_few_less(groups, reading.slots, solved, _doubted(ledger, numbers, solved))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), params)
     smaller = shrink(shapes, groups, keep)
     after = constants_after(reading.body, lambda: read(apply, smaller, inputs).body, ledger)
     alive = alive_labels(groups, reading.slots, solved, keep)
+
+    def length(axis: Labels) -> int:
+        return int(stays(axis, alive).sum())
+
     for number in numbers:
-        verdict = doubts.by_retrace(
-            ledger.doubts[number], lambda axis: int(stays(axis, alive).sum()), after.get(number)
+        doubt = ledger.doubts[number]
+        verdict = (
+            doubts.by_retrace(doubt, length, after[number])
+            if number in after
+            else doubts.without_trace(doubt)
         )
-        doubts.apply_verdict(ledger, number, *verdict)
+        doubts.apply_verdict(ledger, number, verdict)
 
 
 def _doubted(ledger: Ledger, numbers: list[int], solved: Classes) -> np.ndarray:
@@ -65,15 +93,15 @@ def _doubted(ledger: Ledger, numbers: list[int], solved: Classes) -> np.ndarray:
     return hit
 
 
-def _one_less(
+def _a_few_less(
     groups: tuple[Group, ...], slots: list[Slot], solved: Classes, hit: np.ndarray
 ) -> dict[str, Any]:
-    """A keep that drops the first channel of every doubted group that can lose one."""
+    """A keep that drops a few channels of every doubted group, of each another number if it can."""
     labels = {(slot.path, slot.axis): slot.labels for slot in slots}
-    keep = {}
+    keep: dict[str, Any] = {}
     for group in groups:
         path, axis, index = group.producer
         mine = solved.of[labels[path, axis][index >= 0]]
         if group.frozen is None and group.size > 1 and hit[mine].any():
-            keep[group.name] = np.arange(1, group.size)
+            keep[group.name] = np.arange(min(1 + len(keep), group.size - 1), group.size)
     return keep

@@ -61,6 +61,7 @@ def _can_be_cut(axes: tuple[Labels, ...]) -> bool:
 
 
 def _subsets(axes: tuple[Labels, ...]) -> list[tuple[Labels, ...]]:
+    axes = tuple(axis for axis in axes if len(axis) > 1)
     sizes = range(len(axes), 0, -1)
     return [subset for n in sizes for subset in itertools.combinations(axes, n)]
 
@@ -98,23 +99,32 @@ def notice_scale(ledger: Ledger, name: str, ins: list[Value], out: Value) -> Val
     return out
 
 
+def _rest(total: Total | None, gone: tuple[Labels, ...], doubts: tuple[int, ...] = ()) -> Total:
+    """The record of a sum whose scaling by the length of ``gone`` is done with."""
+    ids = [id(axis) for axis in gone]
+    left = tuple(axis for axis in total.axes if id(axis) not in ids) if total else ()
+    return Total(left, (*(total.doubts if total else ()), *doubts), total.weak if total else False)
+
+
 def _scaled(ledger: Ledger, operand: int, constant: float, value: Value, out: Value) -> Value:
     total = value.total
-    summed = _of_sum(constant, total) if total and total.axes else []
-    explained = [c for c in summed if not _can_be_cut(c.axes)]
+    summed = _of_sum(constant, total) if total else []
     cut = [c for c in summed if _can_be_cut(c.axes)]
-    if explained and not cut and not (total and total.weak):
-        return out  # a mean over positions: the divisor counts axes that nothing can cut
-    idiom = bool(cut) and total is not None and not total.weak and cut[0].power is not None
-    if not cut and not explained:
-        cut = _of_shape(constant, value)
+    if summed and not cut and not (total and total.weak):
+        return out._replace(total=_rest(total, summed[0].axes))  # the mean over axes that nothing can cut
+    sure = (
+        bool(summed)
+        and total is not None
+        and not total.weak
+        and _length(summed[0].axes) == _length(total.axes)
+    )
+    cut = cut or _of_shape(constant, value)
     if not cut:
         return out._replace(total=total)
-    full = idiom and not explained and _length(cut[0].axes) == _length(total.axes)  # type: ignore[union-attr]
-    number = ledger.doubt(
-        Doubt(ledger.eqn, operand, constant, tuple(cut), frozenset({0}) if full else frozenset())
-    )
-    return out._replace(total=Total((), (number,)))
+    # A sum scaled by its full length is a mean; any other match is a coincidence until proved.
+    idioms = frozenset({0}) if sure and cut[0].power is not None and len(summed) == len(cut) else frozenset()
+    number = ledger.doubt(Doubt(ledger.eqn, operand, constant, tuple(cut), idioms))
+    return out._replace(total=_rest(total, cut[0].axes, (number,)))
 
 
 def multiplied(ledger: Ledger, left: Value, right: Value, summed: list[tuple[int, int]]) -> Total | None:

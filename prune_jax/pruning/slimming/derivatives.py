@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.jaxpr.doubts import by_source, without_trace
+from prune_jax.pruning.jaxpr.doubts import PLAIN, relevant, without_trace
 from prune_jax.pruning.jaxpr.labels import Ledger
 from prune_jax.pruning.jaxpr.sizes import Baked
 from prune_jax.pruning.jaxpr.values import Value
@@ -56,15 +56,14 @@ def _settled(ledger: Ledger, alive: np.ndarray) -> dict[int, Baked]:
     """Verdicts on constants in a derivative rule that may stand for a size that is cut."""
     out = {}
     for number, doubt in enumerate(ledger.doubts):
-        settled, baked = by_source(doubt)
-        if not settled:
-            settled, baked = without_trace(doubt)
-        if baked is not None:
-            out[number] = baked
-        if not settled and any(is_cut(axis, alive) for c in doubt.candidates for axis in c.axes):
+        narrowed = relevant(doubt, lambda axis: is_cut(axis, alive))
+        verdict = without_trace(narrowed) if narrowed else PLAIN
+        if verdict.open:
             raise ValueError(
                 f"a custom derivative rule has a constant {doubt.constant:g} that may stand for a cut size"
             )
+        if verdict.baked is not None:
+            out[number] = verdict.baked
     return out
 
 
