@@ -2,6 +2,7 @@
 
 python run.py --config=configs/mystery1_convnet.py
 python run.py --config=configs/mystery1_convnet.py --config.quick
+python run.py --config=configs/mystery1_convnet.py --config.long
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ def get_config() -> ConfigDict:
     config.pretrain.schedule = "0:5e-2,6:5e-3"
     config.measure.jsv = True
     config.measure.examples = 100
-    config.retrain_epochs = (1, 3, 10, 30)
+    config.retrain_epochs = (1, 3, 10)
     config.retrain_lrs = (1e-2, 1e-3)
     config.final_lr = 1e-4  # the last LR that the halving rule steps down to
     config.ratios = (0.9,)
@@ -53,5 +54,5 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 
 
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
-    """A run per ratio, recovery, initial LR and number of retraining epochs."""
-    return retraining.grid(config, config.retrain_epochs)
+    """A run per ratio, recovery, initial LR and number of retraining epochs; --config.long adds 30 epochs."""
+    return retraining.grid(config, (*config.retrain_epochs, *((30,) if config.long else ())))
