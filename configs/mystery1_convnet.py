@@ -29,14 +29,7 @@ def get_config() -> ConfigDict:
     config.ratios = (0.9,)
     config.recoveries = ("none",)
     config.report.title = "Mystery 1: why a larger retraining LR looks better (ResNet-8, filter pruning)"
-    config.report.sections = (
-        "base",
-        "accuracy_vs_epochs",
-        "lr_gap",
-        "jsv_along_retraining",
-        "accuracy_along_retraining",
-        "accuracy",
-    )
+    config.report.sections = retraining.SECTIONS
     return config
 
 

@@ -31,14 +31,7 @@ def get_config() -> ConfigDict:
     config.ratios = (0.9, 0.7, 0.5)
     config.recoveries = ("none", "orthp")
     config.report.title = "Mystery 1: why a larger retraining LR looks better (MLP-7-Linear)"
-    config.report.sections = (
-        "base",
-        "accuracy_vs_epochs",
-        "lr_gap",
-        "jsv_along_retraining",
-        "accuracy_along_retraining",
-        "accuracy",
-    )
+    config.report.sections = retraining.SECTIONS
     return config
 
 

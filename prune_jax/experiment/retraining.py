@@ -8,6 +8,16 @@ from ml_collections import ConfigDict
 
 from prune_jax.schedules import LRSchedule, halving
 
+# The report of such a grid: the gap between the LRs, and what the Jacobian does meanwhile.
+SECTIONS = (
+    "base",
+    "accuracy_vs_epochs",
+    "lr_gap",
+    "jsv_along_retraining",
+    "accuracy_along_retraining",
+    "accuracy",
+)
+
 
 def grid(config: ConfigDict, epochs: Sequence[int]) -> list[dict[str, Any]]:
     """A sweep over ``ratios``, ``recoveries``, ``retrain_lrs`` and ``epochs``; the LR falls to ``final_lr``."""
