@@ -18,10 +18,10 @@ class Progress:
         self._stage, self._epochs = "", 0
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(bar_width=24),
-            rich.progress.TextColumn("epoch {task.completed}/{task.total}  {task.fields[accuracy]}"),
+            rich.progress.BarColumn(bar_width=8),
+            rich.progress.TextColumn("epoch {task.completed}/{task.total} {task.fields[accuracy]}"),
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("stage left"),
+            rich.progress.TextColumn("left"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
