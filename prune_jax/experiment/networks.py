@@ -54,7 +54,8 @@ def uniform_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Rati
 def stage_ratios(spec: ModelSpec, layers: Sequence[str], ratios: Sequence[float]) -> Ratios:
     """One ratio per stage of the network, as the paper lists them: stem, stages, head.
 
-    Raises ValueError for a list of another length than the network has stages, and as ``uniform_ratios``.
+    Raises ValueError for a list of another length than the network has stages, for a ratio above 0 where
+    nothing is pruned, and as ``uniform_ratios``.
     """
     stages = models.info(spec.name).stages
     if len(ratios) != len(stages):
@@ -63,6 +64,12 @@ def stage_ratios(spec: ModelSpec, layers: Sequence[str], ratios: Sequence[float]
             f"stages (stem, stages, head): give {len(stages)} ratios"
         )
     names = _named(spec, tuple(layers) or models.info(spec.name).pruned)
+    for number, (patterns, ratio) in enumerate(zip(stages, ratios, strict=True)):
+        if ratio > 0 and not any(_matches(name, patterns) for name in names):
+            raise ValueError(
+                f"sparsify.stage_ratios prunes {ratio:g} of stage {number} of {spec.name}, {patterns}, where "
+                "sparsify.layers names no layer: make it 0, or name one"
+            )
     pairs = [
         (name, float(ratio))
         for name in names
