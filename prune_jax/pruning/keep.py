@@ -123,12 +123,18 @@ def _check_shape(path: str, shape: tuple[int, ...], name: str, sizes: Mapping[in
 
 
 def check_complete(found: Sequence[tuple[str, Any, str | None]], wanted: Cuts) -> None:
-    """Every leaf that is cut must be in the tree, unless the tree is another state altogether."""
-    names = {name for _, _, name in found}
-    missing = [path for path in wanted if path not in names and _top(path) in {_top(n) for n in names if n}]
+    """Raise ValueError where a leaf that is to be cut is missing from its collection of the tree.
+
+    A tree may lack whole collections (gradients have no batch statistics); an optimizer's state may
+    lack any leaf (a masked one, or plain SGD).
+    """
+    names = {name for _, _, name in found if name}
+    same = {name for path, _, name in found if name and path in (name, name.removeprefix("params/"))}
+    tops = {name.split("/", 1)[0] for name in same}
+    missing = [path for path in wanted if path not in names and path.split("/", 1)[0] in tops]
+    if wanted and not names and any(np.ndim(leaf) for _, leaf, _ in found):
+        missing = list(wanted)
     if missing:
-        raise ValueError(f"leaf {missing[0]!r} is to be cut, but this tree has no such leaf")
-
-
-def _top(path: str) -> str:
-    return path.split("/", 1)[0]
+        raise ValueError(
+            f"leaf {missing[0]!r} is to be cut, but this tree has no such leaf; pass a tree of the structure traced"
+        )

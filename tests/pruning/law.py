@@ -44,13 +44,10 @@ def both(apply, params, groups, keep, x):
 
         return jax.grad(loss, has_aux=True)
 
-    @jax.jit
-    def run(masked, small):
+    def run(masked, small):  # compiled once for both
         return probed(apply)(masked), probed(small_apply)(small)
 
-    # Compiled once for both, without costly passes.
-    compiled = run.lower(apply_mask(params, mask), small).compile(CHEAP)
-    (grads, out), (small_grads, small_out) = compiled(apply_mask(params, mask), small)
+    (grads, out), (small_grads, small_out) = cheap(run, apply_mask(params, mask), small)
     return (out, shrink(grads, groups, keep)), (small_out, small_grads)
 
 
@@ -64,6 +61,11 @@ def assert_equal(masked, small):
         )
 
     jax.tree_util.tree_map_with_path(close, masked, small)
+
+
+def cheap(function, *args):
+    """The function's result, compiled without costly passes."""
+    return jax.jit(function).lower(*args).compile(CHEAP)(*args)
 
 
 def check(apply, params, groups, keep, x):

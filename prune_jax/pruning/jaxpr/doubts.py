@@ -127,7 +127,7 @@ def relevant(doubt: Doubt, cuttable: Callable[[Labels], bool]) -> Doubt | None:
 def apply_verdict(ledger: Ledger, number: int, verdict: Verdict) -> None:
     """Write to the ledger what a constant turned out to be."""
     doubt = ledger.doubts[number]
-    ledger.eqn = doubt.eqn
+    ledger.eqn, ledger.callers = doubt.eqn, doubt.callers
     for labels in verdict.open:
         words = (
             f"the constant {doubt.constant:g} may stand for the size of these channels, which can't be proved"

@@ -30,6 +30,7 @@ class Doubt(NamedTuple):
     """Operand ``operand`` of an equation is a constant that equals the size of something."""
 
     eqn: Any
+    callers: tuple[Any, ...]
     operand: int
     constant: float
     candidates: tuple[Candidate, ...]
@@ -123,7 +124,7 @@ def _scaled(ledger: Ledger, operand: int, constant: float, value: Value, out: Va
         return out._replace(total=total)
     # A sum scaled by its full length is a mean; any other match is a coincidence until proved.
     idioms = frozenset({0}) if sure and cut[0].power is not None and len(summed) == len(cut) else frozenset()
-    number = ledger.doubt(Doubt(ledger.eqn, operand, constant, tuple(cut), idioms))
+    number = ledger.doubt(Doubt(ledger.eqn, ledger.callers, operand, constant, tuple(cut), idioms))
     return out._replace(total=_rest(total, cut[0].axes, (number,)))
 
 
