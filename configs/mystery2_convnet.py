@@ -3,6 +3,12 @@
 python run.py --config=configs/mystery2_convnet.py
 python run.py --config=configs/mystery2_convnet.py --config.quick
 python run.py --config=configs/mystery2_convnet.py --config.model.name=resnet8 --workdir=runs/mystery2_resnet8
+
+Measured (2 CPU cores shared with other work, 35 minutes; jax 0.10.2, seeds 0, 1, 2): scratch reaches 96.5, 96.7,
+95.5 and 92.3 % at ratios 0.3, 0.5, 0.7 and 0.9. On this small task pruning is ahead of it nowhere with p < 0.05: the
+best run of SX-A is +0.8, +0.5, -0.1, -0.8 points away, SX-B +0.6, +0.1, -0.8, -0.2, and under the same overall schedule
+pruning falls behind from 0.7 on (-2.2 and, with seeds stuck at chance, -29 points), later pruning epochs more than
+earlier ones. Its records: results/mystery2_convnet. Not measured on an accelerator.
 """
 
 from typing import Any

@@ -92,6 +92,8 @@ def pruned_vs_scratch(records: Sequence[RunRecord], path: Path) -> bool:
         at = sorted(best)
         errors = [best[r].std(ddof=1) if len(best[r]) > 1 else 0.0 for r in at]
         axes.errorbar(at, [best[r].mean() for r in at], yerr=errors, **_style(i, regime))
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 100.0))  # an error bar may reach past what an accuracy can
     axes.set_xlabel("pruning ratio (fraction of filters removed)")
     axes.set_ylabel("test accuracy (%), best run of each regime")
     axes.legend()
