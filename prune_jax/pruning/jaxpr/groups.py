@@ -1,6 +1,5 @@
 """From solved labels to groups: which channels are of one kind, who makes them, what to call them."""
 
-from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -61,31 +60,37 @@ class _Draft(NamedTuple):
     unmasked: int
 
 
-def _positions(slots: list[Slot], solved: Classes) -> np.ndarray:
-    """Rows (class, slot) for every class and leaf axis that it has positions in, sorted."""
-    rows = []
-    for number, slot in enumerate(slots):
-        found = np.unique(solved.of[slot.labels])
-        rows.append(np.stack([found, np.full_like(found, number)], 1))
-    table = np.concatenate(rows) if rows else np.zeros((0, 2), np.int64)
-    return table[np.lexsort((table[:, 1], table[:, 0]))].astype(np.int64)
+def _positions(slots: list[Slot], solved: Classes) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (class, slot) for every class and leaf axis that it has positions on, sorted."""
+    if not slots:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ids = solved.of[np.concatenate([slot.labels for slot in slots])].astype(np.int64)
+    numbers = np.repeat(np.arange(len(slots)), [len(slot.labels) for slot in slots])
+    pairs = np.sort(ids * len(slots) + numbers)  # np.unique's hash table is many times slower here
+    pairs = pairs[np.r_[True, pairs[1:] != pairs[:-1]]]
+    return pairs // len(slots), pairs % len(slots)
 
 
-def _kinds(table: np.ndarray, solved: Classes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Classes of one kind: in the same leaf axes, equally frozen, equally maskable."""
-    starts = np.flatnonzero(np.r_[True, table[1:, 0] != table[:-1, 0]]) if len(table) else np.zeros(0, int)
-    ends = np.r_[starts[1:], len(table)]
-    body = np.ascontiguousarray(table[:, 1:])
-    kinds: dict[tuple, list[int]] = defaultdict(list)
-    for start, end in zip(starts, ends, strict=True):
-        number = table[start, 0]
-        state = (solved.frozen[number] >= 0, solved.unmasked[number] >= 0)
-        kinds[(body[start:end].tobytes(), *state)].append(int(start))
-    out = []
-    for members in kinds.values():
-        end = ends[np.searchsorted(starts, members[0])]
-        out.append((table[members, 0], table[members[0] : end, 1]))
-    return out
+def _signatures(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """128 bits per class that stand for its set of slots: sums of one random number per slot."""
+    table = np.random.default_rng(0).integers(0, 2**63, (numbers.max(initial=0) + 1, 2)).astype(np.uint64)
+    return np.add.reduceat(table[numbers], starts)
+
+
+def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(classes, slots) of one kind: in the same leaf axes, equally frozen, equally maskable."""
+    ids, numbers = _positions(slots, solved)
+    if not len(ids):
+        return []
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    ends = np.r_[starts[1:], len(ids)]
+    own = ids[starts]
+    state = (solved.frozen[own] >= 0) * 2 + (solved.unmasked[own] >= 0)
+    marks = np.column_stack([_signatures(starts, numbers), state.astype(np.uint64)])
+    _, first, kind = np.unique(marks, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(kind.reshape(-1), kind="stable")
+    members = np.split(own[order], np.cumsum(np.bincount(kind.reshape(-1)))[:-1])
+    return [(ids, numbers[starts[k] : ends[k]]) for ids, k in zip(members, first, strict=True)]
 
 
 def _first_uses(ledger: Ledger, solved: Classes, *, made: bool) -> np.ndarray:
@@ -116,7 +121,7 @@ def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
     made_at, read_at = (_first_uses(ledger, solved, made=made) for made in (True, False))
     never = np.iinfo(np.int64).max
     drafts = []
-    for ids, numbers in _kinds(_positions(slots, solved), solved):
+    for ids, numbers in _kinds(slots, solved):
         made, read = int(made_at[ids].min()), int(read_at[ids].min())
         if made < never:
             producer = _maker(ledger, slots, numbers, made)

@@ -51,6 +51,11 @@ class Use(NamedTuple):
     made: bool
 
 
+def uniform(label: int, size: int) -> Labels:
+    """The same label at every index, stored once."""
+    return np.ndarray((size,), np.int64, np.array([label]), 0, (0,))
+
+
 def is_fixed(labels: Labels) -> bool:
     """Whether every index is fixed for one reason (stored as one number, stride 0)."""
     return labels.size == 0 or (labels.strides == (0,) and labels[0] < 0)
@@ -91,7 +96,7 @@ class Ledger:
 
     def fixed(self, size: int, words: str) -> Labels:
         """Labels of an axis that can't be cut."""
-        return np.broadcast_to(np.int64(-1 - self.reason(words)), (size,))
+        return uniform(-1 - self.reason(words), size)
 
     def freeze(self, labels: Labels, words: str) -> None:
         """The channels of ``labels`` may not be pruned."""

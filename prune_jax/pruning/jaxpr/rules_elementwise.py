@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
 from prune_jax.pruning.jaxpr.sizes import notice_scale
 from prune_jax.pruning.jaxpr.values import (
     JUNK,
@@ -267,20 +267,30 @@ def _fold(name: str, ins: list[Value], eqn: Any) -> np.ndarray | None:
         return np.asarray(out).astype(dtype)
 
 
+def _along(ledger: Ledger, name: str, eqn: Any, ins: list[Value], axis: int) -> tuple[Labels, Fill]:
+    """Labels and fill of one axis of the result."""
+    shape = eqn.outvars[0].aval.shape
+    rank, size = len(shape), shape[axis]
+    own = []
+    for value in ins:
+        if len(value.shape) == rank:
+            if value.shape[axis] == size:
+                own.append(value.axes[axis])
+            else:
+                ledger.freeze(value.axes[axis], "one channel is spread over an axis")
+    labels = functools.reduce(ledger.couple, own)
+    if is_fixed(labels):  # no position along this axis is ever masked
+        return labels, LIVE
+    return labels, _fill(name, [_fill_along(v, axis, rank, size) for v in ins], eqn)
+
+
 def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """Couple all operands along every axis of the result."""
     name, aval = eqn.primitive.name, eqn.outvars[0].aval
-    rank = len(aval.shape)
-    axes, fills = [], []
-    for axis, size in enumerate(aval.shape):
-        for value in ins:
-            if len(value.shape) == rank and value.shape[axis] != size:
-                ledger.freeze(value.axes[axis], "one channel is spread over an axis")
-        own = [v.axes[axis] for v in ins if len(v.shape) == rank and v.shape[axis] == size]
-        axes.append(functools.reduce(ledger.couple, own))
-        fills.append(_fill(name, [_fill_along(v, axis, rank, size) for v in ins], eqn))
+    pairs = [_along(ledger, name, eqn, ins, axis) for axis in range(len(aval.shape))]
+    axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
     known = _fold(name, ins, eqn)
-    out = Value(aval, tuple(axes), tuple(fills), known, total=_kept_total(name, ins), **origin(ins))
+    out = Value(aval, axes, fills, known, total=_kept_total(name, ins), **origin(ins))
     return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed, uniform
 from prune_jax.pruning.jaxpr.values import LIVE, WILD, Fill, Value, origin
 
 AXIS_LIMIT = 1 << 24  # labels of a longer merged axis aren't worth their memory
@@ -30,7 +30,7 @@ def _varies(grid: np.ndarray, axis: int) -> bool:
 def split_axis(ledger: Ledger, labels: Labels, shape: tuple[int, ...]) -> tuple[Labels, ...]:
     """Labels of the parts when an axis is read as ``shape``."""
     if is_fixed(labels):
-        return tuple(np.broadcast_to(labels[0], (size,)) for size in shape)
+        return tuple(uniform(labels[0], size) for size in shape)
     if (id(labels), shape) in ledger.parts:
         return ledger.parts[id(labels), shape]
     grid = labels.reshape(shape)
@@ -55,7 +55,7 @@ def merge_axes(ledger: Ledger, axes: tuple[Labels, ...], fills: tuple[Fill, ...]
     if len(axes) == 1:
         return axes[0], fills[0]
     if not carriers:
-        return np.broadcast_to(axes[0][0], (math.prod(shape),)), LIVE
+        return uniform(axes[0][0], math.prod(shape)), LIVE
     if math.prod(shape) > AXIS_LIMIT:
         for k in carriers:
             ledger.freeze(axes[k], "merged with other axes to one that is too long to follow")

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed, uniform
 from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, LIVE, Fill, Value, constant_fill, join, origin
 
 
@@ -81,7 +81,7 @@ def _chain(parts: list[Labels]) -> Labels:
     if len(parts) == 1:
         return parts[0]
     if all(is_fixed(part) for part in parts):
-        return np.broadcast_to(parts[0][0], (sum(len(part) for part in parts),))
+        return uniform(parts[0][0], sum(len(part) for part in parts))
     return np.concatenate(parts)
 
 
@@ -145,7 +145,7 @@ def _padded(ledger: Ledger, labels: Labels, config: tuple[int, int, int]) -> Lab
     low, high, inside = config
     if is_fixed(labels):
         size = len(labels) + low + high + max(len(labels) - 1, 0) * inside
-        return np.broadcast_to(labels[0], (size,))
+        return uniform(labels[0], size)
     core = labels
     if inside:
         core = ledger.fresh(len(labels) + (len(labels) - 1) * inside)
