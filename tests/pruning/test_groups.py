@@ -115,6 +115,16 @@ def test_concatenation_offsets_the_readers_rows():
     assert index == [-1] * 7 + [0, 1, 2] + [-1] * 3
 
 
+def test_flatten_maps_a_channel_to_all_its_positions():
+    def apply(p, x):
+        h = lax.conv_general_dilated(x, p["w"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return h.reshape(2, -1) @ p["v"]
+
+    x = jax.ShapeDtypeStruct((2, 2, 3, 1), "float32")
+    groups = named(find_groups(apply, shapes(w=(3, 3, 1, 4), v=(24, 2)), x))
+    assert members(groups["w"])[("v", 0)] == [0, 1, 2, 3] * 6  # NHWC: c runs fastest
+
+
 def test_gated_halves_share_their_channels():
     def apply(p, x):
         a, b = jnp.split(x @ p["w"], 2, -1)

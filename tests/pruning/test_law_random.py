@@ -29,13 +29,15 @@ def check_law(net, seed):
                 assert set(index.tolist()) - {-1} == set(range(group.size))
         everything = law.some_keep(groups, rng)
         small = shrink(params, groups, everything)
-        out = jax.jit(slim(apply, params, groups, everything, x))(small, x)
-        assert np.isfinite(out).all()
-        if not counts_parts:  # the code itself, run at the small sizes, is the oracle for surgery
-            np.testing.assert_allclose(out, apply(small, x), rtol=1e-6, atol=1e-9)
+        slimmed = slim(apply, params, groups, everything, x)
+        if counts_parts:
+            assert jax.eval_shape(slimmed, small, x).shape == (2, 3)
+        else:  # the code itself, run at the small sizes, is the oracle for surgery
+            ours, its_own = law.cheap(lambda p, x: (slimmed(p, x), apply(p, x)), small, x)
+            np.testing.assert_allclose(ours, its_own, rtol=1e-6, atol=1e-9)
 
 
-@settings(max_examples=10, **QUIET)
+@settings(max_examples=8, **QUIET)
 @given(net=networks(), seed=st.integers(0, 99))
 def test_law(net, seed):
     check_law(net, seed)

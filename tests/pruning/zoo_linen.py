@@ -204,11 +204,15 @@ NETS = {
 }
 
 
+def default_float():
+    return jnp.zeros(()).dtype
+
+
 def build(name):
-    """(apply, variables as shapes, input as shape), float64."""
+    """(apply, variables as shapes, input as shape), of the default float type: float64 under x64."""
     make, shape = NETS[name]
     module = make()
-    x = jax.ShapeDtypeStruct(shape, "int32" if name == "tied" else "float64")
+    x = jax.ShapeDtypeStruct(shape, "int32" if name == "tied" else default_float())
     variables = jax.eval_shape(module.init, jax.random.key(0), x)
-    variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, "float64"), variables)
+    variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, default_float()), variables)
     return module.apply, variables, x

@@ -236,16 +236,20 @@ NETS = {
 }
 
 
+def default_float():
+    return jnp.zeros(()).dtype
+
+
 def build(name):
-    """(apply, variables as shapes, input as shape), float64."""
+    """(apply, variables as shapes, input as shape), of the default float type: float64 under x64."""
     make, shape = NETS[name]
     module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     module.eval()
     graph, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
     variables = {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(stats)}
-    variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, "float64"), variables)
+    variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, default_float()), variables)
 
     def apply(variables, x):
         return nnx.merge(graph, variables["params"], variables["batch_stats"], rest)(x)
 
-    return apply, variables, jax.ShapeDtypeStruct(shape, "float64")
+    return apply, variables, jax.ShapeDtypeStruct(shape, default_float())

@@ -39,7 +39,7 @@ def _frames(eqn: Any) -> list[tuple[str, str]]:
     """(file, function) from the innermost frame to the first outside jax and flax."""
     traceback = eqn.source_info.traceback
     found = []
-    for frame in traceback.frames if traceback else ():
+    for frame in getattr(traceback, "frames", ()):
         path = frame.file_name.replace("\\", "/")
         if not path.startswith(LIBRARIES):
             break

@@ -130,6 +130,8 @@ CALLS = (
     "pjit",
     "closed_call",
     "core_call",
+    "call",
+    "eval_jaxpr",
     "remat",
     "remat2",
     "checkpoint",

@@ -58,6 +58,7 @@ TOTAL: dict[str, Callable | None] = {
     "ceil": np.ceil,
     "round": np.round,
     "square": np.square,
+    "one_minus_square": lambda x: 1 - np.square(x),
     "is_finite": np.isfinite,
     "not": np.logical_not,
     "real": np.real,
@@ -77,6 +78,7 @@ TOTAL: dict[str, Callable | None] = {
 # May leave the finite numbers, or have a slope that does.
 PARTIAL: dict[str, Callable | None] = {
     "log": np.log,
+    "log2": np.log2,
     "log1p": np.log1p,
     "sqrt": np.sqrt,
     "rsqrt": lambda x: 1 / np.sqrt(x),
@@ -167,7 +169,7 @@ def _unary_sign(name: str, kind: str, power: int) -> Fill:
         return kind
     if name in ("log1p", "sqrt", "rsqrt", "cbrt") and kind == POSITIVE:
         return POSITIVE
-    return JUNK if name in TOTAL or (name == "log" and kind == POSITIVE) else WILD
+    return JUNK if name in TOTAL or (name in ("log", "log2") and kind == POSITIVE) else WILD
 
 
 def _unary_fill(name: str, fill: Fill, eqn: Any) -> Fill:

@@ -184,7 +184,8 @@ RESIZE: dict[str, Callable[[Any, Arrays, np.ndarray], Arrays]] = {
 
 def bind(eqn: Any, ins: Arrays) -> Arrays:
     """The equation as traced, on these operands."""
-    out = eqn.primitive.bind(*ins, **eqn.primitive.get_bind_params(eqn.params))
+    params = eqn.primitive.get_bind_params(eqn.params)
+    out = eqn.primitive.bind(*ins, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
