@@ -1,8 +1,7 @@
 """From a config to what is run: every value checked, every schedule canonical, every group named."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,12 +23,9 @@ from prune_jax.experiment.specs import (
     Stage,
     TrainSpec,
 )
-from prune_jax.pruning import criteria
+from prune_jax.pruning.criteria import CRITERIA
 from prune_jax.schedules import LRSchedule
 
-CRITERIA: Mapping[str, criteria.Criterion] = MappingProxyType(
-    {"l1": criteria.l1, "l2": criteria.l2, "largest": criteria.largest, "random": criteria.random}
-)
 PIPELINES = ("prune", "scratch")
 RECOVERIES = ("none", "orthp")
 

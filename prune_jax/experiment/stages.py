@@ -8,7 +8,7 @@ from prune_jax import models
 from prune_jax.experiment import imported, networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, is_finished, member_key, train_cohort
-from prune_jax.experiment.resolve import CRITERIA, Arm
+from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import (
     Imported,
     ModelSpec,
@@ -23,7 +23,7 @@ from prune_jax.experiment.specs import (
 )
 from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
 from prune_jax.pruning import allocation, recovery, surgery
-from prune_jax.pruning.criteria import Evidence
+from prune_jax.pruning.criteria import CRITERIA, Evidence
 
 Keep = dict[str, np.ndarray]
 

@@ -3,7 +3,8 @@
 A criterion is one function from ``Evidence`` to scores per group. Frozen groups get none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -76,3 +77,9 @@ def random(evidence: Evidence) -> Scores:
     groups = prunable(evidence.groups)
     keys = jax.random.split(evidence.key, max(len(groups), 1))
     return {g.name: np.asarray(jax.random.uniform(k, (g.size,))) for g, k in zip(groups, keys, strict=False)}
+
+
+# Every criterion by the name that a config gives it; the contract test runs over this table.
+CRITERIA: Mapping[str, Criterion] = MappingProxyType(
+    {"l1": l1, "l2": l2, "largest": largest, "random": random}
+)
