@@ -44,8 +44,13 @@ def find_groups(apply: Callable, params: Any, *inputs: Any) -> tuple[Group, ...]
     """Groups of channels that live or die together in ``apply(params, *inputs)``.
 
     ``params`` is any pytree of arrays or ``jax.ShapeDtypeStruct`` (batch statistics included), and
-    so are the inputs; nothing is computed. Groups come in the order in which the network first
-    makes them; frozen ones are listed too, with the reason. Raises TypeError where ``apply``
-    can't be traced.
+    so are the inputs; nothing is computed. Trace the network as in evaluation, returning logits:
+    what reaches an output is frozen, and so is what meets a random draw.
+
+    Groups come in the order in which the network first makes them; frozen ones are listed too, with
+    the reason. A group is named after the layer that makes it, ``blocks/3/conv1``; where that is
+    ambiguous, after leaf and axis, ``attention/query/kernel:1``, or positions, ``conv[0:32]``; and
+    channels that no weight makes after their first reader, ``stem/kernel:2``. Raises TypeError where
+    ``apply`` can't be traced.
     """
     return analyse(apply, params, *inputs).groups

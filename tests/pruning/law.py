@@ -32,7 +32,7 @@ def some_keep(groups, rng, *, maskable=None):
     return keep
 
 
-def both(apply, params, groups, keep, x):
+def both(apply, params, groups, keep, x, gradients=True):
     """(output, gradients at kept weights) of the masked and of the small network."""
     mask, small = expand(params, groups, keep), shrink(params, groups, keep)
     small_apply = slim(apply, params, groups, keep, x)
@@ -42,7 +42,7 @@ def both(apply, params, groups, keep, x):
             out = function(p, x)
             return jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)), out
 
-        return jax.grad(loss, has_aux=True)
+        return jax.grad(loss, has_aux=True) if gradients else lambda p: (p, function(p, x))
 
     def run(masked, small):  # compiled once for both
         return probed(apply)(masked), probed(small_apply)(small)
@@ -68,7 +68,7 @@ def cheap(function, *args):
     return jax.jit(function).lower(*args).compile(CHEAP)(*args)
 
 
-def check(apply, params, groups, keep, x):
-    masked, small = both(apply, params, groups, keep, x)
+def check(apply, params, groups, keep, x, gradients=True):
+    masked, small = both(apply, params, groups, keep, x, gradients)
     assert np.isfinite(masked[0]).all()
     assert_equal(masked, small)

@@ -33,7 +33,13 @@ def test_law(name):
         assert all(group.maskable for group in groups)
         variables = law.numbers(shapes)
         keep = law.some_keep(groups, np.random.default_rng(0))
-        law.check(apply, variables, groups, keep, law.numbers(x, seed=1))
+        deep = name in (
+            "resnet34",
+            "resnet50",
+            "resnet56",
+            "resnet110",
+        )  # gradients would compile for minutes
+        law.check(apply, variables, groups, keep, law.numbers(x, seed=1), gradients=not deep)
 
 
 @pytest.mark.parametrize("name", models.names())

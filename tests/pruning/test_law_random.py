@@ -44,7 +44,7 @@ def test_law(net, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(net=networks(longest=8), seed=st.integers(0, 99))
 def test_law_at_length(net, seed):
     check_law(net, seed)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import zoo_linen
 import zoo_nnx
+import zoo_wild
 
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.surgery import shrink, slim
 
-ALL = [(zoo_nnx, name) for name in zoo_nnx.NETS] + [(zoo_linen, name) for name in zoo_linen.NETS]
+ALL = [(zoo, name) for zoo in (zoo_nnx, zoo_linen, zoo_wild) for name in zoo.NETS]
 IDS = [f"{zoo.__name__.removeprefix('zoo_')}-{name}" for zoo, name in ALL]
 
 # What every network must offer: prunable groups by name and size, and those that no mask can stand for.
@@ -32,8 +33,31 @@ WANTED = {
     "stacked": {"embed": 6, "layers/up": 5},
     "shared": {"first": 6},
     "tied": {"table/embedding:1": 6, "up": 5},
+    "swin": {"patch": 8, "qkv": 2, "up": 16, "merge": 12},
+    "llama": {"table": 8, "q/kernel:1": 2, "gate": 12},
+    "gpt": {"table/embedding:1": 8, "blocks/attention/query/kernel:2": 2, "blocks/up": 16},
+    "dit": {"t1": 10, "embed": 8, "attention/query/kernel:1": 2, "up": 12},
+    "mamba": {"embed": 6, "b": 3},
+    "perceiver": {"keys": 8, "latents:2": 8, "cross/query/kernel:1": 2},
+    "pointnet": {"a": 8, "b": 6},
+    "graph": {"message0": 6, "node0": 6, "message1": 6},
+    "experts": {"gate": 3, "up": 6, "down": 5},
+    "blurred": {"a": 4, "grouped": 3},
 }
-SURGERY_ONLY = {"convnext": {"stem"}, "vit": {"patch"}, "mixer": {"patch"}}
+# Groups outside attention over whose channels the network normalises, and softly chosen experts.
+SURGERY_ONLY = {
+    "convnext": {"stem"},
+    "vit": {"patch"},
+    "mixer": {"patch"},
+    "swin": {"patch"},
+    "llama": {"table"},
+    "gpt": {"table/embedding:1"},
+    "dit": {"embed"},
+    "perceiver": {"keys", "latents:1", "latents:2"},
+    "experts": {"gate"},
+    "blurred": {"grouped"},
+}
+SCALED_HEADS = {"vit", "gpt", "dit", "perceiver"}  # attention whose head size can be cut
 
 
 @pytest.fixture(autouse=True)
@@ -49,17 +73,15 @@ def test_prunable_groups(zoo, name):
     assert WANTED[name].items() <= {g.name: g.size for g in free.values()}.items()
     # Besides those listed, only sizes inside an attention head hang on a constant (1/sqrt(d)).
     unmaskable = {g.name for g in free.values() if not g.maskable}
-    assert {n for n in unmaskable if "attention" not in n} == SURGERY_ONLY.get(name, set())
-    assert len([n for n in unmaskable if "attention" in n]) == (name == "vit")
+    inside = {n for n in unmaskable if "attention/q" in n or "cross/q" in n}
+    assert unmaskable - inside == SURGERY_ONLY.get(name, set())
+    assert len(inside) == (name in SCALED_HEADS)
 
 
-# In the slow part: Linen networks whose NNX twin is in the fast one.
-TWINS = [
-    pytest.param(zoo, name, marks=pytest.mark.slow)
-    if zoo is zoo_linen and name in zoo_nnx.NETS
-    else (zoo, name)
-    for zoo, name in ALL
-]
+# In the slow part: Linen networks whose NNX twin is in the fast one, and the further ones.
+FAST = {(zoo_nnx, name) for name in zoo_nnx.NETS}
+FAST |= {(zoo_linen, name) for name in zoo_linen.NETS if name not in zoo_nnx.NETS}
+TWINS = [case if case in FAST else pytest.param(*case, marks=pytest.mark.slow) for case in ALL]
 
 
 @pytest.mark.parametrize(("zoo", "name"), TWINS, ids=IDS)

@@ -131,9 +131,10 @@ def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
         lone_window = len(numbers) == 1 and frozen[0] >= 0 and ledger.reasons[frozen[0]].words == WINDOW
         if lone_window:
             continue
-        order = (min(made, read), made == never, producer)
         worst = [int(x.min()) for x in (frozen, unmasked)]
         ordered = _ordered(ids, slots[producer], solved)
+        first = int(np.argmax(solved.of[slots[producer].labels] == ordered[0]))
+        order = (min(made, read), made == never, producer, first)
         drafts.append(_Draft(ordered, tuple(numbers), producer, made < never, order, *worst))
     return sorted(drafts, key=lambda draft: draft.order)
 

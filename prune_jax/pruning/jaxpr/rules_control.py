@@ -47,13 +47,13 @@ def _settle(carry: list[Value], step: Callable) -> tuple[list[Value], Any]:
         outs, extra = step(carry)
         merged = [_merged(a, b) for a, b in zip(carry, outs, strict=True)]
         same = all(
-            a.fills == b.fills and a.leaves == b.leaves and a.data == b.data
+            (a.fills, a.leaves, a.data, a.layers) == (b.fills, b.leaves, b.data, b.layers)
             for a, b in zip(carry, merged, strict=True)
         )
         if same:
             return merged, extra
         carry = [
-            a._replace(fills=b.fills, leaves=b.leaves, data=b.data)
+            a._replace(fills=b.fills, leaves=b.leaves, data=b.data, layers=b.layers)
             for a, b in zip(carry, merged, strict=True)
         ]
 

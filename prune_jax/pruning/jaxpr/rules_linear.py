@@ -5,7 +5,7 @@ from typing import Any
 from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
 from prune_jax.pruning.jaxpr.rules_reshape import split_axis
 from prune_jax.pruning.jaxpr.sizes import multiplied
-from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Value, is_zero, origin
+from prune_jax.pruning.jaxpr.values import JUNK, LIVE, WILD, Fill, Value, is_activation, is_zero, origin
 
 
 def free_fill(fill: Fill) -> Fill:
@@ -44,7 +44,7 @@ def dot_general(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
         fills.append(batch_fill(left.fills[i], right.fills[j]))
     for i, j in zip(sum_l, sum_r, strict=True):
         contract(ledger, left.axes[i], right.axes[j], left.fills[i], right.fills[j])
-        if left.data and right.data:
+        if is_activation(left) and is_activation(right):
             ledger.mix(left.axes[i])
     for value, used in ((right, (*sum_r, *batch_r)), (left, (*sum_l, *batch_l))):
         for axis in used:
@@ -59,7 +59,11 @@ def dot_general(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
                 axes.append(value.axes[axis])
                 fills.append(free_fill(value.fills[axis]))
     total = multiplied(ledger, left, right, list(zip(sum_l, sum_r, strict=True)))
-    return [Value(eqn.outvars[0].aval, tuple(axes), tuple(fills), total=total, **origin(ins))]
+    return [
+        Value(eqn.outvars[0].aval, tuple(axes), tuple(fills), total=total, **origin(ins))._replace(
+            layers=True
+        )
+    ]
 
 
 def _product(ledger: Ledger, labels: Labels, outer: int) -> tuple[Labels, Labels]:
@@ -117,7 +121,7 @@ def conv_general_dilated(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Val
     for k in range(len(dims.lhs_spec) - 2):
         out[dims.out_spec[2 + k]] = _spatial(ledger, eqn, lhs, rhs, k)
     axes, fills = zip(*(out[axis] for axis in range(len(out))), strict=True)
-    return [Value(eqn.outvars[0].aval, axes, fills, **origin(ins))]
+    return [Value(eqn.outvars[0].aval, axes, fills, **origin(ins))._replace(layers=True)]
 
 
 RULES = {"dot_general": dot_general, "conv_general_dilated": conv_general_dilated}

@@ -103,7 +103,7 @@ def _indexed(value: Value, aval: Any, index: tuple) -> Value:
     """The value after basic numpy indexing with one slice per axis."""
     labels = tuple(a[i] for a, i in zip(value.axes, index, strict=True))
     known = None if value.known is None else value.known[index]
-    return Value(aval, labels, value.fills, known, leaves=value.leaves, data=value.data)
+    return Value(aval, labels, value.fills, known, **origin([value]))
 
 
 def slice_(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
@@ -135,9 +135,17 @@ def split(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 def tile(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """Labels are repeated as the numbers are."""
     value, reps = ins[0], eqn.params["reps"]
-    axes = tuple(_chain([a] * n) for a, n in zip(value.axes, reps, strict=True))
+    same, axes, fills = constant_fill(value.known), [], []
+    for labels, fill, n in zip(value.axes, value.fills, reps, strict=True):
+        if len(labels) == 1 and n > 1:  # copies of one index: as in broadcast_in_dim
+            ledger.freeze(labels, "one channel is copied along an axis")
+            axes.append(ledger.fresh(n))
+            fills.append(same)
+        else:
+            axes.append(_chain([labels] * n))
+            fills.append(fill)
     known = None if value.known is None else np.tile(value.known, reps)
-    return [Value(eqn.outvars[0].aval, axes, value.fills, known, **origin(ins))]
+    return [Value(eqn.outvars[0].aval, tuple(axes), tuple(fills), known, **origin(ins))]
 
 
 def _padded(ledger: Ledger, labels: Labels, config: tuple[int, int, int]) -> Labels:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
-from prune_jax.pruning.jaxpr.values import Total, Value, constant_fill
+from prune_jax.pruning.jaxpr.values import Total, Value, constant_fill, is_activation
 
 POWERS = (1.0, -1.0, 0.5, -0.5)
 # float32 holds 1/sqrt(n) to about 6e-8 relative; neighbouring sizes up to 10**5 differ by more.
@@ -134,7 +134,7 @@ def multiplied(ledger: Ledger, left: Value, right: Value, summed: list[tuple[int
     Two activations that meet over an axis by whose size one of them was scaled: attention.
     """
     axes = tuple(left.axes[i] for i, _ in summed)
-    if not (left.data and right.data):
+    if not (is_activation(left) and is_activation(right)):
         return Total(axes, (), weak=True) if _can_be_cut(axes) else None
     for value, side in ((left, 0), (right, 1)):
         for number in value.total.doubts if value.total else ():

@@ -2,12 +2,13 @@
 
 A reshape that splits an axis so that its channels vary along several parts leaves a choice:
 whole heads or the same slice of every head, whole norm groups or one channel of each. All
-splits that share labels choose together. The part that covers most of them wins, if it isn't
-frozen; among equals one that a mask can stand for, then one whose indices aren't summed
-together, then the one with more channels, then the outermost.
+splits that share labels choose together, so that first as few of them as possible are frozen,
+then a mask can stand for as many as possible, then as few as possible sum their indices together,
+then there are as many channels as possible, then the outermost part wins.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, Split, classes
 
 Part = tuple[int, int]  # number of a split, number of its child
+
+
+_WORST = (float("inf"),)
 
 
 class Family(NamedTuple):
@@ -101,37 +105,84 @@ def _families(splits: dict[int, Split], solved: Classes) -> list[Family]:
     return [Family(int(of_split[members[0][0]]), tuple(members)) for members in found.values()]
 
 
-def _score(ledger: Ledger, solved: Classes, family: Family) -> tuple:
-    labels = np.concatenate([ledger.splits[n].children[k] for n, k in family.parts])
-    ids = np.unique(solved.of[labels[labels >= 0]])
-    frozen = bool((solved.frozen[ids] >= 0).any()) or len(ids) < 2
-    unmasked = bool((solved.unmasked[ids] >= 0).any())
-    return (frozen, -len(family.parts), unmasked, bool(solved.mixed[ids].any()), -len(ids), family.parts[0])
+def _classes_of(solved: Classes, labels: Labels) -> np.ndarray:
+    return np.unique(solved.of[labels[labels >= 0]])
 
 
-def _best(ledger: Ledger, families: list[Family], before: Choice) -> list[Part]:
-    """The parts of the best family of each cluster; clusters are tried side by side."""
-    by_cluster: dict[int, list[Family]] = {}
+def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
+    """Lower is better: frozen splits, splits without a mask, splits summed together, channels, order."""
+    counts = np.zeros(3, np.int64)
+    size = 0
+    for number, k in parts:
+        ids = _classes_of(solved, ledger.splits[number].children[k])
+        counts += (
+            bool((solved.frozen[ids] >= 0).any()) or len(ids) < 2,
+            bool((solved.unmasked[ids] >= 0).any()),
+            bool(solved.mixed[ids].any()),
+        )
+        size += len(ids)
+    return (*counts.tolist(), -size, [k for _, k in parts])
+
+
+class _State(NamedTuple):
+    """Splits decided so far, what follows, and the labels solved with it."""
+
+    parts: list[Part]
+    choice: Choice
+    solved: Classes
+
+
+def _decide(ledger: Ledger, state: _State, parts: list[Part]) -> _State:
+    choice = _choose(ledger, parts, state.choice)
+    return _State([*state.parts, *parts], choice, classes(ledger, *choice))
+
+
+def _clusters(families: list[Family]) -> dict[int, list[Family]]:
+    out: dict[int, list[Family]] = {}
     for family in families:
-        by_cluster.setdefault(family.cluster, []).append(family)
-    ranks: dict[int, list[tuple[tuple, Family]]] = {}
-    for trial in itertools.zip_longest(*by_cluster.values()):
-        tried = [family for family in trial if family is not None]
-        outcome = classes(ledger, *_choose(ledger, [part for f in tried for part in f.parts], before))
-        for family in tried:
-            ranks.setdefault(family.cluster, []).append((_score(ledger, outcome, family), family))
-    return [part for scored in ranks.values() for part in min(scored)[1].parts]
+        out.setdefault(family.cluster, []).append(family)
+    return out
+
+
+def _complete(ledger: Ledger, state: _State) -> _State:
+    """Decide the splits that are still open, by what is known of their parts already."""
+
+    def key(family: Family) -> tuple:
+        frozen, *rest = _rank(ledger, state.solved, family.parts)
+        return (frozen > 0, -len(family.parts), *rest)
+
+    while len(state.parts) < len(ledger.splits):
+        done = {number for number, _ in state.parts}
+        left = {n: split for n, split in enumerate(ledger.splits) if n not in done}
+        clusters = _clusters(_families(left, state.solved)).values()
+        state = _decide(
+            ledger, state, [part for families in clusters for part in min(families, key=key).parts]
+        )
+    return state
 
 
 def solve(ledger: Ledger) -> Classes:
-    """Classes of labels that are cut together, every split's choice made."""
+    """Classes of labels that are cut together, every split's choice made.
+
+    Each family of a cluster is tried as the one that leads it; clusters are tried side by side.
+    """
     solved, edges = _close(ledger)
-    choice = Choice(edges, [], [])
-    open_splits = dict(enumerate(ledger.splits))
-    while open_splits:
-        parts = _best(ledger, _families(open_splits, solved), choice)
-        choice = _choose(ledger, parts, choice)
-        solved = classes(ledger, *choice)
-        for number, _ in parts:
-            del open_splits[number]
-    return solved
+    start = _State([], Choice(edges, [], []), solved)
+    if not ledger.splits:
+        return solved
+    clusters = _clusters(_families(dict(enumerate(ledger.splits)), solved))
+    best: dict[int, tuple[tuple, list[Part]]] = {}
+    for trial in itertools.zip_longest(*clusters.values()):
+        leads = [part for family in trial if family for part in family.parts]
+        outcome = _complete(ledger, _decide(ledger, start, leads))
+        made = dict(outcome.parts)
+        for cluster, family in zip(clusters, trial, strict=True):
+            if family is not None:
+                numbers = {number for f in clusters[cluster] for number, _ in f.parts}
+                parts = sorted((n, made[n]) for n in numbers)
+                best[cluster] = min(
+                    best.get(cluster, (_WORST, [])),
+                    (_rank(ledger, outcome.solved, parts), parts),
+                    key=lambda x: x[0],
+                )
+    return _decide(ledger, start, [part for _, parts in best.values() for part in parts]).solved

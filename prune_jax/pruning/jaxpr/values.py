@@ -36,7 +36,8 @@ class Value(NamedTuple):
     """An array as labels per axis, fills per axis, and where it comes from.
 
     ``known`` holds the numbers where they are constants of the trace. ``leaves`` are the params
-    leaves it is computed from; ``data`` says whether a network input is mixed in as well.
+    leaves it is computed from; ``data`` says whether a network input is mixed in as well, ``layers``
+    whether it has passed a convolution or matrix product.
     """
 
     aval: Any
@@ -45,6 +46,7 @@ class Value(NamedTuple):
     known: np.ndarray | None = None
     leaves: frozenset[int] = frozenset()
     data: bool = False
+    layers: bool = False
     total: Total | None = None
 
     @property
@@ -56,6 +58,11 @@ class Value(NamedTuple):
     def weights(self) -> frozenset[int]:
         """The leaves, if the value depends on leaves alone."""
         return frozenset() if self.data else self.leaves
+
+
+def is_activation(value: Value) -> bool:
+    """Whether a value is computed in the network rather than stored (learned queries included)."""
+    return value.data or value.layers
 
 
 def sign(fill: Fill) -> str:
@@ -95,5 +102,9 @@ def constant_fill(known: np.ndarray | None) -> Fill:
 def origin(ins: list[Value]) -> dict[str, Any]:
     """Fields of a result that follow from where its operands come from."""
     if len(ins) == 1:
-        return {"leaves": ins[0].leaves, "data": ins[0].data}
-    return {"leaves": frozenset().union(*(v.leaves for v in ins)), "data": any(v.data for v in ins)}
+        return {"leaves": ins[0].leaves, "data": ins[0].data, "layers": ins[0].layers}
+    return {
+        "leaves": frozenset().union(*(v.leaves for v in ins)),
+        "data": any(v.data for v in ins),
+        "layers": any(v.layers for v in ins),
+    }

@@ -64,8 +64,11 @@ def _split(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def _tile(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
-    # Copies of an axis share labels, so each copy is cut alike.
-    return [jnp.tile(ins[0], node.eqn.params["reps"])]
+    # Copies of an axis share labels, so each copy is cut alike; copies of one index are cut one by one.
+    new = small_shape(node.outs[0].axes, alive)
+    old = node.ins[0].shape
+    reps = [n if size == 1 else rep for n, size, rep in zip(new, old, node.eqn.params["reps"], strict=True)]
+    return [jnp.tile(ins[0], reps)]
 
 
 def _pad_sources(size: int, config: tuple[int, int, int]) -> np.ndarray:

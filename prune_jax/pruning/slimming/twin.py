@@ -142,7 +142,9 @@ def slim(
     ``params`` and ``inputs`` are the dense ones (or their shapes). The jaxpr is re-evaluated on
     ``shrink(params, groups, keep)`` with reshape, broadcast and iota sizes, group counts, constant
     indices and baked-in sizes rewritten, so a network that checks shapes (Linen) needs no change.
-    Inputs of another batch size are traced anew, once per shape. Raises what ``checked`` raises,
+    Code that addresses channels by position (a slice, a roll) means other channels once it is traced
+    at another size; the twin keeps to those that the dense network meant. Inputs of another batch
+    size are traced anew, once per shape. Raises what ``checked`` raises,
     ValueError where the groups are another network's or the params aren't the small ones.
     """
     dense, kept = _specs(params), checked(groups, keep)
