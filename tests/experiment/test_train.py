@@ -63,7 +63,7 @@ def trained(name, execution, replicas, epochs=2):
 def test_every_execution_gives_the_same_numbers(name):
     reference = trained(name, Execution("step", "loop"), 2)
     assert not np.allclose(reference[0][1], reference[1][1])
-    for execution in (Execution("scan", "loop"), Execution("step", "vmap"), Execution("scan", "vmap")):
+    for execution in (Execution("step", "vmap"), Execution("scan", "vmap")):
         for mine, wanted in zip(trained(name, execution, 2), reference, strict=True):
             for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(wanted), strict=True):
                 # six steps of float32 in another order of summation
