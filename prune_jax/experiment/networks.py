@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 
 from prune_jax import models
+from prune_jax.experiment import execution
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.experiment.train import abstract_model
 from prune_jax.pruning import allocation
@@ -17,6 +18,13 @@ from prune_jax.pruning.coupling import Group, find_groups
 def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
     """One abstract input of the network, batch axis included."""
     return jax.ShapeDtypeStruct((1, *spec.input_shape), "float32")
+
+
+@functools.cache  # a memo of a pure function of a frozen spec: every run of a sweep asks again
+def is_convolutional(spec: ModelSpec) -> bool:
+    """Whether the network holds a convolution."""
+    network = models.functional(abstract_model(spec))
+    return execution.is_convolutional(network.apply, network.variables, example_of(spec))
 
 
 @functools.cache  # a memo of a pure function of a frozen spec

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax import data, models
+from prune_jax import data
 from prune_jax.experiment import execution, imported, networks
 from prune_jax.experiment.normalization import per_channel
 from prune_jax.experiment.specs import (
@@ -125,8 +125,9 @@ def _train(config: ConfigDict, stage: str, dataset: data.Dataset) -> TrainSpec:
 
 def _ratios(config: ConfigDict, model: ModelSpec) -> Ratios:
     section = config.sparsify
-    for ratio in (section.ratio, *section.stage_ratios):
-        _in_range("sparsify.ratio" if ratio is section.ratio else "sparsify.stage_ratios", ratio, 0.0, 1.0)
+    _in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
+    for ratio in section.stage_ratios:
+        _in_range("sparsify.stage_ratios", ratio, 0.0, 1.0)
     if section.stage_ratios:
         return networks.stage_ratios(model, section.layers, section.stage_ratios)
     return networks.uniform_ratios(model, section.layers, section.ratio)
@@ -164,9 +165,7 @@ def _measure(config: ConfigDict, dataset: data.Dataset) -> Measure:
 
 
 def _execution(config: ConfigDict, model: ModelSpec) -> execution.Execution:
-    network = models.functional(networks.abstract_model(model))
-    convolutional = execution.is_convolutional(network.apply, network.variables, networks.example_of(model))
-    section = config.execution
+    section, convolutional = config.execution, networks.is_convolutional(model)
     return execution.decide(jax.default_backend(), convolutional, section.epoch, section.replicas)
 
 
