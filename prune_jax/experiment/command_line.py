@@ -19,7 +19,7 @@ Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's flag parser, with a mistyped config key as one line that names the nearest right one."""
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS([part for argument in argv for part in _spelled_out(argument)])
     except (KeyError, AttributeError) as error:
         where = traceback.extract_tb(error.__traceback__)[-1].filename
         if not where.endswith("config_dict.py"):  # a mistake inside the config file: its traceback helps
@@ -31,6 +31,13 @@ def parse_flags(argv: list[str]) -> list[str]:
             message = "name an experiment, for example --config=configs/mystery1_mlp7.py"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(1)
+
+
+def _spelled_out(argument: str) -> list[str]:
+    """``configs/NAME.py:quick`` is short for ``configs/NAME.py --config.quick``."""
+    if argument.endswith(".py:quick"):
+        return [argument.removesuffix(":quick"), "--config.quick"]
+    return [argument]
 
 
 def _told(error: BaseException) -> str:
