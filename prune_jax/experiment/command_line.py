@@ -18,8 +18,10 @@ Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's flag parser, with a mistyped config key as one line that names the nearest right one."""
+    # In place: ml_collections looks for overrides in sys.argv itself, which absl passes in here.
+    argv[:] = [part for argument in argv for part in _spelled_out(argument)]
     try:
-        return flags.FLAGS([part for argument in argv for part in _spelled_out(argument)])
+        return flags.FLAGS(argv)
     except (KeyError, AttributeError) as error:
         where = traceback.extract_tb(error.__traceback__)[-1].filename
         if not where.endswith("config_dict.py"):  # a mistake inside the config file: its traceback helps
