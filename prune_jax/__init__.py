@@ -20,7 +20,13 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prune_jax.pruning.surgery": ("shrink", "slim"),
         "prune_jax.pruning.recovery": ("orthp",),
         "prune_jax.pruning.cost": ("Cost", "count"),
-        "prune_jax.trainability": ("jacobian_singular_values", "mean_jsv", "trainability_accuracy"),
+        "prune_jax.trainability": (
+            "Spectrum",
+            "jacobian_singular_values",
+            "mean_jsv",
+            "spectrum",
+            "trainability_accuracy",
+        ),
         "prune_jax.fairness": ("RunRecord", "compare", "cross_validate", "strictest_setup", "validate"),
         "prune_jax.schedules": ("LRSchedule", "cosine", "halving"),
     }

@@ -10,6 +10,10 @@ _PUBLIC = {
     "jacobian_singular_values": "prune_jax.trainability.jacobian",
     "jacobians": "prune_jax.trainability.jacobian",
     "mean_jsv": "prune_jax.trainability.jacobian",
+    "Spectrum": "prune_jax.trainability.spectra",
+    "Statistics": "prune_jax.trainability.statistics",
+    "spectrum": "prune_jax.trainability.spectra",
+    "summarize": "prune_jax.trainability.spectra",
     "trainability_accuracy": "prune_jax.trainability.accuracy",
 }
 

@@ -1,0 +1,71 @@
+"""Singular values of many Jacobians at once, and how far down they can be trusted."""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Method = Literal["auto", "gram", "gram64", "svd"]
+
+
+def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
+    """Singular values of ``(K, batch, D)`` Jacobians: ``(batch, min(K, D))``, descending, float32 or float64.
+
+    ``'gram'``: smaller Gram matrix and its eigenvalues in the Jacobian's own precision (float32 at least),
+    at full matrix-product precision. Cheapest; it squares the condition number, so that values below
+    ``resolution`` of the largest come out as noise or zero. Means are unaffected.
+    ``'gram64'``: the same in float64, also where JAX computes in float32 otherwise: as good as the float32
+    Jacobian itself. ``'svd'``: SVD of the triangular factor of the Jacobian, in its own precision.
+    ``'auto'``: ``'gram64'`` for a Jacobian of 32 bits or less, ``'svd'`` for a float64 one and on devices
+    without a float64 eigensolver (TPU). All of them are jit-able and vmap-able; none under- or overflows.
+    """
+    check_method(method)
+    jacobian = jacobian.astype(jnp.promote_types(jacobian.dtype, jnp.float32))
+    scale = jnp.max(jnp.abs(jacobian), axis=(0, 2), initial=0.0)
+    scale = jnp.where(scale > 0, scale, 1)
+    rows = jnp.moveaxis(jacobian / scale[None, :, None], 0, 1)  # (batch, K, D)
+    solve = {"gram": _by_gram, "gram64": _by_gram64, "svd": _by_qr}[resolve(method, jacobian.dtype)]
+    return solve(rows if rows.shape[1] <= rows.shape[2] else rows.mT) * scale[:, None]
+
+
+def resolve(method: Method, dtype: np.dtype) -> Method:
+    """What ``'auto'`` stands for, given the Jacobian's dtype; any other method itself."""
+    if method != "auto":
+        return method
+    return "svd" if dtype == np.float64 or jax.default_backend() == "tpu" else "gram64"
+
+
+def resolution(method: Method, outputs: int, inputs: int, dtype: np.dtype) -> float:
+    """Share of an example's largest singular value below which a value counts as not resolved.
+
+    ``eps * sqrt(max(K, D))`` with the ``eps`` of the Jacobian's dtype, which is the size of the rounding
+    noise that a Jacobian of this shape carries; its root for ``'gram'``, and for ``'gram64'`` of a float64
+    Jacobian, where the eigenvalues, the squares, carry that noise.
+    """
+    check_method(method)
+    noise = float(jnp.finfo(dtype).eps) * max(outputs, inputs) ** 0.5
+    method = resolve(method, np.dtype(dtype))
+    squared = method == "gram" or (method == "gram64" and dtype == np.float64)
+    return noise**0.5 if squared else noise
+
+
+def check_method(method: str) -> None:
+    """ValueError unless ``method`` is one of those above."""
+    if method not in get_args(Method):
+        raise ValueError(f"method {method!r} is none of {', '.join(map(repr, get_args(Method)))}")
+
+
+def _by_gram(rows: jax.Array) -> jax.Array:
+    gram = jnp.einsum("bkd,bld->bkl", rows, rows, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram), 0.0))[:, ::-1]
+
+
+def _by_gram64(rows: jax.Array) -> jax.Array:
+    dtype = rows.dtype
+    with jax.enable_x64(True):  # for these operations alone, in a trace as well
+        return _by_gram(rows.astype(jnp.float64)).astype(dtype)
+
+
+def _by_qr(rows: jax.Array) -> jax.Array:
+    return jnp.linalg.svd(jnp.linalg.qr(rows.mT, mode="r"), compute_uv=False)
