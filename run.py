@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from prune_jax import report
-from prune_jax.experiment import command_line, failures, launch
+from prune_jax.experiment import command_line, failures, launch, replicas
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="File with get_config() and, if it sweeps, sweep()."
@@ -21,6 +21,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved stages, their 
 
 def main(argv: list[str]) -> None:
     """Resolve the flags and launch; a known failure ends in one clear line and exit code 1."""
+    replicas.one_device_per_core()
     with failures.one_line():
         command_line.refuse_extra_arguments(argv[1:])
         flag = flags.FLAGS["config"]

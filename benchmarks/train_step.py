@@ -34,6 +34,9 @@ def measure_ours(name, replicas, epochs):
 
     from prune_jax import data, models
     from prune_jax.experiment import execution, networks, specs, train
+    from prune_jax.experiment.replicas import one_device_per_core
+
+    one_device_per_core()  # as run.py does
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (EXAMPLES, 28, 28, 1)).astype(np.uint8)
@@ -114,7 +117,7 @@ def summary(best):
     step = {case: result["step_s"] for case, result in best.items()}
     return {
         "mlp7: PyTorch step / our step": step["mlp7_linear", "peer", 1] / step["mlp7_linear", "ours", 1],
-        "mlp7: four steps one after another / one step of four under vmap": 4
+        "mlp7: four steps one after another / one step of four under vmap, two a core": 4
         * step["mlp7_linear", "ours", 1]
         / step["mlp7_linear", "ours", 4],
         "resnet8: PyTorch step / our step": step["resnet8", "peer", 1] / step["resnet8", "ours", 1],

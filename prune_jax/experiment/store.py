@@ -100,10 +100,11 @@ def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
     way_out = f"remove {remove} and run again: only this stage is computed anew"
     try:
-        tree = store.checkpointer.restore(path.absolute(), target)
+        # On the host: the program that takes it decides on which devices it lies.
+        tree = jax.device_get(store.checkpointer.restore(path.absolute(), target))
     except Exception as error:  # Orbax and TensorStore raise many kinds; every one means it can't be read
         raise CheckpointError(f"checkpoint {path} can't be read ({_first_line(error)}); {way_out}") from error
-    if _digest(jax.device_get(tree)) != digest:
+    if _digest(tree) != digest:
         raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out}")
     return tree
 

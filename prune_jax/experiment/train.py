@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from prune_jax import data, models, trainability
+from prune_jax.experiment import replicas
 from prune_jax.experiment.execution import Execution
 from prune_jax.experiment.specs import DataSpec, ModelSpec
 
@@ -81,7 +82,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     network = models.functional(abstract_model(recipe.model))
     optimizer = sgd(recipe.momentum, recipe.weight_decay)
     step = functools.partial(_step, network, optimizer, recipe)
-    lift = _vmapped if recipe.execution.replicas == "vmap" else _single
+    lift = replicas.together if recipe.execution.replicas == "vmap" else replicas.alone
 
     def init(variables: Any) -> TrainState:
         params = variables["params"]
@@ -147,8 +148,9 @@ def _step(
     key: jax.Array,
 ) -> tuple[TrainState, jax.Array]:
     """One SGD step on the training examples ``rows``; returns the new state and the mean loss."""
-    images = data.augment(key, on.train_images[rows], crop_pad=recipe.data.crop_pad, flip=recipe.data.flip)
-    x, labels = _floats(recipe.data, images), on.train_labels[rows]
+    drawn = on.train_images.at[rows].get(mode="clip")  # rows lie inside: the default's checks cost time
+    images = data.augment(key, drawn, crop_pad=recipe.data.crop_pad, flip=recipe.data.flip)
+    x, labels = _floats(recipe.data, images), on.train_labels.at[rows].get(mode="clip")
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         logits, stats = network.apply_train({"params": params, "batch_stats": state.batch_stats}, x)
@@ -203,20 +205,3 @@ def _stepped(step: Callable[..., Any], lift: Callable[..., Any], recipe: Recipe)
         return state, jnp.mean(jnp.stack(losses), axis=0)
 
     return epoch
-
-
-def _vmapped(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
-    return jax.vmap(function, in_axes=axes)
-
-
-def _single(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
-    """For one replica: the leading axis of one is taken off and put back, so convolutions see no vmap."""
-
-    def one(*arguments: Any) -> Any:
-        bare = [
-            jax.tree.map(lambda leaf: leaf[0], argument) if axis == 0 else argument
-            for argument, axis in zip(arguments, axes, strict=True)
-        ]
-        return jax.tree.map(lambda leaf: leaf[None], function(*bare))
-
-    return one
