@@ -1,16 +1,30 @@
-"""Data sets: packaged ones and TensorFlow Datasets by name."""
+"""Data sets: packaged ones and TensorFlow Datasets by name, whole or streamed; image recipes."""
 
 from prune_jax.data.augment import augment, normalize, random_crop, random_flip
-from prune_jax.data.tfds import Dataset, NotPreparedError, Split, input_of, load
+from prune_jax.data.images import ImageRecipe
+from prune_jax.data.opening import Synthetic, open_dataset
+from prune_jax.data.preparing import NotPreparedError
+from prune_jax.data.stream import Stream, open_stream, prefetch_to_device
+from prune_jax.data.streamed import StreamedDataset
+from prune_jax.data.synthetic import synthetic
+from prune_jax.data.tfds import Dataset, Split, input_of, load
 
 __all__ = [
     "Dataset",
+    "ImageRecipe",
     "NotPreparedError",
     "Split",
+    "Stream",
+    "StreamedDataset",
+    "Synthetic",
     "augment",
     "input_of",
     "load",
     "normalize",
+    "open_dataset",
+    "open_stream",
+    "prefetch_to_device",
     "random_crop",
     "random_flip",
+    "synthetic",
 ]

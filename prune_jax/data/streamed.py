@@ -1,46 +1,133 @@
-"""Data sets that don't fit into memory: what they are, and what to do while nothing streams them yet."""
+"""Data sets that are read example by example: ArrayRecord splits by example number, without TensorFlow."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import tensorflow_datasets as tfds
 
-class Streamed(NamedTuple):
-    """The TFDS set behind a name, the classes used of it, the size that networks see, its manual downloads."""
-
-    builder: str
-    classes: int
-    image_shape: tuple[int, int, int]
-    archives: tuple[str, ...]
+from prune_jax.data import images
+from prune_jax.data.images import ImageRecipe
 
 
-_ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
-# ImageNet100 is 100 of ImageNet's classes; which ones the paper doesn't say.
-STREAMED: Mapping[str, Streamed] = MappingProxyType(
-    {
-        "imagenet2012": Streamed("imagenet2012", 1000, (224, 224, 3), _ARCHIVES),
-        "imagenet100": Streamed("imagenet2012", 100, (224, 224, 3), _ARCHIVES),
-    }
-)
+@dataclasses.dataclass(frozen=True)
+class StreamedSplit:
+    """A split of a TFDS set, or of some of its classes.
+
+    ``source`` is TFDS's random access; ``records[i]`` the record of example i; ``labels[old]`` a class's
+    number here, None where they stay; ``image_shape`` as stored, with None for height and width that vary.
+    """
+
+    name: str  # for messages: 'imagenet2012/train'
+    source: Any
+    records: Sequence[int] | np.ndarray
+    labels: tuple[int, ...] | None
+    image_shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
 
 
-def advice(name: str, root: str) -> str:
-    """Why ``name``, one of ``STREAMED``, can't be loaded, and the ways out; ``root`` is TFDS's folder."""
-    entry = STREAMED[name]
-    part = f" ({entry.classes} classes of TFDS's {entry.builder})" if entry.builder != name else ""
-    return (
-        f"dataset.name: {name!r}{part} doesn't fit into memory, and this release only reads whole sets; a "
-        "streaming pipeline is a later step. To run the same rows now, choose data that fits, such as "
-        "--config.dataset.name=mnist5k --config.model.name=resnet8, or --config.quick. To prepare the images "
-        f"meanwhile, put {' and '.join(entry.archives)} into {Path(root) / 'downloads' / 'manual'} and run: "
-        f"{prepare_command(entry.builder, root)}"
+class StreamedDataset(NamedTuple):
+    """A data set whose images are read while they are used; what a ``Dataset`` is to one that fits.
+
+    ``classes``: the ids, in the set it is taken from, of the classes used; empty for all of them.
+    """
+
+    name: str
+    train: StreamedSplit
+    test: StreamedSplit
+    num_classes: int
+    input_shape: tuple[int, ...]
+    classes: tuple[int, ...] = ()
+
+    @property
+    def train_size(self) -> int:
+        """Number of training examples."""
+        return len(self.train)
+
+    @property
+    def test_size(self) -> int:
+        """Number of test examples."""
+        return len(self.test)
+
+
+def open_split(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    records: np.ndarray | None = None,
+    labels: tuple[int, ...] | None = None,
+) -> StreamedSplit:
+    """Split ``split`` of a prepared builder; encoded images stay encoded until an example is read.
+
+    ``records`` and ``labels`` choose and renumber classes (see StreamedSplit); None takes all.
+    """
+    image = builder.info.features["image"]
+    encoded = isinstance(image, tfds.features.Image)
+    decoders = {"image": tfds.decode.SkipDecoding()} if encoded else None
+    source = builder.as_data_source(split=split, decoders=decoders)
+    return StreamedSplit(
+        f"{builder.name}/{split}",
+        source,
+        range(len(source)) if records is None else records,
+        labels,
+        tuple(image.shape),
     )
 
 
-def prepare_command(builder: str, root: str) -> str:
-    """The shell command that prepares a TFDS set in the form that is read here."""
-    return (
-        f"python -c \"import tensorflow_datasets as tfds; tfds.builder('{builder}', "
-        f"data_dir='{root}', file_format='array_record').download_and_prepare()\""
-    )
+def read_examples(
+    split: StreamedSplit,
+    examples: Sequence[int],
+    recipe: ImageRecipe | None,
+    generators: Sequence[np.random.Generator] | None,
+) -> tuple[list[np.ndarray], list[int]]:
+    """Images uint8 ``(h, w, c)`` and labels of these examples.
+
+    With a recipe: its training part where a random generator is given for each example, else its evaluation.
+    Raises ValueError naming split and record of an image that can't be read.
+    """
+    records = [int(split.records[example]) for example in examples]
+    pixels, labels = [], []
+    for i, (record, example) in enumerate(zip(records, _fetch(split, records), strict=True)):
+        generator = generators[i] if generators is not None else None
+        try:
+            pixels.append(_pixels(example["image"], split.image_shape[-1], recipe, generator))
+        except ValueError as error:
+            named = f" ({_text(example['file_name'])})" if "file_name" in example else ""
+            raise ValueError(
+                f"{split.name}: record {record}{named} holds {error}; prepare the data set again"
+            ) from error
+        label = int(example["label"])
+        labels.append(label if split.labels is None else split.labels[label])
+    return pixels, labels
+
+
+def _fetch(split: StreamedSplit, records: list[int]) -> Sequence[dict[str, Any]]:
+    try:
+        return split.source.__getitems__(records)
+    except (RuntimeError, OSError, IndexError) as error:  # ArrayRecord's reader, a damaged or missing file
+        raise ValueError(
+            f"{split.name}: records {min(records)} to {max(records)} can't be read "
+            f"({str(error).splitlines()[0][:160]}); prepare the data set again"
+        ) from error
+
+
+def _pixels(
+    image: Any, channels: int, recipe: ImageRecipe | None, generator: np.random.Generator | None
+) -> np.ndarray:
+    if isinstance(image, np.ndarray) and image.ndim == 3:
+        if recipe is None:
+            return image
+        picture = images.from_pixels(image)
+    else:
+        picture = images.decode(bytes(image), channels)
+    if recipe is None:
+        return images.plain_image(picture)
+    if generator is None:
+        return images.eval_image(picture, recipe)
+    return images.train_image(picture, recipe, generator)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

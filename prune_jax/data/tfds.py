@@ -9,7 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prune_jax.data import packaged
-from prune_jax.data.streamed import STREAMED, advice, prepare_command
+from prune_jax.data.imagenet import ENTRIES
+from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
+
+OTHER_NAMES = ("imagenet100", "synthetic")  # known here, but neither packaged nor TFDS's
 
 
 class Split(NamedTuple):
@@ -32,22 +35,50 @@ class Dataset(NamedTuple):
         """Shape of one image, ``(height, width, channels)``."""
         return self.train.images.shape[1:]
 
+    @property
+    def train_size(self) -> int:
+        """Number of training examples."""
+        return len(self.train.labels)
 
-class NotPreparedError(RuntimeError):
-    """The data set is known, but its files are not there; the message says the command that makes them."""
+    @property
+    def test_size(self) -> int:
+        """Number of test examples."""
+        return len(self.test.labels)
 
 
 def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-    """The TFDS builder of ``name`` in ArrayRecord form; the packaged sets are split by ``split_seed``.
+    """The TFDS builder of ``name``; the packaged sets are split by ``split_seed``.
 
-    Raises ValueError for a name that neither this package nor TFDS knows.
+    For 'imagenet100' it is the builder of the whole of ImageNet. Raises ValueError for a name that neither
+    this package nor TFDS knows.
     """
-    config = packaged.packaged_config(name, split_seed) if packaged.is_packaged(name) else None
-    known = [*packaged.NAMES, *tfds.list_builders(with_community_datasets=False)]
+    known = [*packaged.NAMES, *OTHER_NAMES, *tfds.list_builders(with_community_datasets=False)]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3) or packaged.NAMES
         raise ValueError(f"dataset.name: unknown data set {name!r}; nearest: {', '.join(near)}")
-    return tfds.builder(name, config=config, data_dir=data_dir or None, file_format="array_record")
+    if packaged.is_packaged(name):
+        config = packaged.packaged_config(name, split_seed)
+        return tfds.builder(name, config=config, data_dir=data_dir or None, file_format="array_record")
+    return tfds.builder(ENTRIES[name].builder if name in ENTRIES else name, data_dir=data_dir or None)
+
+
+def prepared_builder(
+    name: str, *, split_seed: int = 0, data_dir: str | None = None
+) -> tfds.core.DatasetBuilder:
+    """``find_builder`` of a set whose files are there; the packaged ones are made on first use.
+
+    Raises NotPreparedError, which says the exact command, when they are missing or not as ArrayRecord.
+    """
+    builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)
+    if not builder.is_prepared():
+        if not packaged.is_packaged(name):
+            raise not_prepared(name, builder.name, str(builder.data_dir_root))
+        _prepare(builder)
+    formats = builder.info.available_file_formats()
+    if tfds.core.FileFormat.ARRAY_RECORD not in formats:
+        found = ", ".join(sorted(form.value for form in formats)) or "files of an unknown form"
+        raise other_format(name, str(builder.data_dir), found)
+    return builder
 
 
 def input_of(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> tuple[tuple[int, ...], int]:
@@ -55,10 +86,10 @@ def input_of(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> 
 
     Raises ValueError for an unknown name and for a set whose images vary in size.
     """
-    if name in STREAMED:
-        return STREAMED[name].image_shape, STREAMED[name].classes
+    if name in ENTRIES:
+        return ENTRIES[name].image_shape, ENTRIES[name].classes
     features = find_builder(name, split_seed=split_seed, data_dir=data_dir).info.features
-    _refuse_varying(name, features["image"].shape)
+    refuse_varying(name, features["image"].shape)
     return tuple(features["image"].shape), features["label"].num_classes
 
 
@@ -67,32 +98,44 @@ def load(name: str, *, split_seed: int = 0, data_dir: str | None = None, max_gib
 
     The packaged sets (``mnist5k``, ``digits``) are prepared on first use; ``data_dir`` defaults to TFDS's
     (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``). Raises ValueError for an unknown name, a data set
-    without these splits or larger than ``max_gib``; NotPreparedError when its files are missing, or when
-    it is one that only a streaming pipeline could feed.
+    without these splits, of images that vary in size, or larger than ``max_gib``; NotPreparedError when its
+    files are missing.
     """
-    if name in STREAMED:
-        home = find_builder(STREAMED[name].builder, data_dir=data_dir).data_dir_root
-        raise NotPreparedError(advice(name, str(home)))
-    builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)
-    if not builder.is_prepared():
-        _prepare(builder)
-    absent = {"train", "test"} - set(builder.info.splits)
-    if absent:
-        raise ValueError(
-            f"dataset.name: {name!r} has no split {sorted(absent)}, only {list(builder.info.splits)}"
-        )
-    _refuse_larger(builder, max_gib)
+    builder = prepared_builder(name, split_seed=split_seed, data_dir=data_dir)
+    refuse_varying(name, builder.info.features["image"].shape)
+    refuse_absent(name, builder, ("train", "test"))
+    gib = size_gib(builder, ("train", "test"))
+    if gib > max_gib:
+        raise ValueError(f"data set {name!r} takes {gib:.1f} GiB, more than the allowed {max_gib} GiB")
     classes = builder.info.features["label"].num_classes
     return Dataset(name, _read(builder, "train"), _read(builder, "test"), classes)
 
 
-def _prepare(builder: tfds.core.DatasetBuilder) -> None:
-    if not packaged.is_packaged(builder.name):
-        command = prepare_command(builder.name, str(builder.data_dir_root))
-        raise NotPreparedError(
-            f"data set {builder.name!r} is not prepared under {builder.data_dir_root}. Prepare it once where "
-            f"TensorFlow is installed and the source can be reached: {command}"
+def size_gib(builder: tfds.core.DatasetBuilder, splits: tuple[str, ...]) -> float:
+    """What the images of a prepared set, all of one size, take in memory."""
+    examples = sum(builder.info.splits[split].num_examples for split in splits)
+    return examples * float(np.prod(builder.info.features["image"].shape)) / 2**30
+
+
+def refuse_absent(name: str, builder: tfds.core.DatasetBuilder, splits: tuple[str, ...]) -> None:
+    """Raise ValueError where a prepared set lacks one of ``splits``."""
+    absent = set(splits) - set(builder.info.splits)
+    if absent:
+        raise ValueError(
+            f"dataset.name: {name!r} has no split {sorted(absent)}, only {list(builder.info.splits)}"
         )
+
+
+def refuse_varying(name: str, shape: tuple[int | None, ...]) -> None:
+    """Raise ValueError for images of no fixed size."""
+    if None in shape:
+        raise ValueError(
+            f"data set {name!r} has images of varying size {tuple(shape)}; networks need one size: give "
+            "--config.dataset.size=224, the ImageNet recipe's"
+        )
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download; nothing is downloaded
@@ -102,24 +145,6 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"data set {builder.name!r} can't be written under {builder.data_dir_root} "
             f"({str(error).splitlines()[0][:160]}): free disk space, or choose another dataset.data_dir"
         ) from error
-
-
-def _refuse_larger(builder: tfds.core.DatasetBuilder, max_gib: float) -> None:
-    shape = builder.info.features["image"].shape
-    examples = sum(builder.info.splits[split].num_examples for split in ("train", "test"))
-    _refuse_varying(builder.name, shape)
-    gib = examples * float(np.prod(shape)) / 2**30
-    if gib > max_gib:
-        raise ValueError(
-            f"data set {builder.name!r} takes {gib:.1f} GiB, more than the allowed {max_gib} GiB"
-        )
-
-
-def _refuse_varying(name: str, shape: tuple[int | None, ...]) -> None:
-    if None in shape:
-        raise ValueError(
-            f"data set {name!r} has images of varying size {tuple(shape)}; only fixed sizes load whole"
-        )
 
 
 def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:

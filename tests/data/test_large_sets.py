@@ -1,8 +1,13 @@
-"""Names whose images don't fit into memory, and the shape of a set without reading it."""
+"""Names whose images vary in size or don't fit: their shape without files, and what says how to prepare them."""
+
+import json
+from pathlib import Path
 
 import pytest
 
 from prune_jax import data
+
+RECIPE = data.ImageRecipe()
 
 
 @pytest.mark.parametrize(
@@ -26,18 +31,42 @@ def test_images_of_varying_size_are_refused():
 
 
 @pytest.mark.parametrize("name", ["imagenet2012", "imagenet100"])
-def test_what_only_streams_says_why_and_the_way_out(name, tmp_path):
+def test_imagenet_not_prepared_says_where_the_archives_go_and_the_command(name, tmp_path):
     with pytest.raises(data.NotPreparedError) as refusal:
-        data.load(name, data_dir=str(tmp_path))
+        data.open_dataset(name, data_dir=str(tmp_path), recipe=RECIPE)
     message = str(refusal.value)
-    assert message.startswith(f"dataset.name: '{name}'")
-    assert "doesn't fit into memory" in message
-    assert "--config.dataset.name=mnist5k --config.model.name=resnet8" in message
+    assert message.startswith(f"dataset.name: data set '{name}'")
+    assert "pip install '.[prepare]'" in message
     assert f"ILSVRC2012_img_val.tar into {tmp_path}/downloads/manual" in message
     assert f"tfds.builder('imagenet2012', data_dir='{tmp_path}', file_format='array_record')" in message
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_prepared_names_the_command(tmp_path):
-    with pytest.raises(data.NotPreparedError, match=r"tfds.builder\('cifar10', data_dir="):
-        data.load("cifar10", data_dir=str(tmp_path))
+    for read in (data.load, data.open_dataset):
+        with pytest.raises(data.NotPreparedError, match=r"tfds.builder\('cifar10', data_dir="):
+            read("cifar10", data_dir=str(tmp_path))
+
+
+def test_imagenet_without_a_size_names_the_recipe(imagenet_dir):
+    for read in (data.load, data.open_dataset):
+        with pytest.raises(ValueError, match=r"varying size .* --config.dataset.size=224"):
+            read("imagenet2012", data_dir=imagenet_dir)
+
+
+def test_prepared_as_tfrecord_says_how_to_convert(imagenet_dir, tmp_path):
+    there = Path(imagenet_dir, "imagenet2012", "5.1.0")
+    here = tmp_path / "imagenet2012" / "5.1.0"
+    here.mkdir(parents=True)
+    for file in there.iterdir():
+        if "array_record" not in file.name:
+            (here / file.name).write_bytes(file.read_bytes())
+        else:
+            (here / file.name.replace("array_record", "tfrecord")).touch()
+    info = json.loads((there / "dataset_info.json").read_text())
+    info["fileFormat"] = "tfrecord"
+    for split in info["splits"]:
+        split["filepathTemplate"] = split["filepathTemplate"].replace("array_record", "tfrecord")
+    (here / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(data.NotPreparedError, match=r"as tfrecord, .*--dataset_version_dir=\S+/5.1.0 "):
+        data.open_dataset("imagenet2012", data_dir=str(tmp_path), recipe=RECIPE)

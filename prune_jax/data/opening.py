@@ -1,0 +1,106 @@
+"""One door to every data set: on the device where it fits, else streamed."""
+
+from typing import NamedTuple
+
+import tensorflow_datasets as tfds
+
+from prune_jax.data import imagenet
+from prune_jax.data import tfds as whole
+from prune_jax.data.images import ImageRecipe
+from prune_jax.data.streamed import StreamedDataset, open_split
+from prune_jax.data.synthetic import NAME as SYNTHETIC
+from prune_jax.data.synthetic import synthetic
+from prune_jax.data.tfds import Dataset
+
+STREAM = ("auto", True, False)
+
+
+class Synthetic(NamedTuple):
+    """Shape (h, w, c), number of classes and of examples of the data set named 'synthetic'."""
+
+    shape: tuple[int, ...] = (224, 224, 3)
+    classes: int = 1000
+    examples: int = 1024
+
+
+SIZES = Synthetic()
+
+
+def open_dataset(
+    name: str,
+    *,
+    split_seed: int = 0,
+    data_dir: str | None = None,
+    stream: bool | str = "auto",
+    fits_gib: float = 8.0,
+    recipe: ImageRecipe | None = None,
+    classes_seed: int = 0,
+    classes_file: str = "",
+    sizes: Synthetic = SIZES,
+) -> Dataset | StreamedDataset:
+    """Data set ``name``: whole in memory, or to be streamed.
+
+    ``stream`` 'auto' streams what takes more than ``fits_gib`` and what ``recipe`` prepares on the host, which
+    images of varying size need. 'imagenet100' uses the classes in ``classes_file``, else those drawn with
+    ``classes_seed``; 'synthetic' has ``sizes``. Raises ValueError for an unknown name and choices that don't
+    go together, NotPreparedError for a set whose files are missing; both before anything is read.
+    """
+    if stream not in STREAM:
+        raise ValueError(f"dataset.stream is {stream!r}; allowed: 'auto', True, False")
+    if classes_file and name != "imagenet100":
+        raise ValueError(f"dataset.classes_file is for dataset.name='imagenet100', not {name!r}")
+    if stream is False and recipe is not None:
+        raise ValueError(
+            f"dataset.stream is False and dataset.size {recipe.size}; crops of images of any size are made while "
+            "streaming: leave dataset.stream='auto', or set dataset.size=0"
+        )
+    if name == SYNTHETIC:
+        _refuse_streamed_synthetic(stream, recipe)
+        return synthetic(*sizes)
+    builder = whole.prepared_builder(name, split_seed=split_seed, data_dir=data_dir)
+    splits = (
+        "train",
+        "validation" if name in imagenet.ENTRIES else "test",
+    )  # ImageNet's test labels are secret
+    whole.refuse_absent(name, builder, splits)
+    if recipe is None:
+        whole.refuse_varying(name, builder.info.features["image"].shape)
+        if stream is False or (stream == "auto" and whole.size_gib(builder, splits) <= fits_gib):
+            return whole.load(name, split_seed=split_seed, data_dir=data_dir, max_gib=float("inf"))
+    classes: tuple[int, ...] = ()
+    if name in imagenet.ENTRIES:
+        names = builder.info.features["label"].names
+        classes = imagenet.choose_classes(name, classes_seed, classes_file, names)
+    return _streamed(name, builder, splits, classes, recipe)
+
+
+def _streamed(
+    name: str,
+    builder: tfds.core.DatasetBuilder,
+    splits: tuple[str, ...],
+    classes: tuple[int, ...],
+    recipe: ImageRecipe | None,
+) -> StreamedDataset:
+    labels = builder.info.features["label"].num_classes
+    here = {old: number for number, old in enumerate(classes)}
+    numbers = tuple(here.get(old, -1) for old in range(labels)) if classes else None
+    train, test = (
+        open_split(builder, split, imagenet.records_of(builder, split, classes) if classes else None, numbers)
+        for split in splits
+    )
+    for split in (train, test):
+        if not len(split):
+            raise ValueError(
+                f"dataset.classes_file: {split.name} holds no example of the {len(classes)} classes"
+            )
+    shape = split.image_shape
+    if recipe is not None:
+        shape = (recipe.size, recipe.size, shape[-1])
+    return StreamedDataset(name, train, test, len(classes) or labels, shape, classes)
+
+
+def _refuse_streamed_synthetic(stream: bool | str, recipe: ImageRecipe | None) -> None:
+    if stream is True or recipe is not None:
+        raise ValueError(
+            "dataset.name 'synthetic' lives on the device: set dataset.stream='auto' and dataset.size=0"
+        )
