@@ -1,6 +1,6 @@
 """The configuration that every file in ``configs/`` starts from, each key with its meaning."""
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def default_config() -> ConfigDict:
@@ -47,8 +47,21 @@ def default_config() -> ConfigDict:
     )
     config.retrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
     config.scratch = ConfigDict({"epochs": 60, "schedule": "0:1e-2"})
-    config.measure = ConfigDict({"jsv": False, "examples": 200, "every": 1})
+    config.measure = ConfigDict(
+        {
+            # False; True or 'mean': the mean Jacobian singular value; 'spectrum': its distribution as well
+            "jsv": _any_type(False),
+            "every": _any_type(1),  # 'epoch', or after every n-th epoch
+            "examples": 200,  # test examples
+            "budget": 0,  # 0: exact; else the pull-backs that an estimate may take
+        }
+    )
     config.execution = ConfigDict({"epoch": "auto", "replicas": "auto"})
     config.checkpoint_seconds = 30.0
     config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",)})
     return config
+
+
+def _any_type(value: object) -> FieldReference:
+    """A key whose value may change its type; ml_collections holds the others to the type that they begin with."""
+    return FieldReference(value, field_type=object)

@@ -1,5 +1,6 @@
 """What a launch would do, before it does anything: runs, stages, ids, costs."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def plan_arms(
 
 def override(config: ConfigDict, overrides: Overrides) -> ConfigDict:
     """A copy of ``config`` with dotted keys replaced; ValueError for a key that it lacks."""
-    changed = ConfigDict(config.copy_and_resolve_references())
+    changed = copy.deepcopy(config)  # not ConfigDict's own copy, which forgets what types a key may take
     try:
         changed.update_from_flattened_dict(overrides)
     except (KeyError, TypeError) as error:

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 
 from prune_jax import fairness
-from prune_jax.experiment import networks
+from prune_jax.experiment import networks, spectra
 from prune_jax.experiment import store as disk
+from prune_jax.experiment.measuring import JACOBIAN
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import (
     Imported,
+    Measure,
     Pretrain,
     Retrain,
     Scratch,
@@ -50,7 +52,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         axes=_axes(arm),
         costs=fairness.Costs(CONVENTION, dense.macs, small.macs, dense.params, small.params),
         stages=stages,
-        results=tuple(_result(store, seed, chain) for seed, chain in zip(arm.seeds, ids, strict=True)),
+        results=tuple(_result(store, arm, seed, chain) for seed, chain in zip(arm.seeds, ids, strict=True)),
         optimiser=fairness.Optimiser(
             "sgd", last.train.momentum, last.train.weight_decay, last.train.batch_size
         ),
@@ -121,17 +123,35 @@ def _axes(arm: Arm) -> fairness.Axes:
     return fairness.Axes("pretrained", spec.granularity, text, spec.criterion, spec.schedule)
 
 
-def _result(store: disk.Store, seed: int, chain: tuple[str, ...]) -> fairness.SeedResult:
-    epochs = [fairness.EpochMetrics(**entry) for entry in _history(store, chain[-1])]
-    base: dict[str, Any] = {}
+def _result(store: disk.Store, arm: Arm, seed: int, chain: tuple[str, ...]) -> fairness.SeedResult:
+    """One seed: its curve, and what was measured on the checkpoints at its stages' ends."""
+    ends, curve = spectra.at_ends(store, arm, seed), _history(store, chain[-1], arm.measure)
+    curve[0] |= ends.get("start", {})
+    curve[-1] |= ends.get("end", {})
+    stated: dict[str, Any] = {}
     if len(chain) > 1:
-        final = _history(store, chain[0])[-1]
-        base = {"base_accuracy": final["test_accuracy"], "base_mean_jsv": final.get("mean_jsv")}
-    return fairness.SeedResult.from_epochs(seed, epochs, **base)
+        base = _history(store, chain[0], arm.measure)[-1] | ends.get("base", {})
+        cut = ends.get("before_recovery", ends.get("start", {}))
+        stated = {
+            "base_accuracy": base["test_accuracy"],
+            "base_mean_jsv": base.get("mean_jsv"),
+            "base_spectrum": _spectrum(base),
+            "pruned_spectrum": _spectrum(cut),
+        }
+    epochs = [fairness.EpochMetrics(**entry | {"spectrum": _spectrum(entry)}) for entry in curve]
+    return fairness.SeedResult.from_epochs(seed, epochs, **stated)
 
 
-def _history(store: disk.Store, stage_id: str) -> list[dict[str, Any]]:
+def _spectrum(entry: dict[str, Any]) -> fairness.JSVSummary | None:
+    told = entry.get("spectrum")
+    return None if told is None else fairness.JSVSummary(**{**told, "counts": tuple(told["counts"])})
+
+
+def _history(store: disk.Store, stage_id: str, asked: Measure) -> list[dict[str, Any]]:
+    """A stage's history; of the Jacobian what it holds on other examples than ``asked`` is left out."""
     about = disk.read_stage(store, stage_id)
     if about is None:
         raise disk.CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")
-    return about["history"]
+    if not asked.jsv_examples or asked.same_values(Measure(**about["measure"])):
+        return about["history"]
+    return [{k: v for k, v in entry.items() if k not in JACOBIAN} for entry in about["history"]]

@@ -154,14 +154,22 @@ def _seeds(config: ConfigDict) -> tuple[int, ...]:
 
 def _measure(config: ConfigDict, dataset: data.Dataset) -> Measure:
     section, available = config.measure, len(dataset.test.labels)
-    if not section.jsv:
+    if section.jsv is False:
         return Measure()
-    if not 1 <= section.examples <= available or section.every < 1:
+    what = "mean" if section.jsv is True else _one_of("measure.jsv", section.jsv, ("mean", "spectrum"))
+    every = 1 if section.every == "epoch" else section.every
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ValueError(
-            f"measure.examples is {section.examples} and measure.every {section.every}; {dataset.name} has "
-            f"{available} test examples: examples must be 1 to {available}, every at least 1"
+            f"measure.every is {section.every!r}; allowed: 'epoch' or a number of epochs, at least 1"
         )
-    return Measure(section.examples, section.every)
+    if not 1 <= section.examples <= available:
+        raise ValueError(
+            f"measure.examples is {section.examples}; {dataset.name} has {available} test examples: "
+            f"allowed: 1 to {available}"
+        )
+    if section.budget:
+        raise ValueError(f"measure.budget is {section.budget}; allowed: 0, which measures exactly")
+    return Measure(section.examples, every, what, section.budget)
 
 
 def _execution(config: ConfigDict, model: ModelSpec) -> execution.Execution:
@@ -171,7 +179,7 @@ def _execution(config: ConfigDict, model: ModelSpec) -> execution.Execution:
 
 def _one_of(key: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
-        near = difflib.get_close_matches(value, allowed, n=1)
+        near = difflib.get_close_matches(str(value), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{key} is {value!r}; allowed: {', '.join(allowed)}{hint}")
     return value

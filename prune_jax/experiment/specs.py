@@ -92,19 +92,29 @@ class Scratch:
 Stage = Pretrain | Imported | Sparsify | Retrain | Scratch
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Measure:
     """What is measured beside loss and accuracy; it changes no weight and so is no part of an id.
 
-    ``jsv_examples`` test examples give the mean JSV after every ``jsv_every``-th epoch; 0 switches it off.
+    ``jsv_examples`` test examples are measured after every ``jsv_every``-th epoch; 0 switches it off.
+    ``jsv`` is 'mean' (mean JSV and its standard error) or 'spectrum' (a ``fairness.JSVSummary`` as well).
+    ``jsv_budget`` 0 is exact; else it bounds the pull-backs of an estimate.
     """
 
     jsv_examples: int = 0
     jsv_every: int = 1
+    jsv: str = "mean"
+    jsv_budget: int = 0
 
-    def covers(self, other: "Measure") -> bool:
-        """Whether what was measured under ``self`` holds all that ``other`` asks for."""
-        return other.jsv_examples == 0 or self == other
+    def __repr__(self) -> str:
+        """The fields, the younger ones where they are set: records are named after this text."""
+        young = {"jsv": "mean", "jsv_budget": 0}
+        shown = {k: v for k, v in vars(self).items() if k not in young or v != young[k]}
+        return f"Measure({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+    def same_values(self, other: "Measure") -> bool:
+        """Whether both measure the same numbers, however often and however many of their statistics."""
+        return (self.jsv_examples, self.jsv_budget) == (other.jsv_examples, other.jsv_budget)
 
 
 def kind(spec: Stage) -> str:

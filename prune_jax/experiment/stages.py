@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import imported, networks
+from prune_jax.experiment import imported, networks, spectra, stage_network
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, is_finished, member_key, train_cohort
 from prune_jax.experiment.resolve import Arm
@@ -25,11 +25,9 @@ from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
 from prune_jax.pruning import allocation, recovery, surgery
 from prune_jax.pruning.criteria import CRITERIA, Evidence
 
-Keep = dict[str, np.ndarray]
-
 
 def run_chain(context: Context, arm: Arm) -> None:
-    """Finish every stage of ``arm`` that is not on disk yet, parents first."""
+    """Finish every stage of ``arm`` that is not on disk yet, parents first, and measure what is missing."""
     ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
     for position, spec in enumerate(arm.chain):
         members = tuple(
@@ -46,15 +44,14 @@ def run_chain(context: Context, arm: Arm) -> None:
                 imported.bring_in(context, spec, path, _recipe(arm, arm.chain[-1]))
         else:
             _train(context, arm, spec, members)
+    spectra.measure_missing(context, arm)
 
 
 def is_chain_finished(context: Context, arm: Arm) -> bool:
     """Whether nothing of ``arm`` is left to compute."""
-    return all(
-        _is_there(context, spec, its_id)
-        for seed in arm.seeds
-        for spec, its_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True)
-    )
+    stages = (zip(arm.chain, chain_ids(arm.chain, seed), strict=True) for seed in arm.seeds)
+    there = all(_is_there(context, spec, its_id) for chain in stages for spec, its_id in chain)
+    return there and not spectra.missing(context.store, arm, context.measure)
 
 
 def _is_there(context: Context, spec: Stage, its_id: str) -> bool:
@@ -63,11 +60,6 @@ def _is_there(context: Context, spec: Stage, its_id: str) -> bool:
     if isinstance(spec, Imported):
         return imported.is_measured(context, spec)
     return is_finished(context, its_id)
-
-
-def keep_of(about: dict[str, Any]) -> Keep:
-    """The keep of a finished sparsify stage, read from its ``stage.json``."""
-    return {name: np.asarray(kept, np.int64) for name, kept in about["keep"].items()}
 
 
 def _train(
@@ -80,7 +72,8 @@ def _train(
             return _fresh(spec.model, None, member.seed)
         if isinstance(spec, Scratch):
             return _fresh(spec.model, networks.widths_of(spec.model, spec.ratios), member.seed)
-        return _pruned_variables(context, arm.model, member)
+        assert member.parent is not None
+        return stage_network.load(context.store, member.parent).variables
 
     together = [members] if arm.execution.replicas == "vmap" else [(member,) for member in members]
     for cohort in together:
@@ -105,15 +98,6 @@ def _fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
         **dict(model.options),
     )
     return models.functional(module).variables
-
-
-def _pruned_variables(context: Context, model: ModelSpec, member: Member) -> Any:
-    assert member.parent is not None
-    about = disk.read_stage(context.store, member.parent)
-    assert about is not None
-    dense = models.functional(abstract_model(model)).variables
-    groups, keep = networks.groups_of(model), keep_of(about)
-    return disk.load_variables(context.store, member.parent, surgery.shrink(dense, groups, keep))
 
 
 def _sparsify(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:

@@ -22,7 +22,8 @@ class Store(NamedTuple):
     """A workdir and the Orbax checkpointer that writes to it.
 
     ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``: a stage is finished when that
-    file is there. ``partial/ID/`` holds the state of a stage in the middle, ``progress.json`` written last.
+    file is there; ``measured/`` may follow. ``partial/ID/`` holds the state of a stage in the middle,
+    ``progress.json`` written last.
     """
 
     root: Path
@@ -37,9 +38,20 @@ def read_stage(store: Store, stage_id: str) -> dict[str, Any] | None:
 def save_stage(store: Store, stage_id: str, variables: Any, about: dict[str, Any]) -> None:
     """Publish a finished stage: its variables, then ``about`` as ``stage.json``."""
     folder = store.root / "stages" / stage_id
+    shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights under this id, if any
     variables = jax.device_get(variables)
     _save(store, folder / "checkpoint", variables)
     _write_json(folder / "stage.json", {**about, "digest": _digest(variables)})
+
+
+def save_measured(store: Store, stage_id: str, name: str, values: dict[str, Any]) -> None:
+    """Keep what was measured on a finished stage's checkpoint, beside it."""
+    _write_json(store.root / "stages" / stage_id / "measured" / f"{name}.json", values)
+
+
+def read_measured(store: Store, stage_id: str, name: str) -> dict[str, Any] | None:
+    """What was measured under ``name`` on a finished stage's checkpoint, or None."""
+    return _read_json(store.root / "stages" / stage_id / "measured" / f"{name}.json")
 
 
 def load_variables(store: Store, stage_id: str, like: Any) -> Any:

@@ -48,13 +48,13 @@ class Trainer(NamedTuple):
     init(variables) -> TrainState with a fresh optimiser.
     epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), state is donated.
     accuracy(state, data) -> test accuracy in percent (R,).
-    mean_jsv(state, images) -> mean Jacobian singular value (R,) over the given uint8 images.
+    jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
     """
 
     init: Callable[[Any], TrainState]
     epoch: Callable[[TrainState, DeviceData, jax.Array, jax.Array], tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, DeviceData], jax.Array]
-    mean_jsv: Callable[[TrainState, jax.Array], jax.Array]
+    jsv: Callable[[TrainState, jax.Array], jax.Array]
 
 
 def to_device(dataset: data.Dataset) -> DeviceData:
@@ -93,7 +93,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         return jnp.sum(jnp.argmax(logits, -1) == labels)
 
     def jsv(state: TrainState, images: jax.Array) -> jax.Array:
-        return trainability.mean_jsv(
+        return trainability.jacobian_singular_values(
             lambda x: network.apply(_variables(state), x), _floats(recipe.data, images)
         )
 

@@ -3,6 +3,7 @@
 from prune_jax.fairness.anomaly import Anomaly
 from prune_jax.fairness.comparison import Comparison, compare
 from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
+from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.record import (
     Axes,
     Costs,
@@ -26,6 +27,7 @@ __all__ = [
     "Costs",
     "CrossValidation",
     "EpochMetrics",
+    "JSVSummary",
     "Optimiser",
     "RunRecord",
     "Sample",

@@ -1,4 +1,7 @@
-"""Older record schemas. Version 0 is flat: one run, one row of plain fields, as in a spreadsheet."""
+"""Older record schemas. Version 0 is flat: one run, one row of plain fields, as in a spreadsheet.
+
+Version 1 has the present shape without spectra and plateau rules.
+"""
 
 from typing import Any
 
@@ -36,6 +39,11 @@ def lift_flat(data: dict[str, Any]) -> dict[str, Any]:
         result = {"seed": get("seed", 0), "last_accuracy": get("acc"), "base_accuracy": get("base_acc")}
         lifted["results"] = [result]
     return lifted
+
+
+def lift_unmeasured(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 -> 2, which may hold spectra and plateau rules: what version 1 leaves out stays unstated."""
+    return data
 
 
 def _stage(kind: str, epochs: Any, schedule: Any, base: Any = None) -> dict[str, Any]:

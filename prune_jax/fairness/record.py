@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.schedules import LRSchedule
 
 STAGE_KINDS = ("pretrain", "sparsify", "retrain", "scratch")
@@ -83,13 +84,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """Measured after ``epoch`` epochs of the record's last stage; epoch 0 is before its first step."""
+    """Measured after ``epoch`` epochs of the record's last stage; epoch 0 is before its first step.
+
+    ``mean_jsv_error`` is the standard error of ``mean_jsv`` over examples.
+    """
 
     epoch: int
     test_accuracy: float | None = None
     train_loss: float | None = None
     mean_jsv: float | None = None
     lr: float | None = None
+    mean_jsv_error: float | None = None
+    spectrum: JSVSummary | None = None
 
     def __post_init__(self) -> None:
         check_percent("test_accuracy", self.test_accuracy)
@@ -100,6 +106,8 @@ class SeedResult:
     """One seed: accuracy at the last and at the best epoch, the base model's, and the curve between.
 
     The paper reports the last epoch (facts: Table 5's 78.18 is Fig. 3's last point, not its best).
+    ``base_spectrum`` is the dense network's before pruning, ``pruned_spectrum`` the pruned one's before any
+    recovery; what retraining starts from is epoch 0 of the curve.
     """
 
     seed: int
@@ -109,6 +117,8 @@ class SeedResult:
     base_mean_jsv: float | None = None
     seconds: float | None = None
     epochs: tuple[EpochMetrics, ...] = ()
+    base_spectrum: JSVSummary | None = None
+    pruned_spectrum: JSVSummary | None = None
 
     def __post_init__(self) -> None:
         for name in ("last_accuracy", "best_accuracy", "base_accuracy"):

@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness.decode import decode
-from prune_jax.fairness.migrations import lift_flat
+from prune_jax.fairness.migrations import lift_flat, lift_unmeasured
 from prune_jax.fairness.record import RunRecord
 
-SCHEMA = 1
+SCHEMA = 2
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 # Version n -> function that lifts its data to n + 1. A new version adds one line here.
-MIGRATIONS: Mapping[int, Migration] = MappingProxyType({0: lift_flat})
+MIGRATIONS: Mapping[int, Migration] = MappingProxyType({0: lift_flat, 1: lift_unmeasured})
 
 
 def to_json(record: RunRecord) -> str:

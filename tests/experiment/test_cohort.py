@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from prune_jax import data
-from prune_jax.experiment import cohort, plan, specs, stages, train, workdir
+from prune_jax.experiment import cohort, plan, record, specs, stage_network, stages, train, workdir
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.progress import Progress
@@ -115,18 +115,37 @@ def test_finished_stages_are_loaded_not_computed(tmp_path, digits, monkeypatch):
     assert ids[0][2] != ids[1][2]
 
 
-def test_more_measurement_trains_again_to_the_same_weights(tmp_path, digits):
-    plain, measured = small_config(), small_config(**{"measure.jsv": True, "measure.examples": 5})
-    arm, more = arm_of(plain, digits), arm_of(measured, digits)
-    stages.run_chain(context_of(tmp_path / "w", digits, arm), arm)
+def test_what_is_measured_later_is_measured_from_checkpoints(tmp_path, digits, monkeypatch):
+    changes = {"sparsify.recovery": "orthp", "retrain.epochs": 2}
+    jsv = {"measure.jsv": "spectrum", "measure.examples": 5, **changes}
+    plain, more = arm_of(small_config(**changes), digits), arm_of(small_config(**jsv), digits)
+    context = context_of(tmp_path / "w", digits, plain)
+    stages.run_chain(context, plain)
     before = digests(tmp_path / "w")
-    context = context_of(tmp_path / "w", digits, more)
-    assert not stages.is_chain_finished(context, more)
-    stages.run_chain(context, more)
+    again = context._replace(measure=more.measure)
+    assert not stages.is_chain_finished(again, more)
+    monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("a finished stage was trained again"))
+    stages.run_chain(again, more)
+    assert stages.is_chain_finished(again, more)
     assert digests(tmp_path / "w") == before
-    final = disk.read_stage(context.store, specs.chain_ids(more.chain, 0)[-1])["history"]
-    assert [entry["epoch"] for entry in final] == [0, 1, 2]
-    assert all(entry["mean_jsv"] > 0 for entry in final)
+    later = record.make_record(context.store, more, "a test").results[1]
+    assert [e.epoch for e in later.epochs if e.mean_jsv is not None] == [0, 2]
+    monkeypatch.undo()
+    in_training = context_of(tmp_path / "v", digits, more)
+    stages.run_chain(in_training, more)
+    wanted = record.make_record(in_training.store, more, "a test").results[1]
+    assert [e.epoch for e in wanted.epochs if e.spectrum is not None] == [0, 1, 2]
+    assert later.pruned_spectrum == wanted.pruned_spectrum
+    for mine, theirs in (
+        (later.base_spectrum, wanted.base_spectrum),
+        (later.epochs[0].spectrum, wanted.epochs[0].spectrum),
+        (later.epochs[2].spectrum, wanted.epochs[2].spectrum),
+    ):
+        assert mine.mean == pytest.approx(theirs.mean, rel=1e-5)  # float32 networks, one and two at once
+        assert mine.condition == pytest.approx(theirs.condition, rel=1e-3)
+        assert (mine.resolved, mine.unresolved) == (theirs.resolved, theirs.unresolved)
+        assert sum(mine.counts) == mine.resolved
+    assert wanted.epochs[0].spectrum.isometry_gap < wanted.pruned_spectrum.isometry_gap
 
 
 def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
@@ -166,5 +185,5 @@ def test_the_sparsifying_action_keeps_the_largest_filters_by_brute_force(tmp_pat
     dense = disk.load_variables(context.store, pretrained, stages._fresh(arm.model, None, 0))
     kernel = np.asarray(dense["params"]["layers"][0]["kernel"], np.float64)
     order = sorted(range(10), key=lambda j: sum(abs(w) for w in kernel[:, j]))
-    keep = stages.keep_of(disk.read_stage(context.store, sparsified))
+    keep = stage_network.keep_of(disk.read_stage(context.store, sparsified))
     assert keep["layers/0"].tolist() == sorted(order[3:])  # ceil(0.3 * 10) = 3 go

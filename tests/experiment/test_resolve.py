@@ -39,7 +39,11 @@ BAD = [
     ({"dataset.std": (0.0,)}, r"dataset.std is .* all positive"),
     ({"seeds": ()}, r"seeds is \(\)"),
     ({"seeds": (1, 1)}, r"seeds is \(1, 1\)"),
-    ({"measure.jsv": True, "measure.examples": 501}, r"measure.examples is 501 .* 1 to 500"),
+    ({"measure.jsv": True, "measure.examples": 501}, r"measure.examples is 501; .* 1 to 500"),
+    ({"measure.jsv": "spectra"}, r"measure.jsv is 'spectra'; allowed: .*did you mean 'spectrum'"),
+    ({"measure.jsv": True, "measure.every": "step"}, r"measure.every is 'step'; allowed: 'epoch' or"),
+    ({"measure.jsv": True, "measure.every": 0}, r"measure.every is 0; allowed"),
+    ({"measure.jsv": True, "measure.budget": -1}, r"measure.budget is -1; allowed"),
     ({"execution.epoch": "unroll"}, r"execution.epoch is 'unroll'"),
 ]
 
@@ -76,3 +80,14 @@ def test_schedules_that_are_equal_give_equal_ids(digits):
     texts = ("0:1e-2,20:1e-3", "0:0.01,20:0.001")
     arms = [resolve.resolve(plan.override(default_config(), {"retrain.schedule": t}), digits) for t in texts]
     assert arms[0].chain == arms[1].chain
+
+
+def test_what_is_measured_may_be_said_in_several_ways(digits):
+    def measured(**changes):
+        changes = {f"measure.{key}": value for key, value in changes.items()}
+        config = plan.override(plan.override(default_config(), {"measure.every": 3}), changes)
+        return resolve.resolve(config, digits).measure
+
+    assert measured(jsv=False) == specs.Measure()
+    assert measured(jsv=True) == measured(jsv="mean") == specs.Measure(200, 3)
+    assert measured(jsv="spectrum", every="epoch", examples=5) == specs.Measure(5, 1, "spectrum")

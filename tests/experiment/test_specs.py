@@ -61,9 +61,12 @@ def test_a_new_field_at_its_default_leaves_old_ids_alone():
     assert specs.stage_id(other, 0, None) != specs.stage_id(old, 0, None)
 
 
-def test_a_measurement_covers_itself_and_none():
+def test_measurements_are_named_as_before_where_nothing_young_is_set():
+    assert repr(specs.Measure(100, 2)) == "Measure(jsv_examples=100, jsv_every=2)"  # records are named by it
+    assert repr(specs.Measure(100, 2, "spectrum")) != repr(specs.Measure(100, 2))
+
+
+def test_measurements_give_the_same_values_on_the_same_examples():
     jsv = specs.Measure(100, 2)
-    assert jsv.covers(specs.Measure())
-    assert jsv.covers(jsv)
-    assert not jsv.covers(specs.Measure(200, 2))
-    assert not specs.Measure().covers(jsv)
+    assert jsv.same_values(specs.Measure(100, 1, "spectrum"))
+    assert not jsv.same_values(specs.Measure(200, 2))

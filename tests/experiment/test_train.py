@@ -51,7 +51,7 @@ def trained(name, execution, replicas, epochs=2):
             state, loss = trainer.epoch(
                 state, on, jax.vmap(jax.random.fold_in, (0, None))(keys, epoch), np.full(3, 0.05, np.float32)
             )
-        accuracy, jsv = trainer.accuracy(state, on), trainer.mean_jsv(state, on.test_images[:4])
+        accuracy, jsv = trainer.accuracy(state, on), trainer.jsv(state, on.test_images[:4])
         out += [
             jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), (state, loss, accuracy, jsv))
             for i in range(len(seeds))

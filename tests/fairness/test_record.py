@@ -13,6 +13,7 @@ from prune_jax.fairness import (
     Axes,
     Costs,
     EpochMetrics,
+    JSVSummary,
     Optimiser,
     RunRecord,
     SeedResult,
@@ -26,8 +27,9 @@ from prune_jax.fairness import (
 )
 from prune_jax.fairness.storage import lift
 
+SPECTRUM = JSVSummary(20, 1.5, 0.1, 0.9, 4.0, 0.2, 11.0, 190, 10, 1.06, -4, (90.0, 60.0, 40.0))
 CURVE = (
-    EpochMetrics(0, 10.0, None, 0.0008, None),
+    EpochMetrics(0, 10.0, None, 0.0008, None, 1e-4, SPECTRUM),
     EpochMetrics(1, 80.5, 0.9, 1.0, 0.01),
     EpochMetrics(2, 79.5, 0.7, 1.1, 0.001),
 )
@@ -47,7 +49,9 @@ def full_record():
             Stage("retrain", ("c0", "c1"), 2, "0:0.01,1:0.001"),
         ),
         results=(
-            SeedResult.from_epochs(0, CURVE, base_accuracy=91.0, base_mean_jsv=3.46),
+            SeedResult.from_epochs(
+                0, CURVE, base_accuracy=91.0, base_mean_jsv=3.46, pruned_spectrum=SPECTRUM
+            ),
             SeedResult(1, last_accuracy=78.0),
         ),
         optimiser=Optimiser("sgd", 0.9, 5e-4, 128, {"nesterov": False}),
@@ -84,6 +88,24 @@ def test_costs_follow_from_counts_and_schedules_are_canonical():
     assert record.stages[0].schedule == "0:0.1,15:0.01"
 
 
+def test_a_spectrum_knows_its_bins():
+    assert SPECTRUM.edges() == pytest.approx([10**-0.8, 10**-0.6, 10**-0.4, 10**-0.2], rel=1e-15)
+    assert JSVSummary(1, 0.0, None, None, None, None, None, 0, 10, None).edges() == ()
+    with pytest.raises(ValueError, match="stated together"):
+        replace(SPECTRUM, first_bin=None)
+
+
+def test_a_record_of_version_1_reads_with_its_spectra_unstated():
+    old = json.loads(to_json(full_record())) | {"schema": 1}
+    for result in old["results"]:
+        del result["base_spectrum"], result["pruned_spectrum"]
+        for epoch in result["epochs"]:
+            del epoch["spectrum"], epoch["mean_jsv_error"]
+    lifted = from_json(json.dumps(old))
+    assert lifted.results[0].epochs[0] == EpochMetrics(0, 10.0, None, 0.0008, None)
+    assert lifted.results[0].pruned_spectrum is None
+
+
 def test_numpy_scalars_are_written_as_numbers():
     record = replace(full_record(), results=(), summary=Summary(np.float32(50.5), n=np.int64(3)), stages=None)
     assert from_json(to_json(record)).summary == Summary(50.5, n=3)
@@ -115,7 +137,7 @@ def edited(**changes):
         (edited(config=[]), "r.config must be an object"),
         (edited(axes=None), "r.axes must be an object, got None"),
         (edited(name=5), "r.name must be a string, got 5"),
-        (edited(schema=99), "schema 99; this release reads 0 to 1"),
+        (edited(schema=99), "schema 99; this release reads 0 to 2"),
         (edited(schema="1"), "states no schema version"),
     ],
 )

@@ -1,0 +1,94 @@
+"""Jacobian singular values at the ends of a chain's stages, from their checkpoints; nothing is trained for them."""
+
+from typing import Any, NamedTuple
+
+from prune_jax.experiment import stage_network
+from prune_jax.experiment import store as disk
+from prune_jax.experiment.cohort import Context
+from prune_jax.experiment.measuring import JACOBIAN, jacobian_entry
+from prune_jax.experiment.resolve import Arm
+from prune_jax.experiment.specs import Measure, Sparsify, chain_ids
+
+
+class Point(NamedTuple):
+    """A network along a chain: its name, the stage whose checkpoint holds it, where a history may tell of it.
+
+    ``told`` is a stage's id and a place in its history.
+    """
+
+    name: str
+    stage: str
+    told: tuple[str, int] | None
+
+
+def measure_missing(context: Context, arm: Arm) -> None:
+    """Measure what ``context.measure`` asks for at the ends of finished stages and is not on disk yet."""
+    asked = context.measure
+    _say_what_no_checkpoint_tells(context, arm)
+    for point in missing(context.store, arm, asked):
+        network = stage_network.load(
+            context.store, point.stage, before_recovery=point.name == "before_recovery"
+        )
+        entry = jacobian_entry(network, context.data.test_images[: asked.jsv_examples], asked)
+        disk.save_measured(context.store, point.stage, _file(point, asked), entry)
+
+
+def missing(store: disk.Store, arm: Arm, asked: Measure) -> list[Point]:
+    """The points whose measurement is neither in a history nor beside a stage; none when none is asked for."""
+    if not asked.jsv_examples:
+        return []
+    points = dict.fromkeys(point for seed in arm.seeds for point in _points(arm, seed, asked))
+    return [point for point in points if _found(store, point, asked) is None]
+
+
+def at_ends(store: disk.Store, arm: Arm, seed: int) -> dict[str, dict[str, Any]]:
+    """What is known of each point of one seed's chain: ``mean_jsv``, its error and, if asked, ``spectrum``."""
+    if not arm.measure.jsv_examples:
+        return {}
+    found = {point.name: _found(store, point, arm.measure) for point in _points(arm, seed, arm.measure)}
+    return {name: entry for name, entry in found.items() if entry is not None}
+
+
+def _say_what_no_checkpoint_tells(context: Context, arm: Arm) -> None:
+    ids = [chain_ids(arm.chain, seed)[-1] for seed in arm.seeds]
+    abouts = [(its_id, disk.read_stage(context.store, its_id)) for its_id in ids]
+    gaps = [
+        i for i, about in abouts if about and not context.measure.same_values(Measure(**about["measure"]))
+    ]
+    if gaps and context.measure.jsv_examples:
+        context.progress.line(
+            f"stages {', '.join(gaps)} were trained without this measurement of the Jacobian: it is taken before "
+            f"and after them, from checkpoints; for the curve remove their folders in {context.store.root / 'stages'}"
+        )
+
+
+def _points(arm: Arm, seed: int, asked: Measure) -> list[Point]:
+    """Before pruning ('base'), after it ('before_recovery'), what retraining starts from and what it ends with.
+
+    Scratch's random start is kept nowhere: it is measured in training or not at all.
+    """
+    ids = chain_ids(arm.chain, seed)
+    points = [Point("end", ids[-1], (ids[-1], -1))]
+    for spec, its_id in zip(arm.chain, ids, strict=True):
+        if isinstance(spec, Sparsify):
+            points += [Point("base", ids[0], (ids[0], -1)), Point("start", its_id, (ids[-1], 0))]
+            if spec.recovery != "none" and asked.jsv == "spectrum":
+                points.append(Point("before_recovery", its_id, None))
+    return points
+
+
+def _found(store: disk.Store, point: Point, asked: Measure) -> dict[str, Any] | None:
+    told = None
+    if point.told is not None:
+        about = disk.read_stage(store, point.told[0])
+        if about is not None and asked.same_values(Measure(**about["measure"])):
+            told = about["history"][point.told[1]]
+    for entry in (told, disk.read_measured(store, point.stage, _file(point, asked))):
+        if entry is not None and ("spectrum" if asked.jsv == "spectrum" else "mean_jsv") in entry:
+            return {name: entry[name] for name in JACOBIAN if name in entry}
+    return None
+
+
+def _file(point: Point, asked: Measure) -> str:
+    suffix = "-before_recovery" if point.name == "before_recovery" else ""
+    return f"jsv-{asked.jsv_examples}-{asked.jsv_budget}{suffix}"
