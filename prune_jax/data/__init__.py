@@ -1,15 +1,16 @@
 """Data sets: packaged ones and TensorFlow Datasets by name, whole or streamed; image recipes."""
 
 from prune_jax.data.augment import augment, normalize, random_crop, random_flip
-from prune_jax.data.images import ImageRecipe
-from prune_jax.data.opening import Synthetic, open_dataset
+from prune_jax.data.images import IMAGENET_RECIPE, ImageRecipe
+from prune_jax.data.opening import Synthetic, input_of, open_dataset
 from prune_jax.data.preparing import NotPreparedError
 from prune_jax.data.stream import Stream, open_stream, prefetch_to_device
 from prune_jax.data.streamed import StreamedDataset
 from prune_jax.data.synthetic import synthetic
-from prune_jax.data.tfds import Dataset, Split, input_of, load
+from prune_jax.data.tfds import Dataset, Split, load
 
 __all__ = [
+    "IMAGENET_RECIPE",
     "Dataset",
     "ImageRecipe",
     "NotPreparedError",

@@ -13,18 +13,18 @@ TRIES = 10  # torchvision's: draws of a box before the centre of the image is ta
 
 @dataclasses.dataclass(frozen=True)
 class ImageRecipe:
-    """What happens to an image of any size before it enters a network, as in PyTorch's ImageNet example.
+    """What happens to an image of any size before it enters a network.
 
     Training: a box of ``scale`` times the image's area and an aspect in ``ratio``, resized to ``size`` by
     ``size``, mirrored half of the time where ``flip``. Evaluation: the shorter side to ``resize``, then the
     centre ``size`` by ``size``. Both resize with antialiased bilinear filters.
     """
 
-    size: int = 224
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    resize: int = 256
-    flip: bool = True
+    size: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    resize: int
+    flip: bool
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.resize:
@@ -36,6 +36,10 @@ class ImageRecipe:
             if not 0 < low <= high or (name == "scale" and high > 1):
                 limit = " <= 1" if name == "scale" else ""
                 raise ValueError(f"dataset.{name} is {(low, high)}; it needs 0 < low <= high{limit}")
+
+
+# PyTorch's ImageNet example, which the paper follows (§4, App. A).
+IMAGENET_RECIPE = ImageRecipe(size=224, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), resize=256, flip=True)
 
 
 def decode(encoded: bytes, channels: int) -> Image.Image:

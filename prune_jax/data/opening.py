@@ -74,6 +74,23 @@ def open_dataset(
     return _streamed(name, builder, splits, classes, recipe)
 
 
+def input_of(
+    name: str, *, split_seed: int = 0, data_dir: str | None = None, sizes: Synthetic = SIZES
+) -> tuple[tuple[int, ...], int]:
+    """Image shape ``(height, width, channels)`` and number of classes of ``name``, without reading it.
+
+    Raises ValueError for an unknown name and for a set whose images vary in size, but ImageNet's, which
+    networks see at the size that its usual recipe gives.
+    """
+    if name == SYNTHETIC:
+        return tuple(sizes.shape), sizes.classes
+    if name in imagenet.ENTRIES:
+        return imagenet.ENTRIES[name].image_shape, imagenet.ENTRIES[name].classes
+    features = whole.find_builder(name, split_seed=split_seed, data_dir=data_dir).info.features
+    whole.refuse_varying(name, features["image"].shape)
+    return tuple(features["image"].shape), features["label"].num_classes
+
+
 def _streamed(
     name: str,
     builder: tfds.core.DatasetBuilder,

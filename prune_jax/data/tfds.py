@@ -81,18 +81,6 @@ def prepared_builder(
     return builder
 
 
-def input_of(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> tuple[tuple[int, ...], int]:
-    """Image shape ``(height, width, channels)`` and number of classes of ``name``, without reading it.
-
-    Raises ValueError for an unknown name and for a set whose images vary in size.
-    """
-    if name in ENTRIES:
-        return ENTRIES[name].image_shape, ENTRIES[name].classes
-    features = find_builder(name, split_seed=split_seed, data_dir=data_dir).info.features
-    refuse_varying(name, features["image"].shape)
-    return tuple(features["image"].shape), features["label"].num_classes
-
-
 def load(name: str, *, split_seed: int = 0, data_dir: str | None = None, max_gib: float = 8.0) -> Dataset:
     """Read splits ``train`` and ``test`` of ``name`` whole into host memory.
 

@@ -22,6 +22,23 @@ def default_config() -> ConfigDict:
             "name": "mnist5k",
             "split_seed": 0,  # packaged sets only: which images are held out for testing
             "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
+            # Whether images are read while training: 'auto' streams what takes more than `fits_gib` of memory
+            # and what `size` prepares on the host; or 'True', 'False'.
+            "stream": "auto",
+            "fits_gib": 8.0,
+            "workers": 0,  # processes that read and decode ahead of a stream; 0: a thread
+            # The ImageNet recipe, where `size` is not 0: in training a box of `scale` times the image's area and
+            # an aspect in `ratio` becomes `size` x `size`; in evaluation the shorter side becomes `resize`, then
+            # the centre `size` x `size` is cut.
+            "size": 0,
+            "scale": (0.08, 1.0),
+            "ratio": (3 / 4, 4 / 3),
+            "resize": 256,
+            # imagenet100: a file of the ids of its classes, one a line; else they are drawn with this seed.
+            "classes_file": "",
+            "classes_seed": 0,
+            # What dataset.name='synthetic' holds: random images, to measure a training step without its input.
+            "synthetic": {"shape": (224, 224, 3), "classes": 1000, "examples": 1024},
             "mean": (),  # per channel, of images in 0..1; empty: the data set's usual ones
             "std": (),
             "crop_pad": 0,  # pixels of padding before a random crop; 0: no crop

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from prune_jax import data, fairness
 from prune_jax.experiment import plan
 from prune_jax.experiment.cohort import Context
+from prune_jax.experiment.datasets import open_dataset
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.record import make_record
 from prune_jax.experiment.resolve import Arm
@@ -25,7 +26,7 @@ WriteReport = Callable[[Path, list[fairness.RunRecord], dict[str, Any], int, boo
 
 def dry_run(config: ConfigDict, sweep: Sweep | None) -> None:
     """Print what ``launch`` would do; nothing is started or written but a packaged data set."""
-    dataset = _load(config)
+    dataset = open_dataset(config)
     for line in plan.describe(plan.plan_arms(config, sweep, dataset), dataset):
         print(line)
 
@@ -38,7 +39,9 @@ def launch(
     Raises ValueError before any work for a config that can't be run; TrainingDivergedError,
     CheckpointError or OSError later, with everything finished kept.
     """
-    dataset = _load(config)
+    dataset = open_dataset(config)
+    if isinstance(dataset, data.StreamedDataset):
+        raise ValueError(f"dataset.name: {dataset.name!r} is streamed, which training doesn't yet read")
     arms = plan.plan_arms(config, sweep, dataset)
     store = open_workdir(workdir, config.experiment)
     use_compilation_cache(workdir)
@@ -70,11 +73,6 @@ def record_id(arm: Arm) -> str:
     """16 hex digits naming a run's record: its stages' ids, what it measures and its label."""
     ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
     return hashlib.sha256(repr((ids, arm.measure, arm.label)).encode()).hexdigest()[:16]
-
-
-def _load(config: ConfigDict) -> data.Dataset:
-    section = config.dataset
-    return data.load(section.name, split_seed=section.split_seed, data_dir=section.data_dir or None)
 
 
 def _summary(number: int, runs: int, record: fairness.RunRecord) -> str:

@@ -18,6 +18,7 @@ USUAL: Mapping[str, tuple[Statistics, Statistics]] = MappingProxyType(
         "cifar100": IMAGENET,
         "imagenet100": IMAGENET,
         "imagenet2012": IMAGENET,
+        "synthetic": ((0.5,), (0.2887,)),  # uniform numbers', whatever the channels
     }
 )
 
@@ -36,6 +37,7 @@ def per_channel(key: str, given: Any, name: str, channels: int) -> Statistics:
                 f"such as --config.dataset.{key}='({'0.5,' * channels})'"
             )
         values = USUAL[name][key == "std"]
+        values = values * channels if len(values) == 1 else values
     if len(values) != channels or (key == "std" and min(values) <= 0):
         raise ValueError(
             f"dataset.{key} is {values}; {name} needs {channels} values"

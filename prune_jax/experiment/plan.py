@@ -6,8 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax import data
 from prune_jax.experiment import networks
+from prune_jax.experiment.datasets import AnyDataset
 from prune_jax.experiment.resolve import Arm, resolve
 from prune_jax.experiment.specs import Imported, Pretrain, Sparsify, chain_ids, kind
 from prune_jax.experiment.train import steps_per_epoch
@@ -16,7 +16,7 @@ Overrides = dict[str, Any]
 
 
 def plan_arms(
-    config: ConfigDict, sweep: Callable[[ConfigDict], Sequence[Overrides]] | None, dataset: data.Dataset
+    config: ConfigDict, sweep: Callable[[ConfigDict], Sequence[Overrides]] | None, dataset: AnyDataset
 ) -> tuple[Arm, ...]:
     """Every run of a config: one per entry of its ``sweep``, or the config itself without one.
 
@@ -38,7 +38,7 @@ def override(config: ConfigDict, overrides: Overrides) -> ConfigDict:
     return changed
 
 
-def describe(arms: Sequence[Arm], dataset: data.Dataset) -> Iterator[str]:
+def describe(arms: Sequence[Arm], dataset: AnyDataset) -> Iterator[str]:
     """Lines for ``--dry_run``: each run's stages with ids, epochs, schedule and cost, and the totals."""
     seen: set[str] = set()
     total = 0.0
@@ -60,7 +60,7 @@ def describe(arms: Sequence[Arm], dataset: data.Dataset) -> Iterator[str]:
                 yield f"  {kind(spec):9} {ids[0]}  {spec.criterion}, recovery {spec.recovery}{note}"
             else:
                 macs = dense.macs if isinstance(spec, Pretrain) else small.macs
-                steps = steps_per_epoch(len(dataset.train.labels), spec.train.batch_size)
+                steps = steps_per_epoch(dataset.train_size, spec.train.batch_size)
                 # the field's rule of thumb: a backward pass costs two forward passes
                 flops = 6.0 * macs * steps * spec.train.batch_size * spec.train.epochs
                 total += flops * (len(ids) - shared)

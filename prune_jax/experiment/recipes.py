@@ -8,13 +8,13 @@ from prune_jax.experiment.defaults import default_config
 
 
 def imagenet(experiment: str, dataset: str, model: str) -> ConfigDict:
-    """PyTorch's ImageNet example, which the paper follows (§4, App. A): SGD, batch 256, decay 1e-4, flips.
-
-    Its random resized crops belong to the streaming input that these sets need.
+    """PyTorch's ImageNet example, which the paper follows (§4, App. A): SGD, batch 256, decay 1e-4,
+    random resized crops and flips.
     """
     config = _recipe(experiment, dataset, model)
     config.optimizer.batch_size = 256
     config.optimizer.weight_decay = 1e-4
+    config.dataset.size = 224
     config.dataset.flip = True
     return config
 
@@ -53,6 +53,7 @@ def toy(shorten: float) -> dict[str, Any]:
         "dataset.name": "digits",
         "dataset.mean": (),
         "dataset.std": (),
+        "dataset.size": 0,
         "dataset.crop_pad": 0,
         "dataset.flip": False,  # a mirrored digit is none
         "model.name": "mlp7_relu",

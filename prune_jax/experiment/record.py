@@ -11,6 +11,7 @@ import jax
 from prune_jax import fairness
 from prune_jax.experiment import networks, spectra
 from prune_jax.experiment import store as disk
+from prune_jax.experiment.datasets import augmentation_of
 from prune_jax.experiment.measuring import JACOBIAN
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import (
@@ -43,7 +44,6 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     )
     last = arm.chain[-1]
     assert isinstance(last, Retrain | Scratch)
-    augmentation = [f"crop{last.data.crop_pad}"] * bool(last.data.crop_pad) + ["flip"] * last.data.flip
     return fairness.RunRecord(
         name=arm.label,
         dataset=f"{last.data.name}/split{last.data.split_seed}",
@@ -56,7 +56,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         optimiser=fairness.Optimiser(
             "sgd", last.train.momentum, last.train.weight_decay, last.train.batch_size
         ),
-        augmentation=tuple(augmentation),
+        augmentation=augmentation_of(last.data),
         versions=versions(),
         device=device_name(),
         commit=commit(),

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax import data
 from prune_jax.experiment import execution, imported, networks
-from prune_jax.experiment.normalization import per_channel
+from prune_jax.experiment.datasets import AnyDataset, spec_of
 from prune_jax.experiment.specs import (
     DataSpec,
     Imported,
@@ -53,18 +52,10 @@ class Arm(NamedTuple):
         return next((stage.ratios for stage in self.chain if isinstance(stage, Sparsify | Scratch)), ())
 
 
-def resolve(config: ConfigDict, dataset: data.Dataset) -> Arm:
+def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
     """The run that ``config`` describes. Raises ValueError naming the key, the value and what is allowed."""
     model = _model(config, dataset)
-    channels = dataset.input_shape[-1]
-    images = DataSpec(
-        name=config.dataset.name,
-        mean=per_channel("mean", config.dataset.mean, dataset.name, channels),
-        std=per_channel("std", config.dataset.std, dataset.name, channels),
-        split_seed=config.dataset.split_seed,
-        crop_pad=config.dataset.crop_pad,
-        flip=config.dataset.flip,
-    )
+    images = spec_of(config, dataset)
     ratios = _ratios(config, model)
     if _one_of("pipeline", config.pipeline, PIPELINES) == "scratch":
         chain: tuple[Stage, ...] = (Scratch(images, model, ratios, _train(config, "scratch", dataset)),)
@@ -84,7 +75,7 @@ def resolve(config: ConfigDict, dataset: data.Dataset) -> Arm:
     )
 
 
-def _model(config: ConfigDict, dataset: data.Dataset) -> ModelSpec:
+def _model(config: ConfigDict, dataset: AnyDataset) -> ModelSpec:
     options = tuple(sorted(config.model.options.items()))
     spec = ModelSpec(config.model.name, dataset.input_shape, dataset.num_classes, options)
     try:
@@ -94,16 +85,14 @@ def _model(config: ConfigDict, dataset: data.Dataset) -> ModelSpec:
     return spec
 
 
-def _base(
-    config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: data.Dataset
-) -> Pretrain | Imported:
+def _base(config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDataset) -> Pretrain | Imported:
     """The base model: read from ``base.checkpoint`` where that is given, else trained."""
     if config.base.checkpoint:
         return imported.spec_of(config.base.checkpoint, model, images)
     return Pretrain(images, model, _train(config, "pretrain", dataset))
 
 
-def _train(config: ConfigDict, stage: str, dataset: data.Dataset) -> TrainSpec:
+def _train(config: ConfigDict, stage: str, dataset: AnyDataset) -> TrainSpec:
     section, optimizer = config[stage], config.optimizer
     if section.epochs < 1:
         raise ValueError(f"{stage}.epochs is {section.epochs}; a training stage lasts at least 1 epoch")
@@ -111,7 +100,7 @@ def _train(config: ConfigDict, stage: str, dataset: data.Dataset) -> TrainSpec:
         schedule = LRSchedule.parse(section.schedule, section.epochs)
     except ValueError as error:
         raise ValueError(f"{stage}.schedule (with {stage}.epochs={section.epochs}): {error}") from error
-    examples = len(dataset.train.labels)
+    examples = dataset.train_size
     if not 1 <= optimizer.batch_size <= examples:
         raise ValueError(
             f"optimizer.batch_size is {optimizer.batch_size}; {dataset.name} allows 1 to {examples}"
@@ -152,8 +141,8 @@ def _seeds(config: ConfigDict) -> tuple[int, ...]:
     return seeds
 
 
-def _measure(config: ConfigDict, dataset: data.Dataset) -> Measure:
-    section, available = config.measure, len(dataset.test.labels)
+def _measure(config: ConfigDict, dataset: AnyDataset) -> Measure:
+    section, available = config.measure, dataset.test_size
     if section.jsv is False:
         return Measure()
     what = "mean" if section.jsv is True else _one_of("measure.jsv", section.jsv, ("mean", "spectrum"))

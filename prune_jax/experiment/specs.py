@@ -3,14 +3,22 @@
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # specs are read where JAX and TFDS are not
+    from prune_jax.data import ImageRecipe
 
 Ratios = tuple[tuple[str, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """Which images, how they are split, normalised (per channel) and augmented."""
+    """Which images, how they are split, normalised (per channel) and augmented.
+
+    ``recipe`` prepares them on the host, else ``crop_pad`` and ``flip`` augment them on the device.
+    ``streamed``: read while training, whose order of examples is another; ``classes``: the ids used of the
+    set's, empty for all; ``examples``: how many a synthetic set has.
+    """
 
     name: str
     mean: tuple[float, ...]
@@ -18,6 +26,10 @@ class DataSpec:
     split_seed: int = 0
     crop_pad: int = 0
     flip: bool = False
+    recipe: "ImageRecipe | None" = None
+    streamed: bool = False
+    classes: tuple[int, ...] = ()
+    examples: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,13 @@ def spec_of(config: ConfigDict) -> ModelSpec:
     """The network that the config names, sized for its data set. ValueError for an unknown one."""
     section = config.dataset
     shape, classes = data.input_of(
-        section.name, split_seed=section.split_seed, data_dir=section.data_dir or None
+        section.name,
+        split_seed=section.split_seed,
+        data_dir=section.data_dir or None,
+        sizes=data.Synthetic(**section.synthetic),
     )
+    if section.size:
+        shape = (section.size, section.size, shape[-1])
     return ModelSpec(config.model.name, shape, classes, tuple(sorted(config.model.options.items())))
 
 

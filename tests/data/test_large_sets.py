@@ -7,7 +7,7 @@ import pytest
 
 from prune_jax import data
 
-RECIPE = data.ImageRecipe()
+RECIPE = data.IMAGENET_RECIPE
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Streams of the fake ImageNet: order, sharding, resuming, evaluation, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from prune_jax import data
 
-RECIPE = data.ImageRecipe(size=24, resize=32)
+RECIPE = dataclasses.replace(data.IMAGENET_RECIPE, size=24, resize=32)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_seed_changes_order_and_crops(imagenet):
 
 
 def test_an_example_is_cropped_anew_every_epoch(imagenet):
-    one = imagenet._replace(train=imagenet.train.__class__(**vars(imagenet.train) | {"records": [3]}))
+    one = imagenet._replace(train=dataclasses.replace(imagenet.train, records=[3]))
     (first, _), (second, _) = take(open_train(one, batch_size=1), 2)
     assert not np.array_equal(first, second)
 

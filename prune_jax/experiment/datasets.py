@@ -1,0 +1,78 @@
+"""The ``dataset`` section of a config: the data set it opens, and what of it a stage's spec states."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prune_jax import data
+from prune_jax.experiment.normalization import per_channel
+from prune_jax.experiment.specs import DataSpec
+
+AnyDataset = data.Dataset | data.StreamedDataset
+STREAM: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
+
+
+def open_dataset(config: ConfigDict) -> AnyDataset:
+    """The data set of ``config.dataset``, whole or streamed.
+
+    Raises ValueError for a value that isn't allowed, NotPreparedError for files that are missing.
+    """
+    section = config.dataset
+    stream = STREAM.get(section.stream.lower())
+    if stream is None:
+        raise ValueError(f"dataset.stream is {section.stream!r}; allowed: 'auto', 'True', 'False'")
+    return data.open_dataset(
+        section.name,
+        split_seed=section.split_seed,
+        data_dir=section.data_dir or None,
+        stream=stream,
+        fits_gib=section.fits_gib,
+        recipe=_recipe(section),
+        classes_seed=section.classes_seed,
+        classes_file=section.classes_file,
+        sizes=data.Synthetic(**section.synthetic),
+    )
+
+
+def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
+    """What a stage states of the opened data set. Raises ValueError naming the key that doesn't fit it."""
+    section, recipe = config.dataset, _recipe(config.dataset)
+    if recipe is not None and section.crop_pad:
+        raise ValueError(
+            f"dataset.crop_pad is {section.crop_pad} and dataset.size {section.size}; images are cropped by one of "
+            "them: set the other to 0"
+        )
+    channels = dataset.input_shape[-1]
+    return DataSpec(
+        name=section.name,
+        mean=per_channel("mean", section.mean, dataset.name, channels),
+        std=per_channel("std", section.std, dataset.name, channels),
+        split_seed=section.split_seed,
+        crop_pad=section.crop_pad,
+        flip=section.flip and recipe is None,  # the recipe mirrors by itself
+        recipe=recipe,
+        streamed=isinstance(dataset, data.StreamedDataset),
+        classes=getattr(dataset, "classes", ()),
+        examples=dataset.train_size if section.name == "synthetic" else 0,
+    )
+
+
+def augmentation_of(spec: DataSpec) -> tuple[str, ...]:
+    """The augmentation as a record names it, e.g. ``('crop4', 'flip')``."""
+    crops = (f"crop{spec.crop_pad}",) if spec.crop_pad else ()
+    if spec.recipe is not None:
+        crops = (f"resized-crop{spec.recipe.size}",)
+    return crops + ("flip",) * (spec.flip or bool(spec.recipe and spec.recipe.flip))
+
+
+def _recipe(section: Any) -> data.ImageRecipe | None:
+    if not section.size:
+        return None
+    scale, ratio = _pair("scale", section.scale), _pair("ratio", section.ratio)
+    return data.ImageRecipe(section.size, scale, ratio, section.resize, section.flip)
+
+
+def _pair(key: str, values: Any) -> tuple[float, float]:
+    if len(values) != 2:
+        raise ValueError(f"dataset.{key} is {tuple(values)}; it needs two numbers, the least and the most")
+    return float(values[0]), float(values[1])

@@ -1,0 +1,97 @@
+"""The dataset section of a config: what it opens, and what of it a spec states."""
+
+import json
+
+import pytest
+
+from prune_jax import data
+from prune_jax.experiment import datasets, specs
+from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.recipes import imagenet
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("tfds"))
+
+
+def config_of(folder, **changes):
+    config = default_config()
+    config.dataset.name = "digits"
+    config.dataset.data_dir = folder
+    with config.unlocked():
+        for key, value in changes.items():
+            config.dataset[key] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "streamed"),
+    [
+        ({}, False),
+        ({"fits_gib": 1e-6}, True),
+        ({"fits_gib": 1e-6, "stream": "False"}, False),
+        ({"stream": "True"}, True),
+        ({"size": 8, "resize": 8}, True),
+    ],
+)
+def test_what_fits_stays_whole_and_the_rest_streams(folder, changes, streamed):
+    config = config_of(folder, **changes)
+    dataset = datasets.open_dataset(config)
+    assert isinstance(dataset, data.StreamedDataset) == streamed
+    assert (dataset.train_size, dataset.test_size, dataset.input_shape) == (1297, 500, (8, 8, 1))
+    assert datasets.spec_of(config, dataset).streamed == streamed
+
+
+def test_a_set_that_fits_states_what_it_always_stated(folder):
+    config = config_of(folder)
+    spec = datasets.spec_of(config, datasets.open_dataset(config))
+    assert specs.stated(spec) == {"name": "digits", "mean": (0.3055,), "std": (0.3759,)}
+
+
+def test_the_recipe_is_stated_in_numbers_and_flips_once(folder):
+    config = config_of(folder, size=8, resize=12, scale=(0.5, 1), flip=True)
+    spec = datasets.spec_of(config, datasets.open_dataset(config))
+    stated = json.loads(json.dumps(specs.stated(spec)))
+    recipe = {"size": 8, "scale": [0.5, 1.0], "ratio": [3 / 4, 4 / 3], "resize": 12, "flip": True}
+    assert stated["recipe"] == recipe
+    assert "flip" not in stated
+    assert datasets.augmentation_of(spec) == ("resized-crop8", "flip")
+    assert datasets.augmentation_of(specs.DataSpec("made up", (), (), crop_pad=4)) == ("crop4",)
+
+
+def test_imagenets_config_is_pytorchs_example():
+    section = imagenet("x", "imagenet2012", "resnet34").dataset
+    assert datasets._recipe(section) == data.IMAGENET_RECIPE
+
+
+def test_synthetic_images_state_their_number(folder):
+    config = config_of(folder, name="synthetic")
+    config.dataset.synthetic = {"shape": (6, 5, 3), "classes": 7, "examples": 11}
+    dataset = datasets.open_dataset(config)
+    assert dataset.train.images.shape == dataset.test.images.shape == (11, 6, 5, 3)
+    assert dataset.train.labels.max() < 7
+    spec = datasets.spec_of(config, dataset)
+    assert (spec.examples, spec.mean, spec.std) == (11, (0.5,) * 3, (0.2887,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stream": "maybe"}, "dataset.stream is 'maybe'; allowed: 'auto', 'True', 'False'"),
+        ({"stream": "False", "size": 8}, "dataset.stream is False and dataset.size 8"),
+        ({"size": 8, "resize": 7}, "dataset.size is 8 and dataset.resize 7"),
+        ({"size": 8, "scale": (0.0, 1.0)}, r"dataset.scale is \(0.0, 1.0\)"),
+        ({"size": 8, "scale": (0.5, 1.5)}, r"dataset.scale is \(0.5, 1.5\); it needs 0 < low <= high <= 1"),
+        ({"size": 8, "ratio": (1.0,)}, r"dataset.ratio is \(1.0,\); it needs two numbers"),
+        ({"size": 8, "crop_pad": 1}, "dataset.crop_pad is 1 and dataset.size 8"),
+        ({"classes_file": "ids.txt"}, "dataset.classes_file is for dataset.name='imagenet100', not 'digits'"),
+        ({"name": "imagenet10"}, "unknown data set 'imagenet10'; nearest: imagenet100"),
+        ({"name": "synthetic", "stream": "True"}, "'synthetic' lives on the device"),
+        ({"name": "synthetic", "synthetic": {"shape": (3, 3)}}, r"shape \(3, 3\), classes 1000"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(folder, changes, message):
+    config = config_of(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        datasets.spec_of(config, datasets.open_dataset(config))
