@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from prune_jax import report
-from prune_jax.experiment import command_line, failures, launch, replicas
+from prune_jax.experiment import command_line, failures, launch, replicas, shards
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="File with get_config() and, if it sweeps, sweep()."
@@ -16,6 +16,7 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of stages, records and report; default runs/EXPERIMENT."
 )
+SWEEP = flags.DEFINE_string("sweep", "all", "Which runs of the sweep: all, or 3/16, the third of 16 shards.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved stages, their cost and the number of runs.")
 
 
@@ -28,12 +29,14 @@ def main(argv: list[str]) -> None:
         module = command_line.load_module(config_flags.get_config_filename(flag))
         config = command_line.resolved(CONFIG.value, module, config_flags.get_override_values(flag))
         report.check_sections(config.report.sections)
+        shard = shards.parse(SWEEP.value)
         sweep = getattr(module, "sweep", None)
         if DRY_RUN.value:
-            launch.dry_run(config, sweep)
+            launch.dry_run(config, sweep, shard)
             return
         workdir = Path(WORKDIR.value or Path("runs") / (config.experiment + "_quick" * config.quick))
-        print(f"report: {launch.launch(config, sweep, workdir, shlex.join(sys.argv), report.write)}")
+        command = shlex.join(sys.argv)
+        print(f"report: {launch.launch(config, sweep, workdir, command, report.write, shard)}")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Context(NamedTuple):
     measure: Measure
     checkpoint_seconds: float
     progress: Progress
+    # (spec, members, their histories so far): called as a cohort begins and after every epoch, before it is saved
+    on_epoch: Callable[[Any, tuple[Member, ...], list[History]], None] = lambda *_: None
 
 
 class TrainingDivergedError(RuntimeError):
@@ -48,6 +50,11 @@ class TrainingDivergedError(RuntimeError):
 def member_key(seed: int, purpose: str) -> jax.Array:
     """The PRNG key of one seed for one purpose ('init', or a stage's kind)."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def cohort_id(members: tuple[Member, ...]) -> str:
+    """16 hex digits naming replicas that train together: what their common checkpoint is stored under."""
+    return hashlib.sha256(" ".join(member.id for member in members).encode()).hexdigest()[:16]
 
 
 def is_finished(context: Context, stage_id: str) -> bool:
@@ -68,7 +75,7 @@ def train_cohort(
     checkpoint with exactly the members it had, so that it ends bit-identical to an uninterrupted one.
     Raises TrainingDivergedError when a loss is not finite.
     """
-    cohort = hashlib.sha256(" ".join(member.id for member in members).encode()).hexdigest()[:16]
+    cohort = cohort_id(members)
     before = disk.read_partial(context.store, cohort)
     if before is not None and Measure(**before["measure"]) != context.measure:
         disk.drop_partial(context.store, cohort)  # measured otherwise: its curve would have a gap
@@ -103,6 +110,7 @@ def _train(
     keys = jnp.stack([member_key(member.seed, kind(spec)) for member in members])
     started = saved = time.monotonic()
     context.progress.begin(kind(spec), epochs, epoch)
+    context.on_epoch(spec, members, histories)
     while epoch < epochs:
         state, loss = trainer.epoch(state, context.data, _epoch_keys(keys, epoch), lrs[epoch])
         epoch += 1
@@ -115,6 +123,7 @@ def _train(
         new = entries(values, epoch=epoch, lr=float(f"{lrs[epoch - 1][0]:.6g}"))
         histories = [[*history, entry] for history, entry in zip(histories, new, strict=True)]
         context.progress.epoch(epoch, float(np.mean(values["test_accuracy"])))
+        context.on_epoch(spec, members, histories)
         # Several replicas are published one by one: their common end is kept until the last one is out.
         to_publish = epoch == epochs and len(members) > 1
         if time.monotonic() - saved >= context.checkpoint_seconds or to_publish:

@@ -36,7 +36,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _spelled_out(argument: str) -> list[str]:
-    """``configs/NAME.py:quick`` is short for ``configs/NAME.py --config.quick``."""
+    """``configs/NAME.py:quick`` is short for ``configs/NAME.py --config.quick``, ``--sweep`` for ``--sweep=all``."""
+    if argument in ("--sweep", "-sweep"):
+        return ["--sweep=all"]
     if argument.endswith(".py:quick"):
         return [argument.removesuffix(":quick"), "--config.quick"]
     return [argument]

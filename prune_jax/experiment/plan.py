@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from prune_jax.experiment import networks
 from prune_jax.experiment.datasets import AnyDataset
 from prune_jax.experiment.resolve import Arm, resolve
+from prune_jax.experiment.shards import WHOLE, Shard, part
 from prune_jax.experiment.specs import Imported, Pretrain, Sparsify, chain_ids, kind
 from prune_jax.experiment.train import steps_per_epoch
 
@@ -38,11 +39,15 @@ def override(config: ConfigDict, overrides: Overrides) -> ConfigDict:
     return changed
 
 
-def describe(arms: Sequence[Arm], dataset: AnyDataset) -> Iterator[str]:
-    """Lines for ``--dry_run``: each run's stages with ids, epochs, schedule and cost, and the totals."""
+def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> Iterator[str]:
+    """Lines for ``--dry_run``: each run's stages with ids, epochs, schedule and cost, and the totals.
+
+    Of a shard, its own runs alone, numbered as in the whole sweep.
+    """
+    mine = part(list(enumerate(arms, 1)), shard)
     seen: set[str] = set()
     total = 0.0
-    for number, arm in enumerate(arms, 1):
+    for number, arm in mine:
         dense = networks.cost_of(arm.model)
         small = networks.cost_of(arm.model, networks.widths_of(arm.model, arm.ratios))
         yield (
@@ -69,4 +74,4 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset) -> Iterator[str]:
                     f"{flops:.2e} FLOPs a seed{note}"
                 )
             seen.update(ids)
-    yield f"{len(arms)} runs, {len(seen)} distinct stages, {total:.2e} training FLOPs in all; nothing was started"
+    yield f"{len(mine)} runs, {len(seen)} distinct stages, {total:.2e} training FLOPs in all; nothing was started"

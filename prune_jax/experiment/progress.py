@@ -8,14 +8,24 @@ import rich.progress
 
 
 class Progress:
-    """Where a launch stands: stage, run i of n, epoch, accuracy, time left. Used as a context manager."""
+    """Where a launch stands: stage, run i of n, epoch, accuracy, time left. Used as a context manager.
 
-    def __init__(self, runs: int, console: rich.console.Console | None = None, plain_seconds: float = 10.0):
+    ``mine`` is how many of a sweep's ``runs`` this launch is about; by default all.
+    """
+
+    def __init__(
+        self,
+        runs: int,
+        mine: int | None = None,
+        console: rich.console.Console | None = None,
+        plain_seconds: float = 10.0,
+    ):
         self._console = console or rich.console.Console()
         self._runs, self._run, self._name = runs, 0, ""
+        self._mine, self._over = runs if mine is None else mine, 0
         self._started = time.monotonic()
         self._plain_seconds, self._printed = plain_seconds, self._started
-        self._stage, self._epochs = "", 0
+        self._stage, self._epochs, self._reason = "", 0, ""
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=8),
@@ -41,6 +51,17 @@ class Progress:
         """Run ``number`` (from 1) of the launch begins."""
         self._run, self._name = number, name
 
+    def over(self) -> None:
+        """One run of this launch is over."""
+        self._over += 1
+
+    def waiting(self, runs: int, reason: str) -> None:
+        """Nothing can be done but to wait for another process."""
+        text = f"waiting with {runs} runs: {reason}"
+        if text != self._reason:  # said once, however often it is looked at
+            self.line(text)
+        self._reason = text
+
     def begin(self, stage: str, epochs: int, done: int) -> None:
         """A stage begins, or goes on after ``done`` of its ``epochs``."""
         self._stage, self._epochs = stage, epochs
@@ -64,9 +85,9 @@ class Progress:
         return f"run {self._run}/{self._runs} {self._name} | {self._stage}"
 
     def _left(self) -> str:
-        """Time left of the launch, estimated from the runs that are over."""
-        if self._run < 2:
+        """Time left of the launch, estimated from its runs that are over."""
+        if not self._over:
             return ""
         spent = time.monotonic() - self._started
-        left = spent / (self._run - 1) * (self._runs - self._run + 1)
+        left = spent / self._over * (self._mine - self._over)
         return f", about {left:.0f} s left"

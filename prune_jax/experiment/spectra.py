@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from prune_jax.experiment import stage_network
+from prune_jax.experiment import locks, stage_network
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context
 from prune_jax.experiment.measuring import JACOBIAN, jacobian_entry
@@ -22,15 +22,22 @@ class Point(NamedTuple):
 
 
 def measure_missing(context: Context, arm: Arm) -> None:
-    """Measure what ``context.measure`` asks for at the ends of finished stages and is not on disk yet."""
-    asked = context.measure
+    """Measure what ``context.measure`` asks for at the ends of finished stages and is not on disk yet.
+
+    Raises BusyError when another process is at one of these stages.
+    """
     _say_what_no_checkpoint_tells(context, arm)
-    for point in missing(context.store, arm, asked):
-        network = stage_network.load(
-            context.store, point.stage, before_recovery=point.name == "before_recovery"
-        )
-        entry = jacobian_entry(network, context.data.test_images[: asked.jsv_examples], asked)
-        disk.save_measured(context.store, point.stage, _file(point, asked), entry)
+    for point in missing(context.store, arm, context.measure):
+        with locks.held(context.store.locks, [point.stage]):
+            if _found(context.store, point, context.measure) is None:
+                _measure(context, point)
+
+
+def _measure(context: Context, point: Point) -> None:
+    asked = context.measure
+    network = stage_network.load(context.store, point.stage, before_recovery=point.name == "before_recovery")
+    entry = jacobian_entry(network, context.data.test_images[: asked.jsv_examples], asked)
+    disk.save_measured(context.store, point.stage, _file(point, asked), entry)
 
 
 def missing(store: disk.Store, arm: Arm, asked: Measure) -> list[Point]:

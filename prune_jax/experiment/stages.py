@@ -1,13 +1,14 @@
 """The chain: every stage of an arm brought to its end on disk, for every seed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import imported, networks, spectra, stage_network
+from prune_jax.experiment import imported, locks, networks, spectra, stage_network
 from prune_jax.experiment import store as disk
-from prune_jax.experiment.cohort import Context, Member, is_finished, member_key, train_cohort
+from prune_jax.experiment.cohort import Context, Member, cohort_id, is_finished, member_key, train_cohort
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import (
     Imported,
@@ -21,13 +22,16 @@ from prune_jax.experiment.specs import (
     kind,
     stated,
 )
-from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
+from prune_jax.experiment.train import Recipe, Trainer, abstract_model, make_trainer
 from prune_jax.pruning import allocation, recovery, surgery
 from prune_jax.pruning.criteria import CRITERIA, Evidence
 
 
 def run_chain(context: Context, arm: Arm) -> None:
-    """Finish every stage of ``arm`` that is not on disk yet, parents first, and measure what is missing."""
+    """Finish every stage of ``arm`` that is not on disk yet, parents first, and measure what is missing.
+
+    Raises BusyError, with everything done that could be, where another process computes a stage that is needed.
+    """
     ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
     for position, spec in enumerate(arm.chain):
         members = tuple(
@@ -36,12 +40,9 @@ def run_chain(context: Context, arm: Arm) -> None:
         )
         if isinstance(spec, Sparsify):
             for member in members:
-                if disk.read_stage(context.store, member.id) is None:
-                    _sparsify(context, arm.model, spec, member)
+                _sparsify(context, arm.model, spec, member)
         elif isinstance(spec, Imported):
-            if not imported.is_measured(context, spec):
-                path = arm.config["base"]["checkpoint"]
-                imported.bring_in(context, spec, path, _recipe(arm, arm.chain[-1]))
+            _bring_in(context, arm, spec, members[0].id)
         else:
             _train(context, arm, spec, members)
     spectra.measure_missing(context, arm)
@@ -76,8 +77,48 @@ def _train(
         return stage_network.load(context.store, member.parent).variables
 
     together = [members] if arm.execution.replicas == "vmap" else [(member,) for member in members]
+    busy = None
     for cohort in together:
-        train_cohort(context, spec, cohort, make_trainer(recipe), initial)
+        try:
+            _train_alone(context, spec, cohort, make_trainer(recipe), initial)
+        except locks.BusyError as error:  # the other cohorts need not wait for this one
+            busy = error
+    if busy:
+        raise busy
+
+
+def _train_alone(
+    context: Context,
+    spec: Pretrain | Retrain | Scratch,
+    members: tuple[Member, ...],
+    trainer: Trainer,
+    initial: Callable[[Member], Any],
+) -> None:
+    """Train a cohort while no other process does; BusyError when one does, or has taken it over meanwhile."""
+    store, ids = context.store, [member.id for member in members]
+    finished = all(is_finished(context, its_id) for its_id in ids)
+    if finished and disk.read_partial(store, cohort_id(members)) is None:
+        return
+
+    def on_epoch(*epoch: Any) -> None:
+        locks.check(store.locks, ids)
+        context.on_epoch(*epoch)
+
+    try:
+        with locks.held(store.locks, ids):
+            train_cohort(context._replace(on_epoch=on_epoch), spec, members, trainer, initial)
+    except locks.BusyError:
+        if not finished:  # what is left to do is no more than to clear up
+            raise
+
+
+def _bring_in(context: Context, arm: Arm, spec: Imported, its_id: str) -> None:
+    if imported.is_measured(context, spec):
+        return
+    with locks.held(context.store.locks, [its_id]):
+        if not imported.is_measured(context, spec):
+            path = arm.config["base"]["checkpoint"]
+            imported.bring_in(context, spec, path, _recipe(arm, arm.chain[-1]))
 
 
 def _recipe(arm: Arm, spec: Stage) -> Recipe:
@@ -101,7 +142,16 @@ def _fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
 
 
 def _sparsify(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:
-    """The sparsifying action: score, choose, cut, and recover where the spec asks for it."""
+    """The sparsifying action, unless it is done; BusyError when another process is at it."""
+    if disk.read_stage(context.store, member.id) is not None:
+        return
+    with locks.held(context.store.locks, [member.id]):
+        if disk.read_stage(context.store, member.id) is None:
+            _cut(context, model, spec, member)
+
+
+def _cut(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:
+    """Score, choose, cut, and recover where the spec asks for it."""
     assert member.parent is not None
     context.progress.begin(kind(spec), 1, 0)
     like = models.functional(abstract_model(model)).variables

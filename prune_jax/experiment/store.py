@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from prune_jax.experiment.locks import Locks
+
 MARGIN = 2**20  # bytes that a checkpoint's own files may take beside the arrays
 
 
@@ -19,7 +21,7 @@ class CheckpointError(RuntimeError):
 
 
 class Store(NamedTuple):
-    """A workdir and the Orbax checkpointer that writes to it.
+    """A workdir, the Orbax checkpointer that writes to it and the leases that say who computes what.
 
     ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``: a stage is finished when that
     file is there; ``measured/`` may follow. ``partial/ID/`` holds the state of a stage in the middle,
@@ -28,6 +30,7 @@ class Store(NamedTuple):
 
     root: Path
     checkpointer: ocp.StandardCheckpointer
+    locks: Locks
 
 
 def read_stage(store: Store, stage_id: str) -> dict[str, Any] | None:
@@ -36,12 +39,20 @@ def read_stage(store: Store, stage_id: str) -> dict[str, Any] | None:
 
 
 def save_stage(store: Store, stage_id: str, variables: Any, about: dict[str, Any]) -> None:
-    """Publish a finished stage: its variables, then ``about`` as ``stage.json``."""
+    """Publish a finished stage: its variables, then ``about`` as ``stage.json``.
+
+    A stage that is there already, as one that is measured further, never has a moment without weights: equal
+    ones stay where they are, others go beside them.
+    """
     folder = store.root / "stages" / stage_id
-    shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights under this id, if any
     variables = jax.device_get(variables)
-    _save(store, folder / "checkpoint", variables)
-    _write_json(folder / "stage.json", {**about, "digest": _digest(variables)})
+    digest, before = _digest(variables), read_stage(store, stage_id)
+    name = "checkpoint" if before is None else _checkpoint_of(before)
+    if before is None or before["digest"] != digest:
+        name = "checkpoint" if before is None else f"checkpoint-{digest[:16]}"
+        shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights under this id, if any
+        _save(store, folder / name, variables)
+    _write_json(folder / "stage.json", {**about, "digest": digest, "checkpoint": name})
 
 
 def save_measured(store: Store, stage_id: str, name: str, values: dict[str, Any]) -> None:
@@ -60,7 +71,11 @@ def load_variables(store: Store, stage_id: str, like: Any) -> Any:
     folder = store.root / "stages" / stage_id
     if about is None:
         raise CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")
-    return _load(store, folder / "checkpoint", like, about["digest"], remove=folder)
+    return _load(store, folder / _checkpoint_of(about), like, about["digest"], remove=folder)
+
+
+def _checkpoint_of(about: dict[str, Any]) -> str:
+    return about.get("checkpoint", "checkpoint")
 
 
 def save_partial(store: Store, cohort: str, epoch: int, state: Any, about: dict[str, Any]) -> None:

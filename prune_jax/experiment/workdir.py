@@ -2,45 +2,87 @@
 
 import contextlib
 import json
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from prune_jax.experiment.locks import open_locks
 from prune_jax.experiment.store import Store
 
 FORMAT = 1
+CLAIMING = ".claiming-"  # how a claim's file is named while it is written
 
 
 def open_workdir(root: Path, experiment: str) -> Store:
-    """Claim ``root`` for ``experiment``, or reopen it. Raises ValueError when another experiment holds it."""
-    claim = root / "experiment.json"
-    if claim.exists():
-        try:
-            held = json.loads(claim.read_text())
-        except ValueError as error:
-            raise ValueError(
-                f"--workdir={root}: {claim} is no JSON ({error}); choose another folder"
-            ) from error
-        if held.get("experiment") != experiment:
-            raise ValueError(
-                f"--workdir={root} holds experiment {held.get('experiment')!r}, not {experiment!r}: "
-                "choose another folder, or leave --workdir out"
-            )
-        if held.get("format") != FORMAT:
-            raise ValueError(f"--workdir={root} has format {held.get('format')}; this release reads {FORMAT}")
-    elif root.exists() and any(root.iterdir()):
+    """Claim ``root`` for ``experiment``, or reopen it, however many processes do so at once.
+
+    Raises ValueError when another experiment holds it or when nothing can be written there.
+    """
+    claim(root, experiment)
+    return Store(root, ocp.StandardCheckpointer(), open_locks(root))
+
+
+def claim(root: Path, experiment: str) -> None:
+    """Make ``root`` the folder of ``experiment``. Raises ValueError as ``open_workdir``."""
+    file = root / "experiment.json"
+    if _is_foreign(root) and not file.exists():  # asked last: another process may have claimed it just now
         raise ValueError(
             f"--workdir={root} is not empty and holds no experiment: choose a new or empty folder"
         )
-    else:
+    try:
         root.mkdir(parents=True, exist_ok=True)
-        temporary = claim.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"experiment": experiment, "format": FORMAT}))
-        temporary.replace(claim)
-    return Store(root, ocp.StandardCheckpointer())
+        # Written even when the folder is claimed already: what can't be written is told before any work.
+        _write_once(file, {"experiment": experiment, "format": FORMAT})
+    except OSError as error:
+        raise ValueError(
+            f"--workdir={root} can't be written ({error.strerror or error}): choose another folder"
+        ) from error
+    _refuse_other(root, file, experiment)
+
+
+def _write_once(file: Path, content: dict[str, Any]) -> None:
+    """Write ``file`` unless it is there: of several processes the first one wins, and none sees a part of it."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=CLAIMING)
+    try:
+        with os.fdopen(handle, "w") as out:
+            json.dump(content, out)
+        if not file.exists():
+            _publish(Path(temporary), file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, file: Path) -> None:
+    try:
+        os.link(temporary, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        temporary.replace(file)
+
+
+def _is_foreign(root: Path) -> bool:
+    return root.is_dir() and any(not path.name.startswith(CLAIMING) for path in root.iterdir())
+
+
+def _refuse_other(root: Path, file: Path, experiment: str) -> None:
+    try:
+        held = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"--workdir={root}: {file} is no JSON ({error}); choose another folder") from error
+    if held.get("experiment") != experiment:
+        raise ValueError(
+            f"--workdir={root} holds experiment {held.get('experiment')!r}, not {experiment!r}: "
+            "choose another folder, or leave --workdir out"
+        )
+    if held.get("format") != FORMAT:
+        raise ValueError(f"--workdir={root} has format {held.get('format')}; this release reads {FORMAT}")
 
 
 @contextlib.contextmanager
@@ -58,5 +100,5 @@ def use_compilation_cache(root: Path) -> None:
     if not jax.config.values.get("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str((root / "compilation_cache").absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        # On a full disk the cache is what fails first, and it costs time only.
-        warnings.filterwarnings("ignore", message="Error writing persistent compilation cache")
+        # A full disk, or an entry that another process is writing or was killed at, costs time only.
+        warnings.filterwarnings("ignore", message="Error (writing|reading) persistent compilation cache")

@@ -128,10 +128,12 @@ def _panels(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG at README size, its folder included."""
+    """Write a figure as PNG at README size, whole or not at all, its folder included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"font.size": 11}):
-        figure.savefig(path, dpi=130)
+        temporary = path.with_suffix(".tmp")
+        figure.savefig(temporary, dpi=130, format="png")
+        temporary.replace(path)
 
 
 def _lrs(group: Sequence[RunRecord]) -> list[float]:

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from prune_jax import data
-from prune_jax.experiment import cohort, plan, record, specs, stage_network, stages, train, workdir
+from prune_jax.experiment import cohort, locks, plan, record, specs, stage_network, stages, train, workdir
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.progress import Progress
@@ -113,6 +113,35 @@ def test_finished_stages_are_loaded_not_computed(tmp_path, digits, monkeypatch):
     ids = [specs.chain_ids(a.chain, 0) for a in (arm, longer)]
     assert ids[0][:2] == ids[1][:2]
     assert ids[0][2] != ids[1][2]
+
+
+def test_what_another_process_is_at_is_left_to_it(tmp_path, digits):
+    """One seed's base model is computed elsewhere: the other seed's is trained meanwhile, nothing after it."""
+    arm = arm_of(small_config(**{"execution.replicas": "loop"}), digits)
+    context = context_of(tmp_path / "w", digits, arm)
+    theirs, mine = (specs.chain_ids(arm.chain, seed)[0] for seed in arm.seeds)
+    with locks.held(locks.open_locks(tmp_path / "w"), [theirs]):
+        with pytest.raises(locks.BusyError, match=f"^{theirs} is held by process"):
+            stages.run_chain(context, arm)
+        assert digests(tmp_path / "w").keys() == {mine}
+    stages.run_chain(context, arm)
+    assert stages.is_chain_finished(context, arm)
+    assert not list(context.store.locks.folder.iterdir())
+
+
+def test_who_lost_its_lease_publishes_nothing(tmp_path, digits):
+    """As after a long suspension: another process has taken the stage over."""
+    arm = arm_of(small_config(), digits)
+
+    class Suspended(Progress):
+        def epoch(self, number, accuracy):
+            for file in (tmp_path / "w" / "locks").iterdir():
+                file.write_text("filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=x\nduration=120.0\n")
+
+    with pytest.raises(locks.BusyError, match="is now held by process 7 on elsewhere"):
+        stages.run_chain(context_of(tmp_path / "w", digits, arm, Suspended(1)), arm)
+    assert not digests(tmp_path / "w")
+    assert not list((tmp_path / "w").glob("partial/*"))
 
 
 def test_what_is_measured_later_is_measured_from_checkpoints(tmp_path, digits, monkeypatch):

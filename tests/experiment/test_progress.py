@@ -11,7 +11,7 @@ def console(terminal):
 
 def test_plain_lines_where_there_is_no_terminal():
     out = console(False)
-    with Progress(2, out, plain_seconds=1e9) as progress:
+    with Progress(2, console=out, plain_seconds=1e9) as progress:
         progress.run(1, "L1 0.9")
         progress.begin("retrain", 3, 0)
         for epoch in (1, 2, 3):
@@ -23,7 +23,7 @@ def test_plain_lines_where_there_is_no_terminal():
 
 def test_every_epoch_is_told_when_epochs_are_slow():
     out = console(False)
-    with Progress(1, out, plain_seconds=0.0) as progress:
+    with Progress(1, console=out, plain_seconds=0.0) as progress:
         progress.run(1, "x")
         progress.begin("pretrain", 2, 1)
         progress.epoch(2, 12.5)
@@ -32,7 +32,7 @@ def test_every_epoch_is_told_when_epochs_are_slow():
 
 def test_a_live_line_on_a_terminal_names_stage_run_epoch_accuracy_and_time_left():
     out = console(True)
-    with Progress(4, out) as progress:
+    with Progress(4, console=out) as progress:
         progress.run(3, "L1 0.9")
         progress.begin("retrain", 10, 4)
         progress.epoch(5, 91.5)
@@ -44,11 +44,12 @@ def test_a_live_line_on_a_terminal_names_stage_run_epoch_accuracy_and_time_left(
 
 def test_time_left_of_the_launch_counts_runs_from_the_second_on():
     out = console(False)
-    with Progress(3, out, plain_seconds=0.0) as progress:
+    with Progress(3, console=out, plain_seconds=0.0) as progress:
         for run in (1, 2):
             progress.run(run, "x")
             progress.begin("retrain", 1, 0)
             progress.epoch(1, 50.0)
+            progress.over()
     first, second = out.file.getvalue().splitlines()
     assert "left" not in first
     assert second.endswith("s left")

@@ -91,6 +91,25 @@ def test_a_workdir_belongs_to_one_experiment(tmp_path):
         workdir.open_workdir(tmp_path / "other", "first")
 
 
+def test_a_workdir_that_cannot_be_written_is_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ValueError, match=r"file/w can't be written \(Not a directory\): choose another folder"
+    ):
+        workdir.open_workdir(tmp_path / "file" / "w", "first")
+
+
+def test_what_is_published_again_never_lacks_its_weights(store):
+    disk.save_stage(store, "a", tree(1.0), {"measure": 0})
+    before = {p: p.stat().st_mtime_ns for p in (store.root / "stages" / "a" / "checkpoint").rglob("*")}
+    disk.save_stage(store, "a", tree(1.0), {"measure": 1})
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert disk.read_stage(store, "a")["measure"] == 1
+    disk.save_stage(store, "a", tree(3.0), {"measure": 2})
+    assert {p: p.stat().st_mtime_ns for p in before} == before  # for who is reading it just now
+    assert disk.load_variables(store, "a", LIKE)["params"]["layers"][0]["kernel"][0, 1] == 3.0
+
+
 def test_a_full_disk_is_noticed_before_anything_is_written(store, monkeypatch):
     usage = shutil.disk_usage(store.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**19))
