@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
 
 from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger
 
@@ -66,9 +67,12 @@ def _positions(slots: list[Slot], solved: Classes) -> tuple[np.ndarray, np.ndarr
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     ids = solved.of[np.concatenate([slot.labels for slot in slots])].astype(np.int64)
     numbers = np.repeat(np.arange(len(slots)), [len(slot.labels) for slot in slots])
-    pairs = np.sort(ids * len(slots) + numbers)  # np.unique's hash table is many times slower here
-    pairs = pairs[np.r_[True, pairs[1:] != pairs[:-1]]]
-    return pairs // len(slots), pairs % len(slots)
+    # A sparse table of occurrences sorts in linear time.
+    table = coo_array(
+        (np.ones(len(ids), bool), (ids, numbers)), shape=(len(solved.frozen), len(slots))
+    ).tocsr()
+    table.sum_duplicates()
+    return np.repeat(np.arange(table.shape[0]), np.diff(table.indptr)), table.indices.astype(np.int64)
 
 
 def _signatures(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -87,10 +91,12 @@ def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndar
     own = ids[starts]
     state = (solved.frozen[own] >= 0) * 2 + (solved.unmasked[own] >= 0)
     marks = np.column_stack([_signatures(starts, numbers), state.astype(np.uint64)])
-    _, first, kind = np.unique(marks, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(kind.reshape(-1), kind="stable")
-    members = np.split(own[order], np.cumsum(np.bincount(kind.reshape(-1)))[:-1])
-    return [(ids, numbers[starts[k] : ends[k]]) for ids, k in zip(members, first, strict=True)]
+    order = np.lexsort(marks.T)  # stable, and np.unique(axis=0) is several times slower
+    new = np.flatnonzero((marks[order][1:] != marks[order][:-1]).any(axis=1)) + 1
+    firsts = order[np.r_[0, new]]
+    return [
+        (ids, numbers[starts[k] : ends[k]]) for ids, k in zip(np.split(own[order], new), firsts, strict=True)
+    ]
 
 
 def _first_uses(ledger: Ledger, solved: Classes, *, made: bool) -> np.ndarray:

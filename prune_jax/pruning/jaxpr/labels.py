@@ -186,7 +186,8 @@ def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Not
     """Connected components of the ledger's edges (and more, given ones)."""
     a, b = _edge_ends([*ledger.edges, *edges])
     both = (a >= 0) & (b >= 0)
-    graph = coo_array((np.ones(both.sum(), bool), (a[both], b[both])), shape=(ledger.count,) * 2)
+    # float64 and csr are what connected_components computes with; it converts anything else, slower.
+    graph = coo_array((np.ones(both.sum()), (a[both], b[both])), shape=(ledger.count,) * 2).tocsr()
     n, of = connected_components(graph, directed=False) if ledger.count else (0, np.zeros(0, int))
     first = _first_reason(of, n, ledger.frozen, frozen)
     for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
