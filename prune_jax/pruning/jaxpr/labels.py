@@ -61,6 +61,17 @@ def is_fixed(labels: Labels) -> bool:
     return labels.size == 0 or (labels.strides == (0,) and labels[0] < 0)
 
 
+class Components(NamedTuple):
+    """Connected components of ``labels`` labels under ``edges`` edges, whose ends are ``a`` and ``b``."""
+
+    labels: int
+    edges: int
+    a: np.ndarray
+    b: np.ndarray
+    classes: int
+    of: np.ndarray
+
+
 class Ledger:
     """What one walk over a jaxpr has learnt. Filled by the rules, read by ``solve``."""
 
@@ -80,6 +91,7 @@ class Ledger:
         # An axis and the parts it was split to or merged from, by identity of the label arrays.
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
+        self.components: Components | None = None  # what was solved last, see ``classes``
         self._alive: list[Labels] = []
         self._seen: set[tuple[int, int]] = set()
 
@@ -184,17 +196,29 @@ def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np
 
 def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:
     """Connected components of the ledger's edges (and more, given ones)."""
-    a, b = _edge_ends([*ledger.edges, *edges])
-    both = (a >= 0) & (b >= 0)
-    # float64 and csr are what connected_components computes with; it converts anything else, slower.
-    graph = coo_array((np.ones(both.sum()), (a[both], b[both])), shape=(ledger.count,) * 2).tocsr()
-    n, of = connected_components(graph, directed=False) if ledger.count else (0, np.zeros(0, int))
+    _, _, a, b, n, of = _components(ledger, edges)
     first = _first_reason(of, n, ledger.frozen, frozen)
     for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
         half = (free >= 0) & (fixed < 0)
         first = _merge_reasons(first, of[free[half]], -1 - fixed[half])
     counted = _first_reason(of, n, ledger.unmasked, unmasked)
     return Classes(of, first, counted, _first_reason(of, n, ledger.mixed) >= 0)
+
+
+def _components(ledger: Ledger, edges: Edges) -> Components:
+    """Classes under the ledger's edges and the given ones; without those remembered until the ledger grows."""
+    known = ledger.components
+    if known is not None and not edges and (known.labels, known.edges) == (ledger.count, len(ledger.edges)):
+        return known
+    a, b = _edge_ends([*ledger.edges, *edges])
+    both = (a >= 0) & (b >= 0)
+    # float64 and csr are what connected_components computes with; it converts anything else, slower.
+    graph = coo_array((np.ones(both.sum()), (a[both], b[both])), shape=(ledger.count,) * 2).tocsr()
+    n, of = connected_components(graph, directed=False) if ledger.count else (0, np.zeros(0, int))
+    found = Components(ledger.count, len(ledger.edges), a, b, n, of)
+    if not edges:
+        ledger.components = found
+    return found
 
 
 def _merge_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
