@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from prune_jax import report
-from prune_jax.experiment import command_line, failures, launch, replicas, shards
+from prune_jax.experiment import command_line, failures, launch, replicas, shards, submission
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="File with get_config() and, if it sweeps, sweep()."
@@ -17,6 +17,12 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of stages, records and report; default runs/EXPERIMENT."
 )
 SWEEP = flags.DEFINE_string("sweep", "all", "Which runs of the sweep: all, or 3/16, the third of 16 shards.")
+LAUNCHER = flags.DEFINE_enum(
+    "launcher",
+    None,
+    ["slurm", "local"],
+    "Submit the sweep as a job array (see config.cluster), or run its jobs here.",
+)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved stages, their cost and the number of runs.")
 
 
@@ -30,11 +36,16 @@ def main(argv: list[str]) -> None:
         config = command_line.resolved(CONFIG.value, module, config_flags.get_override_values(flag))
         report.check_sections(config.report.sections)
         shard = shards.parse(SWEEP.value)
+        if LAUNCHER.value:
+            submission.check(LAUNCHER.value, SWEEP.value)
         sweep = getattr(module, "sweep", None)
         if DRY_RUN.value:
             launch.dry_run(config, sweep, shard)
             return
         workdir = Path(WORKDIR.value or Path("runs") / (config.experiment + "_quick" * config.quick))
+        if LAUNCHER.value:
+            launch.submit(config, sweep, workdir, sys.argv, LAUNCHER.value)
+            return
         command = shlex.join(sys.argv)
         print(f"report: {launch.launch(config, sweep, workdir, command, report.write, shard)}")
 

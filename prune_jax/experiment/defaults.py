@@ -75,6 +75,23 @@ def default_config() -> ConfigDict:
     )
     config.execution = ConfigDict({"epoch": "auto", "replicas": "auto"})
     config.checkpoint_seconds = 30.0
+    config.tensorboard = True  # event files beside the metrics in JSON lines
+    # Jobs that --launcher submits, one node each. What is empty or 0 is left to the cluster.
+    config.cluster = ConfigDict(
+        {
+            "shards": 8,  # jobs; a sweep of fewer runs makes as many as it has runs
+            "minutes": 60,  # until a job is stopped; its run saves its state and is queued again
+            "requeues": 20,  # how often that may happen; being preempted doesn't count
+            "gpus": 0,
+            "cpus": 0,
+            "memory_gb": 0,
+            "partition": "",
+            "account": "",
+            "qos": "",
+            "constraint": "",
+            "at_once": 0,  # jobs of the array that run at the same time
+        }
+    )
     config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",)})
     return config
 

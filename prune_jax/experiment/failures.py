@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prune_jax.data import NotPreparedError
 from prune_jax.experiment.cohort import TrainingDivergedError
 from prune_jax.experiment.store import CheckpointError
+from prune_jax.experiment.submission import JobFailedError
 
 
 @contextlib.contextmanager
@@ -17,7 +18,7 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _leave(f"{error.strerror or error}{where}; what was finished is kept, run the same command again")
-    except (ValueError, NotPreparedError, TrainingDivergedError, CheckpointError) as error:
+    except (ValueError, NotPreparedError, TrainingDivergedError, CheckpointError, JobFailedError) as error:
         _leave(str(error))
     except KeyboardInterrupt:
         _leave("interrupted; what was finished is kept, run the same command again", code=130)

@@ -9,19 +9,21 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prune_jax import data, fairness
-from prune_jax.experiment import plan
+from prune_jax.experiment import locks, plan, submission
 from prune_jax.experiment.board import Board, WriteReport
-from prune_jax.experiment.cohort import Context
+from prune_jax.experiment.cohort import Context, History, Member
 from prune_jax.experiment.datasets import open_dataset
 from prune_jax.experiment.locks import BusyError
+from prune_jax.experiment.metrics import Metrics
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.record import make_record
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.shards import WHOLE, Shard, part
-from prune_jax.experiment.specs import chain_ids
+from prune_jax.experiment.specs import Stage, chain_ids, kind
 from prune_jax.experiment.stages import is_chain_finished, run_chain
+from prune_jax.experiment.store import read_stage
 from prune_jax.experiment.train import to_device
-from prune_jax.experiment.workdir import closing, open_workdir, use_compilation_cache
+from prune_jax.experiment.workdir import claim, closing, open_workdir, use_compilation_cache
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 PATIENCE = (0.5, 10.0)  # seconds between two looks at what other processes are at: at first, and at most
@@ -63,13 +65,34 @@ def launch(
         def attempt(index: int, arm: Arm) -> None:
             progress.run(index + 1, arm.label)
             context = Context(store, on_device, arm.measure, config.checkpoint_seconds, progress)
-            if _finish(context, arm, board.path(names[index]), command):
+            if _finish(context, arm, board, names[index], command):
                 progress.line(_summary(index + 1, len(arms), board.record(names[index])))
                 board.report(draw=False)
             progress.over()
 
         _take_turns(todo, attempt, progress)
         return board.report(draw=True)
+
+
+def submit(
+    config: ConfigDict, sweep: Sweep | None, workdir: Path, arguments: Sequence[str], launcher: str
+) -> None:
+    """Submit the sweep as ``config.cluster.shards`` jobs that run ``arguments`` as shards; a local one is waited for.
+
+    Raises ValueError before anything is submitted for a config that can't be run or a workdir that can't be written,
+    JobFailedError for a local job that failed.
+    """
+    arms = plan.plan_arms(config, sweep, open_dataset(config))
+    claim(workdir, config.experiment)
+    shards = min(config.cluster.shards, len(arms))
+    command = submission.command_of(arguments, workdir)
+    jobs = submission.submit(launcher, config.cluster, command, workdir, shards)
+    print(
+        f"{len(arms)} runs in {shards} jobs: {', '.join(job.job_id for job in jobs)}; logs in {workdir / 'jobs'}"
+    )
+    if launcher == "local":
+        submission.wait(jobs)
+    print(f"report: {workdir / 'report.md'}" + ", as the jobs get there" * (launcher != "local"))
 
 
 def _take_turns(todo: list[tuple[int, Arm]], attempt: Callable[[int, Arm], None], progress: Progress) -> None:
@@ -92,13 +115,31 @@ def _take_turns(todo: list[tuple[int, Arm]], attempt: Callable[[int, Arm], None]
         todo = busy
 
 
-def _finish(context: Context, arm: Arm, path: Path, command: str) -> bool:
-    """Bring ``arm`` to its record; whether that was made now rather than found finished."""
-    if path.exists() and is_chain_finished(context, arm):
+def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -> bool:
+    """Bring ``arm`` to its record, its curves written as they grow; whether it was made now, not found finished."""
+    if board.path(name).exists() and is_chain_finished(context, arm):
         return False
-    run_chain(context, arm)
-    fairness.write(make_record(context.store, arm, command), path)
+    with locks.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
+        metrics = Metrics(context.store.root, name, arm.label, arm.config["tensorboard"])
+
+        def on_epoch(spec: Stage, members: tuple[Member, ...], histories: list[History]) -> None:
+            for member, history in zip(members, histories, strict=True):
+                metrics.write(kind(spec), member.id, member.seed, history)
+
+        _replay(context, arm, metrics)
+        run_chain(context._replace(on_epoch=on_epoch), arm)
+        _replay(context, arm, metrics)
+        fairness.write(make_record(context.store, arm, command), board.path(name))
     return True
+
+
+def _replay(context: Context, arm: Arm, metrics: Metrics) -> None:
+    """Write the curves of the stages that are finished already, whichever run trained them."""
+    for seed in arm.seeds:
+        for spec, its_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True):
+            about = read_stage(context.store, its_id)
+            if about is not None and "history" in about:
+                metrics.write(kind(spec), its_id, about["seed"], about["history"])
 
 
 def record_id(arm: Arm) -> str:

@@ -1,6 +1,7 @@
 """From finished stages to the record that states what a run was and gave."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 
 from prune_jax import fairness
-from prune_jax.experiment import networks, spectra
+from prune_jax.experiment import job, networks, spectra
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.datasets import augmentation_of
 from prune_jax.experiment.measuring import JACOBIAN
@@ -61,6 +62,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         device=device_name(),
         commit=commit(),
         command=command,
+        job=job.current(os.environ),
         config=arm.config,
     )
 

@@ -168,6 +168,7 @@ class Optimiser:
 class RunRecord:
     """One arm: what was run, at what cost, through which chain, with which result for every seed.
 
+    ``job`` names the cluster job that made it (launcher, id); comparisons don't look at it.
     ``stages`` is None when the chain is unstated. ``results`` holds the seeds; a published record that
     states only mean and std has ``summary`` instead. ``source`` names where a published record is printed.
     """
@@ -187,6 +188,7 @@ class RunRecord:
     device: str | None = None
     commit: str | None = None
     command: str | None = None
+    job: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
 

@@ -1,0 +1,108 @@
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from prune_jax.experiment import submission
+from prune_jax.experiment.defaults import default_config
+
+
+def test_a_jobs_command_is_the_submitting_one_as_a_shard(tmp_path):
+    given = [
+        "run.py",
+        "--config=configs/a.py",
+        "--launcher",
+        "slurm",
+        "--sweep=all",
+        "--config.seeds=(0,)",
+        "-workdir=w",
+    ]
+    command = submission.command_of(given, tmp_path / "w")
+    root = pathlib.Path.cwd()
+    kept = ("--config=configs/a.py", "--config.seeds=(0,)")
+    assert command == (sys.executable, str(root / "run.py"), *kept, f"--workdir={tmp_path / 'w'}")
+
+
+def test_flags_are_left_out_in_every_spelling_and_no_other():
+    flags = ["--a=1", "-a=1", "--a", "1", "-a", "1", "--ab=1", "--b", "a", "--nob"]
+    assert submission.without(flags, ("a",)) == ["--ab=1", "--b", "a", "--nob"]
+
+
+def test_what_the_cluster_decides_is_left_to_it():
+    section = default_config().cluster
+    assert submission.parameters(section, "w").keys() == {"name", "timeout_min", "nodes", "tasks_per_node"}
+    section.update(gpus=2, partition="a100", account="me", at_once=4)
+    asked = submission.parameters(section, "w")
+    assert (asked["gpus_per_node"], asked["slurm_partition"]) == (2, "a100")
+    assert (asked["slurm_account"], asked["slurm_array_parallelism"]) == ("me", 4)
+    section.shards = 0
+    with pytest.raises(ValueError, match=r"cluster.shards 0; both are at least 1"):
+        submission.parameters(section, "w")
+
+
+def test_where_nothing_can_be_submitted_it_is_told(monkeypatch):
+    with pytest.raises(ValueError, match=r"--sweep=1/4: a launcher submits every shard itself"):
+        submission.check("local", "1/4")
+    monkeypatch.setattr(submission.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="no sbatch and srun on this machine: submit from a login node"):
+        submission.check("slurm", "all")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ValueError, match=r'--launcher=local needs submitit .*: pip install "submitit'):
+        submission.check("local", "all")
+
+
+def test_slurm_is_asked_for_what_the_config_says(tmp_path, monkeypatch):
+    """The sbatch file, with commands in Slurm's place that keep it."""
+    pytest.importorskip("submitit")
+    for name, line in (("srun", ""), ("sbatch", f"cp $1 {tmp_path}/asked; echo Submitted batch job 41")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    submission.check("slurm", "all")
+    section = default_config().cluster
+    section.update(gpus=1, partition="a100", minutes=90, at_once=2)
+    jobs = submission.submit("slurm", section, ("true",), tmp_path / "sweep", 3)
+    assert [job.job_id for job in jobs] == ["41_0", "41_1", "41_2"]
+    asked = (tmp_path / "asked").read_text()
+    for line in ("--array=0-2%2", "--partition=a100", "--gpus-per-node=1", "--time=90", "--job-name=sweep"):
+        assert f"#SBATCH {line}\n" in asked
+    assert "--signal=USR2@90" in asked
+    commands = [job.submission().function.command for job in jobs]
+    assert commands == [("true", f"--sweep={i}/3") for i in (1, 2, 3)]
+
+
+def test_a_job_that_is_preempted_ends_its_command_and_asks_to_be_queued_again(tmp_path):
+    pytest.importorskip("submitit")
+    script = (
+        "import pathlib, signal, sys, time\n"
+        "def save(*_): pathlib.Path('saved').touch(); sys.exit(3)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    job = submission.ShardJob((sys.executable, "-c", script), str(tmp_path))
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            job()
+        except submission.subprocess.CalledProcessError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    os.kill(
+        job._process.pid, signal.SIGUSR2
+    )  # Slurm's warning reaches every process; it must not end the run
+    again = job.checkpoint()
+    thread.join()
+    assert (tmp_path / "saved").exists()
+    assert failed[0].returncode == 3
+    assert again.function.command == job.command
+    assert again.function._process is None
