@@ -13,6 +13,12 @@ def is_kernel(path: str, leaf: jax.Array) -> bool:
     return leaf.ndim >= 2
 
 
+def as_matrix(kernel: jax.Array, *, output_axis: int = -1) -> jax.Array:
+    """The kernel flattened to (inputs x height x width, outputs), as OrthP sees it."""
+    moved = jnp.moveaxis(kernel, output_axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
 def orthogonalize(kernel: jax.Array, *, gain: float, output_axis: int = -1) -> jax.Array:
     """The orthogonal matrix nearest in spirit to ``kernel``'s own directions, times ``gain``; same shape.
 
@@ -22,7 +28,7 @@ def orthogonalize(kernel: jax.Array, *, gain: float, output_axis: int = -1) -> j
     companion repositories (facts: weights orthogonalised after pruning, before retraining).
     """
     moved = jnp.moveaxis(kernel, output_axis, -1)
-    matrix = moved.reshape(-1, moved.shape[-1])
+    matrix = as_matrix(moved)
     wide = matrix.shape[0] < matrix.shape[1]
     q, r = jnp.linalg.qr(matrix.T if wide else matrix)
     signs = jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(q.dtype)

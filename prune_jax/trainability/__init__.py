@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "compare_trainability": "prune_jax.trainability.accuracy",
+    "epochs_to": "prune_jax.trainability.accuracy",
+    "equivalent_epochs": "prune_jax.trainability.accuracy",
     "jacobian_singular_values": "prune_jax.trainability.jacobian",
     "jacobians": "prune_jax.trainability.jacobian",
     "mean_jsv": "prune_jax.trainability.jacobian",

@@ -1,0 +1,67 @@
+"""How many directions a layer's features use."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import entr
+
+from prune_jax.trainability.weights import at_least_float32
+
+
+class FeatureRank(NamedTuple):
+    """Ranks of one feature matrix, scalars, all 0 for features that are 0 everywhere.
+
+    numerical: singular values above ``rtol`` times the largest one (int32).
+    stable: ||A||_F^2 / ||A||_2^2 (Rudelson and Vershynin, 2007, J. ACM 54(4)).
+    effective: exp of the entropy of s / sum(s) (Roy and Vetterli, 2007, EUSIPCO).
+    srank: fewest leading values whose sum reaches (1 - delta) of all (int32; Kumar et al., 2021,
+    arXiv 2010.14498). numerical >= srank, and numerical >= effective up to what lies below ``rtol``.
+    """
+
+    numerical: jax.Array
+    stable: jax.Array
+    effective: jax.Array
+    srank: jax.Array
+
+
+def feature_rank(
+    features: jax.Array, *, rtol: float | None = None, delta: float = 0.01, centre: bool = False
+) -> FeatureRank:
+    """Ranks of ``features`` ``(batch, width)``, such as what enters a network's head on a batch.
+
+    ``rtol`` defaults to max(batch, width) times the type's epsilon, as ``numpy.linalg.matrix_rank``;
+    ``delta`` is srank's, 0.01 in its source. ``centre`` takes the batch mean off first, so that a common
+    offset is no direction. At most min(batch, width): take more examples than the width. Computed in
+    float32 or better. Raises ValueError for features that are not floating, empty or not of rank 2.
+    """
+    _check(features, rtol, delta)
+    matrix = at_least_float32(features)
+    matrix = matrix - jnp.mean(matrix, axis=0, keepdims=True) if centre else matrix
+    values = jnp.linalg.svd(matrix, compute_uv=False)
+    limit = max(matrix.shape) * jnp.finfo(matrix.dtype).eps if rtol is None else rtol
+    # a zero matrix divides by 1 in place of its zero norm, which leaves 0 in the numerator
+    largest, total = (jnp.where(n == 0, 1.0, n) for n in (values[0], values.sum()))
+    shares = values / total
+    below = jnp.cumsum(shares) < (1.0 - delta)
+    some = values[0] > 0
+    return FeatureRank(
+        numerical=jnp.sum(values > limit * values[0]).astype(jnp.int32),
+        stable=jnp.sum(jnp.square(values / largest)),
+        effective=jnp.where(some, jnp.exp(jnp.sum(entr(shares))), 0.0),
+        srank=jnp.where(some, jnp.minimum(jnp.sum(below) + 1, len(values)), 0).astype(jnp.int32),
+    )
+
+
+def _check(features: jax.Array, rtol: float | None, delta: float) -> None:
+    if features.ndim != 2 or features.size == 0:
+        raise ValueError(
+            f"features have shape {features.shape}; feature rank needs (batch, width), both at least 1: "
+            "pool or flatten the other axes"
+        )
+    if not jnp.issubdtype(features.dtype, jnp.floating):
+        raise ValueError(f"features have dtype {features.dtype}; feature rank needs floating ones")
+    if rtol is not None and not 0 <= rtol < 1:
+        raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta is a share of the sum of singular values, in (0, 1), got {delta}")

@@ -1,0 +1,104 @@
+"""How far weights and Jacobians are from isometries, before and after pruning and recovery."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from prune_jax.pruning.recovery import as_matrix, is_kernel
+from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
+from prune_jax.trainability.weights import at_least_float32
+
+Where = Callable[[str, jax.Array], bool]
+
+
+def isometry_gap(kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1) -> jax.Array:
+    """Mean of (s / gain - 1)^2 over the singular values s of one kernel, a scalar; 0 for an isometry.
+
+    The kernel is flattened to (inputs x height x width, outputs), the matrix that OrthP makes orthogonal
+    (``pruning.recovery``), so for a convolution it is not the spectrum of the operator on images. There are
+    min(rows, columns) values; channels that a mask holds at zero count as s = 0, and surgery removes them.
+    Give ``gain`` what ``orthp`` got (sqrt 2 before a ReLU). Source: the distance from dynamical isometry
+    of arXiv 2301.05219's companion code, there taken of Jacobians; of weights it is ours. Raises
+    ValueError for a kernel of rank below 2 or without entries, or a gain that is not positive.
+    """
+    values = jnp.linalg.svd(_matrix(kernel, gain, output_axis), compute_uv=False)
+    return jnp.mean(jnp.square(values / gain - 1.0))
+
+
+def orthogonality_error(kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1) -> jax.Array:
+    """||M^T M / gain^2 - I||_F of the flattened kernel M in its taller orientation, a scalar.
+
+    The penalty of kernel orthogonality (KernOrth; Xie et al., CVPR 2017, arXiv 1703.01827), measured.
+    Flattening, ``gain`` and errors as ``isometry_gap``.
+    """
+    matrix = _matrix(kernel, gain, output_axis)
+    tall = matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
+    gram = jnp.matmul(tall.T, tall, precision=jax.lax.Precision.HIGHEST) / gain**2
+    return jnp.linalg.norm(gram - jnp.eye(len(gram), dtype=gram.dtype))
+
+
+def isometry_gaps(
+    params: Any, *, gain: float = 1.0, output_axis: int = -1, where: Where = is_kernel
+) -> dict[str, jax.Array]:
+    """``{path: isometry_gap}`` of every leaf that ``where(path, leaf)`` picks, in any pytree.
+
+    Paths read like ``layers/0/kernel``, as in ``orthp``, whose arguments these are. Raises ValueError when
+    no leaf is picked, and as ``isometry_gap``, naming the leaf.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
+    chosen = {name: leaf for name, leaf in named if where(name, leaf)}
+    if not chosen:
+        raise ValueError(f"no leaf to measure among {', '.join(name for name, _ in named) or 'no leaves'}")
+    return {name: _named_gap(name, leaf, gain, output_axis) for name, leaf in chosen.items()}
+
+
+def isometry_table(
+    states: Mapping[str, Any], *, gain: float = 1.0, output_axis: int = -1, where: Where = is_kernel
+) -> dict[str, dict[str, jax.Array]]:
+    """``{path: {state: gap}}``: the gaps of several params side by side, one row a kernel.
+
+    ``states`` names them, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``; sizes may differ.
+    Raises ValueError when their kernels have different paths.
+    """
+    columns = {
+        name: isometry_gaps(params, gain=gain, output_axis=output_axis, where=where)
+        for name, params in states.items()
+    }
+    paths = [list(column) for column in columns.values()]
+    for name, got in zip(columns, paths, strict=True):
+        if got != paths[0]:
+            odd = sorted(set(got) ^ set(paths[0]))
+            raise ValueError(f"{name!r} holds other kernels than {next(iter(columns))!r}: {', '.join(odd)}")
+    return {path: {name: column[path] for name, column in columns.items()} for path in paths[0]}
+
+
+def jacobian_isometry_gap(apply: Apply, x: jax.Array, *, chunk: int | None = None) -> jax.Array:
+    """Mean of (s - 1)^2 over Jacobian singular values and examples, a scalar; 0 is dynamical isometry.
+
+    Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry, the companion code of arXiv
+    2301.05219 for this distance. Costs K pull-backs; arguments and errors as ``jacobian_singular_values``.
+    """
+    return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk) - 1.0))
+
+
+def _named_gap(name: str, leaf: jax.Array, gain: float, output_axis: int) -> jax.Array:
+    try:
+        return isometry_gap(leaf, gain=gain, output_axis=output_axis)
+    except ValueError as error:
+        raise ValueError(f"leaf {name!r}: {error}") from None
+
+
+def _matrix(kernel: jax.Array, gain: float, output_axis: int) -> jax.Array:
+    kernel = jnp.asarray(kernel)
+    if kernel.ndim < 2 or kernel.size == 0:
+        raise ValueError(f"a kernel has rank 2 or more and entries, this one has shape {kernel.shape}")
+    if not jnp.issubdtype(kernel.dtype, jnp.floating):
+        raise ValueError(f"a kernel is floating, this one has dtype {kernel.dtype}")
+    if not isinstance(gain, jax.core.Tracer) and not gain > 0:
+        raise ValueError(f"gain must be positive, got {gain}: 1 for linear layers, sqrt 2 before a ReLU")
+    if not isinstance(kernel, jax.core.Tracer) and not bool(jnp.isfinite(kernel).all()):
+        raise ValueError("the kernel holds NaN or infinity")
+    return at_least_float32(as_matrix(kernel, output_axis=output_axis))

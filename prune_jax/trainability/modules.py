@@ -1,0 +1,200 @@
+"""Parts of an NNX network, cut out by the paths of its modules."""
+
+import functools
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.extend import core
+
+from prune_jax.trainability.jacobian import jacobian_singular_values
+from prune_jax.trainability.layerwise import Measure, Part, StageMeasure, per_example, unknown_name
+
+Call = Callable[[nnx.Module, jax.Array], Any]
+_Around = Callable[..., Any]  # (the module's own bound call, *its arguments) -> what the caller gets
+
+
+def module_part(
+    module: nnx.Module,
+    x: jax.Array,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    call: Call | None = None,
+) -> Part:
+    """The part of a network from the output of module ``source`` to the output of module ``target``.
+
+    Paths read like ``blocks/3/conv1``; None stands for the network's input, or its output. ``apply(a)`` runs
+    the network on x with source's output replaced by ``a`` and gives target's output, flattened per example;
+    what goes around source (a shortcut) keeps its values, so a Jacobian is the partial one through source
+    (``bypassed`` tells). The module itself is left as it is: a copy in evaluation mode runs, called by
+    ``call(copy, x)``, by default ``copy(x)``, with ``train=False`` where the module takes that. Raises
+    ValueError for an unknown path (the nearest are named), one that this call doesn't run exactly once, a
+    target that runs before its source, outputs that aren't one array with the examples on axis 0, or a
+    module inside a transform of its own (nnx.jit, nnx.remat, nnx.scan), whose values can't be had outside.
+    """
+    if source is not None and source == target:
+        raise ValueError(f"source and target are both {source!r}; a part goes from one to another")
+    run = _runner(module, [path for path in (source, target) if path is not None], call)
+    entering = x if source is None else _once(run(x, source, None), source)
+    batch, name = entering.shape[0], target or "the network"
+    if source is not None:
+        per_example(entering, x.shape[0], source)
+
+    def apply(a: jax.Array) -> jax.Array:
+        given, replaced = (a, None) if source is None else (x, (source, a))
+        return per_example(_once(run(given, target, replaced), name), batch, name)
+
+    return Part(apply, entering)
+
+
+def module_input(module: nnx.Module, x: jax.Array, path: str, *, call: Call | None = None) -> Any:
+    """What enters the module at ``path`` on a batch: of a head, the penultimate features.
+
+    The first positional argument of its call. Arguments and errors as ``module_part``.
+    """
+    run = _runner(module, [path], call)
+    return _once(run(x, path, None, entering=True), path)
+
+
+def measure_modules(
+    module: nnx.Module,
+    x: jax.Array,
+    paths: Sequence[str],
+    *,
+    measure: Measure = jacobian_singular_values,
+    call: Call | None = None,
+) -> OrderedDict[str, StageMeasure]:
+    """``{path: (stage, cumulative)}``: from the output of each path to that of the next, and from the input.
+
+    ``paths`` in the order in which they run; the first stage starts at the input. See ``module_part`` for
+    the parts and errors, ``layerwise.measure_stages`` for ``measure``. Where every path is a bottleneck
+    (``bypassed`` is False, as for the blocks of a residual network), Jacobians of stages multiply to the
+    whole; between others the shortcuts are in the cumulative one alone. Raises ValueError for no paths.
+    """
+    if not paths:
+        raise ValueError("no paths: name the modules, such as 'blocks/0'")
+    out: OrderedDict[str, StageMeasure] = OrderedDict()
+    for before, path in zip([None, *paths[:-1]], paths, strict=True):
+        alone, whole = module_part(module, x, before, path, call=call), module_part(module, x, None, path, call=call)
+        out[path] = StageMeasure(measure(*alone), measure(*whole))
+    return out
+
+
+def bypassed(
+    module: nnx.Module, x: jax.Array, source: str, target: str | None = None, *, call: Call | None = None
+) -> bool:
+    """Whether something goes around ``source``: target's output depends on x with source's held fixed.
+
+    Read off the jaxpr, no FLOP is spent; a dependence that happens to be zero counts. Arguments and errors
+    as ``module_part``.
+    """
+    run = _runner(module, [path for path in (source, target) if path is not None], call)
+    inside = jax.eval_shape(lambda v: _once(run(v, source, None), source), x)
+
+    def apply(v: jax.Array, a: jax.Array) -> Any:
+        return _once(run(v, target, (source, a)), target or "the network")
+
+    return _depends_on_first(jax.make_jaxpr(apply)(x, inside).jaxpr)
+
+
+def _depends_on_first(jaxpr: Any) -> bool:
+    reached = {jaxpr.invars[0]}
+    for equation in jaxpr.eqns:
+        if any(not isinstance(v, core.Literal) and v in reached for v in equation.invars):
+            reached.update(equation.outvars)
+    return any(not isinstance(v, core.Literal) and v in reached for v in jaxpr.outvars)
+
+
+def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Callable[..., list[Any]]:
+    """run(x, record, replaced): what the module ``record`` (None: the network) gave in each of its calls."""
+    _check_paths(module, paths)
+    graphdef, state = nnx.split(module)
+    forward = call or _evaluation(type(module))
+
+    def run(
+        x: jax.Array, record: str | None, replaced: tuple[str, Any] | None, *, entering: bool = False
+    ) -> list[Any]:
+        net = nnx.merge(graphdef, state, copy=True)
+        net.eval()
+        given: list[Any] = []
+        taken: list[Any] = []
+        if replaced is not None:
+            _surround(net, replaced[0], _give(replaced[1], given))
+        if record is not None:
+            before = given if replaced is not None else [True]
+            _surround(net, record, _take(record, taken, before, entering=entering))
+        out = forward(net, x)
+        if replaced is not None:
+            _once(given, replaced[0])
+        return [out] if record is None else taken
+
+    return run
+
+
+def _evaluation(cls: type) -> Call:
+    takes_train = "train" in inspect.signature(cls.__call__).parameters
+    return lambda net, x: net(x, train=False) if takes_train else net(x)
+
+
+def _give(value: Any, given: list[Any]) -> _Around:
+    def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given.append(value)
+        return value
+
+    return around
+
+
+def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> _Around:
+    outside = core.get_opaque_trace_state(convention="nnx")
+
+    def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not before:
+            raise ValueError(f"module {path!r} runs before the source of this part: swap source and target")
+        if core.get_opaque_trace_state(convention="nnx") != outside:
+            raise ValueError(
+                f"module {path!r} runs inside a transform of the network's own (nnx.jit, nnx.remat, nnx.scan, "
+                "...), which keeps its values: name the module around that transform"
+            )
+        out = call(*args, **kwargs)
+        taken.append(args[0] if entering else out)
+        return out
+
+    return around
+
+
+def _surround(net: nnx.Module, path: str, around: _Around) -> None:
+    target = _modules(net)[path]
+    # past NNX's own bookkeeping: this copy is ours, and its structure stays as it is
+    object.__setattr__(target, "_around", around)
+    object.__setattr__(target, "__class__", _surrounded(type(target)))
+
+
+@functools.cache  # a memo of a pure function: NNX registers every class that is made, once is enough
+def _surrounded(cls: type) -> type:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._around(functools.partial(cls.__call__, self), *args, **kwargs)
+
+    return type(cls)(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
+
+
+def _once(calls: list[Any], path: str) -> Any:
+    if len(calls) != 1:
+        raise ValueError(
+            f"module {path!r} runs {len(calls)} times in this call; a part needs a module that runs once"
+        )
+    return calls[0]
+
+
+def _modules(module: nnx.Module) -> dict[str, nnx.Module]:
+    return {"/".join(map(str, path)): found for path, found in nnx.iter_modules(module) if path}
+
+
+def _check_paths(module: nnx.Module, paths: Sequence[str]) -> None:
+    known = {path: found for path, found in _modules(module).items() if callable(found)}
+    for path in paths:
+        if path not in known:
+            raise ValueError(unknown_name(f"module of {type(module).__name__}", path, known))

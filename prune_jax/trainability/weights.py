@@ -1,0 +1,30 @@
+"""Refusal of weights that no measurement can be taken of."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def check_weights(params: Any) -> None:
+    """ValueError naming the first leaf that is not floating or holds NaN or infinity.
+
+    Under jit values can't be looked at: there only the types are checked.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    if not leaves:
+        raise ValueError("params hold no arrays; give the network's weights")
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"leaf {name!r} has dtype {dtype}; derivatives need floating weights: leave it out"
+            )
+        if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.isfinite(leaf).all()):
+            raise ValueError(f"leaf {name!r} holds NaN or infinity: this network has diverged")
+
+
+def at_least_float32(array: jax.Array) -> jax.Array:
+    """The array in float32, or in its own type where that is wider."""
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
