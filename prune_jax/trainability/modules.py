@@ -40,9 +40,9 @@ def module_part(
         raise ValueError(f"source and target are both {source!r}; a part goes from one to another")
     run = _runner(module, [path for path in (source, target) if path is not None], call)
     entering = x if source is None else _once(run(x, source, None), source)
-    batch, name = entering.shape[0], target or "the network"
+    batch, name = x.shape[0], target or "the network"
     if source is not None:
-        per_example(entering, x.shape[0], source)
+        per_example(entering, batch, source)
 
     def apply(a: jax.Array) -> jax.Array:
         given, replaced = (a, None) if source is None else (x, (source, a))
@@ -79,7 +79,8 @@ def measure_modules(
         raise ValueError("no paths: name the modules, such as 'blocks/0'")
     out: OrderedDict[str, StageMeasure] = OrderedDict()
     for before, path in zip([None, *paths[:-1]], paths, strict=True):
-        alone, whole = module_part(module, x, before, path, call=call), module_part(module, x, None, path, call=call)
+        alone = module_part(module, x, before, path, call=call)
+        whole = module_part(module, x, None, path, call=call)
         out[path] = StageMeasure(measure(*alone), measure(*whole))
     return out
 
@@ -152,14 +153,14 @@ def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> 
     outside = core.get_opaque_trace_state(convention="nnx")
 
     def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not before:
-            raise ValueError(f"module {path!r} runs before the source of this part: swap source and target")
         if core.get_opaque_trace_state(convention="nnx") != outside:
             raise ValueError(
                 f"module {path!r} runs inside a transform of the network's own (nnx.jit, nnx.remat, nnx.scan, "
                 "...), which keeps its values: name the module around that transform"
             )
         out = call(*args, **kwargs)
+        if not before:  # asked after the call: the source may lie inside
+            raise ValueError(f"module {path!r} runs before the source of this part: swap source and target")
         taken.append(args[0] if entering else out)
         return out
 

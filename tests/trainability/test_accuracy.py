@@ -70,9 +70,7 @@ def test_runs_under_different_schedules_are_refused_by_name(text, epochs):
     assert f"'{other}' ({epochs} epochs)" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("target", "wanted"), [(5.0, 1), (10.0, 1), (10.1, 3), (30.0, 3), (30.1, None)]
-)
+@pytest.mark.parametrize(("target", "wanted"), [(5.0, 1), (10.0, 1), (10.1, 3), (30.0, 3), (30.1, None)])
 def test_epochs_to_counts_from_one_and_says_none_when_never_reached(target, wanted):
     assert epochs_to([10.0, 5.0, 30.0, 20.0], target) == wanted
 
