@@ -22,6 +22,11 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prune_jax.pruning.cost": ("Cost", "count"),
         "prune_jax.trainability": (
             "Spectrum",
+            "compare_trainability",
+            "epochs_to",
+            "equivalent_epochs",
+            "isometry_gap",
+            "isometry_gaps",
             "jacobian_singular_values",
             "mean_jsv",
             "spectrum",

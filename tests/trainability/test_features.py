@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.trainability.feature_rank import feature_rank
+from prune_jax.trainability.features import feature_rank
 
 rank = jax.jit(feature_rank, static_argnames=("rtol", "delta", "centre"))
 
