@@ -1,0 +1,160 @@
+"""The empirical neural tangent kernel of a network on a batch: exact where it is small, else by products."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
+from prune_jax.trainability.weights import at_least_float32, check_weights
+
+ApplyParams = Callable[[Any, jax.Array], jax.Array]
+Kernel = Literal["full", "trace"]
+
+
+class TraceEstimate(NamedTuple):
+    """An estimate, its standard error, and the pull-backs of the whole batch that it took."""
+
+    value: jax.Array
+    error: jax.Array
+    pull_backs: int
+
+
+class NTKSpectrum(NamedTuple):
+    """Eigenvalues of a kernel, (n,) descending, and what follows from them, scalars.
+
+    rank: eigenvalues that are resolved, above the rounding noise (int32); n - rank are not, and count
+    neither in ``condition``, the largest over the smallest resolved one (NaN where none is), nor as zeros:
+    all that is known of them is that they are below. trace: sum of all.
+    """
+
+    eigenvalues: jax.Array
+    rank: jax.Array
+    condition: jax.Array
+    trace: jax.Array
+
+
+def ntk_matrix(apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full") -> jax.Array:
+    """Empirical NTK of ``apply(params, x) -> (N, K)`` on a batch, in float32 or wider.
+
+    ``'full'``: Θ = J Jᵀ with J the Jacobian of all N x K outputs in the params, ``(N K, N K)``, output k of
+    example n at n K + k. Source: Jacot et al., 2018, arXiv 1806.07572, there in the limit of width.
+    ``'trace'``: the mean of Θ's K diagonal output blocks, ``(N, N)``; what Novak et al., 2022, arXiv
+    2206.08720, get by tracing over outputs (divided by K here). Its trace is that of Θ over K.
+
+    ``apply`` treats examples independently; batch statistics are no params: bind them, as in
+    ``lambda p, x: network.apply({'params': p, 'batch_stats': stats}, x)``. Costs N K pull-backs of one
+    example and J's memory, N K times the number of params: for small problems; else ``ntk_trace`` and
+    ``ntk_top``. Raises ValueError for bad weights, by leaf, an empty batch, or outputs not of rank 2.
+    """
+    features = _features(apply, params, x, kernel)
+    return jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def ntk_spectrum(
+    apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full", rtol: float | None = None
+) -> NTKSpectrum:
+    """All eigenvalues of ``ntk_matrix`` with rank, condition number and trace.
+
+    They are the squared singular values of J, which keeps eigenvalues that a Gram matrix in the same
+    precision would lose. One is resolved if its root is above ``rtol`` (default n times the type's epsilon)
+    of the largest one's. More outputs than params: at most as many as params can be. The condition number
+    bounds how much slower the slowest direction learns. Cost, other arguments and errors as ``ntk_matrix``.
+    """
+    features = _features(apply, params, x, kernel)
+    values = jnp.linalg.svd(features, compute_uv=False)
+    rows = features.shape[0]
+    limit = rows * float(jnp.finfo(features.dtype).eps) if rtol is None else rtol
+    resolved = values > limit * values[0]
+    smallest = jnp.min(jnp.where(resolved, values, jnp.inf))
+    eigenvalues = jnp.square(jnp.pad(values, (0, rows - len(values))))
+    condition = jnp.where(resolved.any(), jnp.square(values[0] / smallest), jnp.nan)
+    return NTKSpectrum(eigenvalues, resolved.sum().astype(jnp.int32), condition, eigenvalues.sum())
+
+
+def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable, jax.ShapeDtypeStruct]:
+    """``(product, outputs)``: v -> Θ v for the full kernel, v of the outputs' shape and type ``(N, K)``.
+
+    One pull-back and one push-forward of the whole batch; nothing larger than params is held. Errors as
+    ``ntk_matrix``.
+    """
+    outputs = _check(apply, params, x)
+
+    def product(v: jax.Array) -> jax.Array:
+        function = lambda p: apply(p, x)  # noqa: E731
+        (pulled,) = jax.vjp(function, params)[1](v.astype(outputs.dtype))
+        return at_least_float32(jax.jvp(function, (params,), (pulled,))[1])
+
+    return product, outputs
+
+
+def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int) -> TraceEstimate:
+    """Hutchinson's estimate of the full kernel's trace: mean of |Jᵀ v|² over random signs v, ``(N, K)``.
+
+    Each probe is one pull-back of the whole batch. The standard error is the sample's; the error is that of
+    Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace' kernel. Source:
+    Hutchinson, 1990. Raises ValueError for fewer than 2 probes, and as ``ntk_matrix``.
+    """
+    if probes < 2:
+        raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
+    outputs = _check(apply, params, x)
+    pull_back = jax.jit(lambda v: jax.vjp(lambda p: apply(p, x), params)[1](v)[0])
+
+    def squared(probe_key: jax.Array) -> jax.Array:
+        signs = jax.random.rademacher(probe_key, outputs.shape, outputs.dtype)
+        leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(pull_back(signs))]
+        return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(()))
+
+    samples = jnp.stack([squared(probe_key) for probe_key in jax.random.split(key, probes)])
+    return TraceEstimate(samples.mean(), samples.std(ddof=1) / probes**0.5, probes)
+
+
+def ntk_top(
+    apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, count: int, steps: int
+) -> TopEigenvalues:
+    """The ``count`` largest eigenvalues of the full kernel by block Lanczos, with bounds on their errors.
+
+    A block of ``count`` vectors finds an eigenvalue as often as it occurs, up to ``count`` times (a linear
+    network's come K at a time, a single vector would see each once). ``count * steps`` products, each a
+    pull-back and a push-forward. Raises ValueError when that exceeds N K, and as ``ntk_matrix``.
+    """
+    product, outputs = ntk_product(apply, params, x)
+    compiled = jax.jit(product)
+    size = outputs.shape[0] * outputs.shape[1]
+
+    def columns(block: jax.Array) -> jax.Array:
+        # one after another: under vmap the push-forward's weights would get a batch axis
+        return jnp.stack([compiled(v.reshape(outputs.shape)).reshape(-1) for v in block.T], axis=1)
+
+    dtype = jnp.promote_types(outputs.dtype, jnp.float32)
+    return top_eigenvalues(columns, size, key, count=count, steps=steps, dtype=dtype)
+
+
+def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel) -> jax.Array:
+    """The matrix F with kernel = F Fᵀ: J itself, or its outputs side by side over the root of K."""
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"kernel {kernel!r} is none of {', '.join(map(repr, get_args(Kernel)))}")
+    examples, outputs = _check(apply, params, x).shape
+
+    def one(p: Any, example: jax.Array) -> jax.Array:
+        return apply(p, example[None])[0]
+
+    by_leaf = jax.vmap(jax.jacrev(one), (None, 0))(params, x)
+    rows = [at_least_float32(leaf).reshape(examples * outputs, -1) for leaf in jax.tree.leaves(by_leaf)]
+    features = jnp.concatenate(rows, axis=1)
+    return features if kernel == "full" else features.reshape(examples, -1) / outputs**0.5
+
+
+def _check(apply: ApplyParams, params: Any, x: jax.Array) -> jax.ShapeDtypeStruct:
+    check_weights(params)
+    if x.ndim < 1 or x.shape[0] == 0:
+        raise ValueError(f"x has shape {x.shape}; the kernel needs at least one example along axis 0")
+    outputs = jax.eval_shape(apply, params, x)
+    if getattr(outputs, "ndim", None) != 2 or outputs.shape[0] != x.shape[0]:
+        shapes = [leaf.shape for leaf in jax.tree.leaves(outputs)]
+        raise ValueError(
+            f"apply returned {shapes} for {x.shape[0]} examples; the kernel needs one array (batch, "
+            "outputs): flatten or reduce the other axes inside apply"
+        )
+    return outputs
