@@ -48,10 +48,11 @@ def decode(encoded: bytes, channels: int) -> Image.Image:
     Raises ValueError for bytes that are no whole image.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert(MODES[channels])
+        image = Image.open(io.BytesIO(encoded))
+        image.load()
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{len(encoded)} bytes that are no image ({error})") from error
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
 def train_image(image: Image.Image, recipe: ImageRecipe, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A small ImageNet made of generated JPEGs, written by TFDS itself in the real one's form, without TensorFlow.
 
-Run it to look at one: python tests/data/fake_imagenet.py FOLDER, then use --config.dataset.data_dir=FOLDER.
+Run it to look at one: python tests/data/fake_imagenet.py FOLDER [LEAST MOST], with sides of LEAST to MOST
+pixels (20 to 120), then use --config.dataset.data_dir=FOLDER.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ class FakeImagenet(real.Builder, skip_registration=True):
     pkg_dir_path = epath.Path(real.__file__).parent  # where TFDS finds the label names
     counts = (400, 100)  # train, validation
     classes = tuple(range(0, 1000, 10))
+    sides = (20, 120)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager
@@ -39,14 +41,14 @@ class FakeImagenet(real.Builder, skip_registration=True):
         for i in range(count):
             label = self.classes[i % len(self.classes)]
             file_name = f"{names[label]}_{split}{i}.JPEG"
-            encoded = fake_jpeg(label, seed=(split == "train", i))
+            encoded = fake_jpeg(label, (split == "train", i), self.sides)
             yield file_name, {"image": io.BytesIO(encoded), "label": label, "file_name": file_name}
 
 
-def fake_jpeg(label: int, seed: tuple[int, int]) -> bytes:
-    """A JPEG of 20 to 120 pixels a side: stripes whose colour and width tell the label, and noise."""
+def fake_jpeg(label: int, seed: tuple[int, int], sides: tuple[int, int] = FakeImagenet.sides) -> bytes:
+    """A JPEG whose height and width lie in ``sides``: stripes whose colour and width tell the label, and noise."""
     rng = np.random.default_rng(seed)
-    height, width = rng.integers(20, 121, 2)
+    height, width = rng.integers(sides[0], sides[1] + 1, 2)
     tint = np.random.default_rng(label).integers(0, 256, 3)
     stripes = (np.arange(width) // (2 + label % 7)) % 2
     pixels = np.broadcast_to(stripes[None, :, None] * tint, (height, width, 3)) + rng.integers(
@@ -60,12 +62,15 @@ def fake_jpeg(label: int, seed: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-def write_fake_imagenet(data_dir: str) -> None:
+def write_fake_imagenet(data_dir: str, sides: tuple[int, int] = FakeImagenet.sides) -> None:
     """Prepare the fake ImageNet under ``data_dir``, where ``tfds.builder('imagenet2012')`` finds it."""
     tfds.disable_progress_bar()
+    builder = FakeImagenet(data_dir=data_dir, file_format="array_record")
+    builder.sides = sides
     with contextlib.redirect_stdout(io.StringIO()):
-        FakeImagenet(data_dir=data_dir, file_format="array_record").download_and_prepare()
+        builder.download_and_prepare()
 
 
 if __name__ == "__main__":
-    write_fake_imagenet(sys.argv[1])
+    given = tuple(map(int, sys.argv[2:4]))
+    write_fake_imagenet(sys.argv[1], (given[0], given[1]) if given else FakeImagenet.sides)
