@@ -2,7 +2,8 @@
 
 import contextlib
 import difflib
-import os
+import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
     }
 )
 CHUNK = 1024  # records read at once while labels are listed
+SILENT = 100_000  # examples; more take minutes, which a line explains
 
 
 def choose_classes(name: str, seed: int, file: str, label_names: Sequence[str]) -> tuple[int, ...]:
@@ -96,6 +98,10 @@ def list_labels(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
             return labels
     except (OSError, ValueError, EOFError):
         pass  # not there yet, or damaged: read anew
+    if examples > SILENT:
+        logging.getLogger(__name__).warning(
+            "reading the label of all %d examples once, for %s", examples, file
+        )
     source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     labels = np.empty(examples, np.int32)
     for start in range(0, examples, CHUNK):
@@ -106,11 +112,8 @@ def list_labels(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
 
 
 def _keep(file: Path, labels: np.ndarray) -> None:
-    temporary = file.with_suffix(f".tmp{os.getpid()}")
-    try:
-        with temporary.open("wb") as out:
+    with contextlib.suppress(OSError):  # a data set that others own and share: read again next time
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as out:
             np.save(out, labels)
-        temporary.replace(file)
-    except OSError:  # a data set that others own and share: the labels are read again next time
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        Path(out.name).chmod(0o644)
+        Path(out.name).replace(file)

@@ -1,6 +1,9 @@
 """Batches of a data set that is read while it is used: Grain over TFDS's random access, resumable at any step."""
 
 import dataclasses
+import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -68,7 +71,9 @@ class Stream(Iterator[Batch]):
                 not flags.FLAGS.is_parsed()
             ):  # Grain's workers read its flags, which only absl's own main parses
                 flags.FLAGS.mark_as_parsed()
-            batches = batches.mp_prefetch(grain.MultiprocessingOptions(self._workers, AHEAD))
+            batches = batches.mp_prefetch(
+                grain.MultiprocessingOptions(self._workers, AHEAD), _end_with_parent
+            )
         self._iterator = iter(batches)
 
 
@@ -140,6 +145,19 @@ def prefetch_to_device(
         if len(waiting) > depth:
             yield waiting.popleft()
     yield from waiting
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Grain's workers outlive a killed trainer; ours watch for its end."""
+    del worker, workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _to_device(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:

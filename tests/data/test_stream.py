@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -102,6 +107,34 @@ def test_worker_processes_change_nothing(imagenet, workers):
     assert_same(
         take(open_train(imagenet, start_step=3, workers=workers), 6), take(open_train(imagenet), 9)[3:]
     )
+
+
+@pytest.mark.slow
+def test_a_worker_passes_its_error_on(imagenet):
+    """What is damaged is named alike, whoever reads it."""
+    names = [*imagenet.train.records[:-1], 10**6]
+    broken = imagenet._replace(train=dataclasses.replace(imagenet.train, records=names))
+    for workers in (0, 1):
+        stream = open_train(broken, batch_size=400, workers=workers)
+        with pytest.raises(ValueError, match="imagenet2012/train: records 0 to 1000000 can't be read"):
+            next(stream)
+        stream.close()
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_trainer_that_was_killed(imagenet_dir):
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("killed_trainer.py"), imagenet_dir],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (worker,) = (int(pid) for pid in done.stdout.split())
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_evaluation_visits_every_example_once_and_weighs_the_filling_nothing(imagenet):
