@@ -1,9 +1,23 @@
-"""Strict JAX flags for every test: silent rank promotion is an error."""
+"""Strict JAX flags for every test: silent rank promotion is an error. Compiling is most of the suite's cost."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# XLA's effort is spent on programs that run once or a few times; the tests' processes inherit this too.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """What several tests, or processes that they start, compile alike is compiled once in a session."""
+    folder = str(tmp_path_factory.mktemp("compilation_cache"))
+    flags = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.1}
+    for flag, value in flags.items():
+        jax.config.update(flag, value)
+        os.environ[flag.upper()] = str(value)

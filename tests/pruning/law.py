@@ -44,10 +44,10 @@ def both(apply, params, groups, keep, x, gradients=True):
 
         return jax.grad(loss, has_aux=True) if gradients else lambda p: (p, function(p, x))
 
-    def run(masked, small):  # compiled once for both
-        return probed(apply)(masked), probed(small_apply)(small)
+    def run(params, mask, small):  # compiled once for both
+        return probed(apply)(apply_mask(params, mask)), probed(small_apply)(small)
 
-    (grads, out), (small_grads, small_out) = cheap(run, apply_mask(params, mask), small)
+    (grads, out), (small_grads, small_out) = cheap(run, params, mask, small)
     return (out, shrink(grads, groups, keep)), (small_out, small_grads)
 
 

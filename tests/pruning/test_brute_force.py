@@ -109,7 +109,8 @@ def test_positions_that_belong_to_a_channel(name):
     """Mask a channel but for one leaf axis: there exactly its own positions have no say any more."""
     apply, shapes = build(name)
     groups = find_groups(apply, shapes, INPUT)
-    params, x = law.numbers(shapes), law.numbers(INPUT, seed=1)
+    params, x = jax.tree.map(np.asarray, law.numbers(shapes)), law.numbers(INPUT, seed=1)
+    masked_by = jax.jit(apply_mask)
 
     @jax.jit
     def moved(p, bumps):
@@ -121,7 +122,7 @@ def test_positions_that_belong_to_a_channel(name):
     for group in (g for g in groups if g.frozen is None):
         for channel, (path, axis, index) in itertools.product(range(group.size), group.members):
             keep = {group.name: np.delete(np.arange(group.size), channel)}
-            masked = apply_mask(params, expand(params, groups, keep))
+            masked = masked_by(params, expand(params, groups, keep))
             half = only_axis_left(params, masked, cuts(groups, keep), path, axis)
             bumps = {key: np.zeros((len(index), *leaf.shape)) for key, leaf in params.items()}
             np.moveaxis(bumps[path], axis + 1, 1)[np.arange(len(index)), np.arange(len(index))] = 0.5

@@ -1,5 +1,7 @@
 """The law over third-party kinds of network, in NNX and in Linen."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import law
@@ -66,9 +68,16 @@ def _float64():
         yield
 
 
+@functools.cache
+def traced(zoo, name):
+    """What `zoo.build(name)` gives, and the network's groups; float64 in every test of this file."""
+    apply, shapes, x = zoo.build(name)
+    return apply, shapes, x, find_groups(apply, shapes, x)
+
+
 @pytest.mark.parametrize(("zoo", "name"), ALL, ids=IDS)
 def test_prunable_groups(zoo, name):
-    groups = find_groups(*zoo.build(name))
+    groups = traced(zoo, name)[-1]
     free = {group.name: group for group in groups if group.frozen is None}
     assert WANTED[name].items() <= {g.name: g.size for g in free.values()}.items()
     # Besides those listed, only sizes inside an attention head hang on a constant (1/sqrt(d)).
@@ -86,8 +95,7 @@ TWINS = [case if case in FAST else pytest.param(*case, marks=pytest.mark.slow) f
 
 @pytest.mark.parametrize(("zoo", "name"), TWINS, ids=IDS)
 def test_masked_network_equals_the_small_one(zoo, name):
-    apply, shapes, x = zoo.build(name)
-    groups = find_groups(apply, shapes, x)
+    apply, shapes, x, groups = traced(zoo, name)
     params, x = law.numbers(shapes), law.numbers(x, seed=1)
     keep = law.some_keep(groups, np.random.default_rng(2), maskable=True)
     assert keep
@@ -101,8 +109,7 @@ FROM_SHAPES = ("preact", "densenet", "squeeze", "unet", "vit", "mixer", "shared"
 
 @pytest.mark.parametrize("name", FROM_SHAPES)
 def test_nnx_runs_as_it_is_on_the_shrunk_state(name):
-    apply, shapes, x = zoo_nnx.build(name)
-    groups = find_groups(apply, shapes, x)
+    apply, shapes, x, groups = traced(zoo_nnx, name)
     params, x = law.numbers(shapes), law.numbers(x, seed=1)
     keep = law.some_keep(groups, np.random.default_rng(3))
     small = shrink(params, groups, keep)
@@ -114,8 +121,7 @@ def test_nnx_runs_as_it_is_on_the_shrunk_state(name):
 @pytest.mark.parametrize(("zoo", "name"), ALL, ids=IDS)
 def test_removing_one_channel_of_any_group_runs(zoo, name):
     """Shapes only: nothing is computed."""
-    apply, params, x = zoo.build(name)
-    groups = find_groups(apply, params, x)
+    apply, params, x, groups = traced(zoo, name)
     dense = jax.eval_shape(apply, params, x)
     for group in groups:
         if group.frozen is None and group.size > 1:

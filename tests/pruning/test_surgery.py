@@ -1,5 +1,7 @@
 """Surgery on params, gradients, batch statistics and optimizer states; bad keeps; the small twin."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import law
@@ -16,6 +18,7 @@ from prune_jax.pruning.masks import expand
 from prune_jax.pruning.surgery import shrink, slim
 
 
+@functools.cache
 def convolutional():
     """Linen variables with batch statistics, as numbers, and a keep."""
     with jax.enable_x64(True):
