@@ -25,7 +25,7 @@ import PIL
 from prune_jax import data
 from prune_jax.data import images
 
-FAKE = Path(__file__).parent.parent / "tests" / "data" / "fake_imagenet.py"
+FAKE = Path(__file__).parent.parent / "tests" / "fake_imagenet.py"
 
 
 def main():

@@ -2,7 +2,7 @@
 
 from prune_jax.data.augment import augment, normalize, random_crop, random_flip
 from prune_jax.data.images import IMAGENET_RECIPE, ImageRecipe
-from prune_jax.data.opening import Synthetic, input_of, open_dataset
+from prune_jax.data.opening import Synthetic, input_of, open_dataset, varies
 from prune_jax.data.preparing import NotPreparedError
 from prune_jax.data.stream import Stream, open_stream, prefetch_to_device
 from prune_jax.data.streamed import StreamedDataset
@@ -28,4 +28,5 @@ __all__ = [
     "random_crop",
     "random_flip",
     "synthetic",
+    "varies",
 ]

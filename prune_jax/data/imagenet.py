@@ -14,11 +14,10 @@ import tensorflow_datasets as tfds
 
 
 class Entry(NamedTuple):
-    """A name: the TFDS set behind it, how many of its classes are used, the size that networks usually see."""
+    """A name: the TFDS set behind it, and how many of its classes are used."""
 
     builder: str
     classes: int
-    image_shape: tuple[int, int, int]
 
 
 ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
@@ -26,8 +25,8 @@ ALL_CLASSES = 1000
 # ImageNet100 is 100 of ImageNet's classes; which ones the paper doesn't say.
 ENTRIES: Mapping[str, Entry] = MappingProxyType(
     {
-        "imagenet2012": Entry("imagenet2012", ALL_CLASSES, (224, 224, 3)),
-        "imagenet100": Entry("imagenet2012", 100, (224, 224, 3)),
+        "imagenet2012": Entry("imagenet2012", ALL_CLASSES),
+        "imagenet100": Entry("imagenet2012", 100),
     }
 )
 CHUNK = 1024  # records read at once while labels are listed

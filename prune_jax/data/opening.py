@@ -74,21 +74,30 @@ def open_dataset(
     return _streamed(name, builder, splits, classes, recipe)
 
 
+def varies(name: str, *, data_dir: str | None = None) -> bool:
+    """Whether the images of ``name`` have no common size. Raises ValueError for an unknown name."""
+    return (
+        name != SYNTHETIC and None in whole.find_builder(name, data_dir=data_dir).info.features["image"].shape
+    )
+
+
 def input_of(
-    name: str, *, split_seed: int = 0, data_dir: str | None = None, sizes: Synthetic = SIZES
+    name: str, *, split_seed: int = 0, data_dir: str | None = None, sizes: Synthetic = SIZES, size: int = 0
 ) -> tuple[tuple[int, ...], int]:
     """Image shape ``(height, width, channels)`` and number of classes of ``name``, without reading it.
 
-    Raises ValueError for an unknown name and for a set whose images vary in size, but ImageNet's, which
-    networks see at the size that its usual recipe gives.
+    Images that vary in size become ``size`` by ``size``. Raises ValueError for an unknown name, and for
+    such images where ``size`` is 0.
     """
     if name == SYNTHETIC:
         return tuple(sizes.shape), sizes.classes
-    if name in imagenet.ENTRIES:
-        return imagenet.ENTRIES[name].image_shape, imagenet.ENTRIES[name].classes
     features = whole.find_builder(name, split_seed=split_seed, data_dir=data_dir).info.features
-    whole.refuse_varying(name, features["image"].shape)
-    return tuple(features["image"].shape), features["label"].num_classes
+    shape = tuple(features["image"].shape)
+    if None in shape and size:
+        shape = (size, size, shape[-1])
+    whole.refuse_varying(name, shape)
+    classes = features["label"].num_classes
+    return shape, imagenet.ENTRIES[name].classes if name in imagenet.ENTRIES else classes
 
 
 def _streamed(

@@ -106,7 +106,12 @@ def read_examples(
 def _fetch(split: StreamedSplit, records: list[int]) -> Sequence[dict[str, Any]]:
     try:
         return split.source.__getitems__(records)
-    except (RuntimeError, OSError, ValueError, IndexError) as error:  # ArrayRecord's reader, a damaged or missing file
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        IndexError,
+    ) as error:  # ArrayRecord's reader, a damaged or missing file
         raise ValueError(
             f"{split.name}: records {min(records)} to {max(records)} can't be read "
             f"({str(error).splitlines()[0][:160]}); prepare the data set again"

@@ -27,7 +27,7 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
         data_dir=section.data_dir or None,
         stream=stream,
         fits_gib=section.fits_gib,
-        recipe=_recipe(section),
+        recipe=_recipe(section) if data.varies(section.name, data_dir=section.data_dir or None) else None,
         classes_seed=section.classes_seed,
         classes_file=section.classes_file,
         sizes=data.Synthetic(**section.synthetic),
@@ -36,11 +36,13 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
 
 def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
     """What a stage states of the opened data set. Raises ValueError naming the key that doesn't fit it."""
-    section, recipe = config.dataset, _recipe(config.dataset)
+    section = config.dataset
+    streamed = dataset if isinstance(dataset, data.StreamedDataset) else None
+    recipe = _recipe(section) if streamed and None in streamed.train.image_shape else None
     if recipe is not None and section.crop_pad:
         raise ValueError(
-            f"dataset.crop_pad is {section.crop_pad} and dataset.size {section.size}; images are cropped by one of "
-            "them: set the other to 0"
+            f"dataset.crop_pad is {section.crop_pad}, but {dataset.name}'s images vary in size, and a random box of "
+            "them is cut already: set it to 0"
         )
     channels = dataset.input_shape[-1]
     return DataSpec(
@@ -51,8 +53,8 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
         crop_pad=section.crop_pad,
         flip=section.flip and recipe is None,  # the recipe mirrors by itself
         recipe=recipe,
-        streamed=isinstance(dataset, data.StreamedDataset),
-        classes=getattr(dataset, "classes", ()),
+        streamed=streamed is not None,
+        classes=streamed.classes if streamed else (),
         examples=dataset.train_size if section.name == "synthetic" else 0,
     )
 

@@ -23,14 +23,14 @@ def default_config() -> ConfigDict:
             "split_seed": 0,  # packaged sets only: which images are held out for testing
             "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
             # Whether images are read while training: 'auto' streams what takes more than `fits_gib` of memory
-            # and what `size` prepares on the host; or 'True', 'False'.
+            # and images that vary in size; or 'True', 'False'.
             "stream": "auto",
             "fits_gib": 8.0,
             "workers": 0,  # processes that read and decode ahead of a stream; 0: a thread
-            # The ImageNet recipe, where `size` is not 0: in training a box of `scale` times the image's area and
-            # an aspect in `ratio` becomes `size` x `size`; in evaluation the shorter side becomes `resize`, then
-            # the centre `size` x `size` is cut.
-            "size": 0,
+            # Images that vary in size, ImageNet's: in training a box of `scale` times the image's area and an
+            # aspect in `ratio` becomes `size` x `size`; in evaluation the shorter side becomes `resize`, then the
+            # centre `size` x `size` is cut.
+            "size": 224,
             "scale": (0.08, 1.0),
             "ratio": (3 / 4, 4 / 3),
             "resize": 256,

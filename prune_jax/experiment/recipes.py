@@ -14,7 +14,6 @@ def imagenet(experiment: str, dataset: str, model: str) -> ConfigDict:
     config = _recipe(experiment, dataset, model)
     config.optimizer.batch_size = 256
     config.optimizer.weight_decay = 1e-4
-    config.dataset.size = 224
     config.dataset.flip = True
     return config
 
@@ -53,7 +52,6 @@ def toy(shorten: float) -> dict[str, Any]:
         "dataset.name": "digits",
         "dataset.mean": (),
         "dataset.std": (),
-        "dataset.size": 0,
         "dataset.crop_pad": 0,
         "dataset.flip": False,  # a mirrored digit is none
         "model.name": "mlp7_relu",

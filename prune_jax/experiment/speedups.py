@@ -20,9 +20,8 @@ def spec_of(config: ConfigDict) -> ModelSpec:
         split_seed=section.split_seed,
         data_dir=section.data_dir or None,
         sizes=data.Synthetic(**section.synthetic),
+        size=section.size,
     )
-    if section.size:
-        shape = (section.size, section.size, shape[-1])
     return ModelSpec(config.model.name, shape, classes, tuple(sorted(config.model.options.items())))
 
 

@@ -21,7 +21,7 @@ RECIPE = data.IMAGENET_RECIPE
     ],
 )
 def test_shapes_are_known_without_files(name, shape, classes, tmp_path):
-    assert data.input_of(name, data_dir=str(tmp_path)) == (shape, classes)
+    assert data.input_of(name, data_dir=str(tmp_path), size=224) == (shape, classes)
     assert not list(tmp_path.iterdir())
 
 

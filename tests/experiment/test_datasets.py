@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fake_imagenet import write_fake_imagenet
 
 from prune_jax import data
 from prune_jax.experiment import datasets, specs
@@ -13,6 +14,13 @@ from prune_jax.experiment.recipes import imagenet
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return str(tmp_path_factory.mktemp("tfds"))
+
+
+@pytest.fixture(scope="module")
+def imagenet_dir(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("imagenet"))
+    write_fake_imagenet(folder)
+    return folder
 
 
 def config_of(folder, **changes):
@@ -32,7 +40,6 @@ def config_of(folder, **changes):
         ({"fits_gib": 1e-6}, True),
         ({"fits_gib": 1e-6, "stream": "False"}, False),
         ({"stream": "True"}, True),
-        ({"size": 8, "resize": 8}, True),
     ],
 )
 def test_what_fits_stays_whole_and_the_rest_streams(folder, changes, streamed):
@@ -49,9 +56,13 @@ def test_a_set_that_fits_states_what_it_always_stated(folder):
     assert specs.stated(spec) == {"name": "digits", "mean": (0.3055,), "std": (0.3759,)}
 
 
-def test_the_recipe_is_stated_in_numbers_and_flips_once(folder):
-    config = config_of(folder, size=8, resize=12, scale=(0.5, 1), flip=True)
-    spec = datasets.spec_of(config, datasets.open_dataset(config))
+def test_the_recipe_is_stated_in_numbers_and_flips_once(imagenet_dir):
+    config = config_of(imagenet_dir, name="imagenet100", size=8, resize=12, scale=(0.5, 1), flip=True)
+    dataset = datasets.open_dataset(config)
+    assert (dataset.input_shape, dataset.num_classes) == ((8, 8, 3), 100)
+    spec = datasets.spec_of(config, dataset)
+    assert spec.streamed
+    assert spec.classes == dataset.classes
     stated = json.loads(json.dumps(specs.stated(spec)))
     recipe = {"size": 8, "scale": [0.5, 1.0], "ratio": [3 / 4, 4 / 3], "resize": 12, "flip": True}
     assert stated["recipe"] == recipe
@@ -63,6 +74,14 @@ def test_the_recipe_is_stated_in_numbers_and_flips_once(folder):
 def test_imagenets_config_is_pytorchs_example():
     section = imagenet("x", "imagenet2012", "resnet34").dataset
     assert datasets._recipe(section) == data.IMAGENET_RECIPE
+
+
+def test_images_of_one_size_are_left_alone_whatever_the_recipe_says(folder):
+    config = imagenet("x", "digits", "mlp7_relu")
+    config.dataset.data_dir, config.dataset.size = folder, 5
+    dataset = datasets.open_dataset(config)
+    assert dataset.input_shape == (8, 8, 1)
+    assert datasets.spec_of(config, dataset).recipe is None
 
 
 def test_synthetic_images_state_their_number(folder):
@@ -79,12 +98,6 @@ def test_synthetic_images_state_their_number(folder):
     ("changes", "message"),
     [
         ({"stream": "maybe"}, "dataset.stream is 'maybe'; allowed: 'auto', 'True', 'False'"),
-        ({"stream": "False", "size": 8}, "dataset.stream is False and dataset.size 8"),
-        ({"size": 8, "resize": 7}, "dataset.size is 8 and dataset.resize 7"),
-        ({"size": 8, "scale": (0.0, 1.0)}, r"dataset.scale is \(0.0, 1.0\)"),
-        ({"size": 8, "scale": (0.5, 1.5)}, r"dataset.scale is \(0.5, 1.5\); it needs 0 < low <= high <= 1"),
-        ({"size": 8, "ratio": (1.0,)}, r"dataset.ratio is \(1.0,\); it needs two numbers"),
-        ({"size": 8, "crop_pad": 1}, "dataset.crop_pad is 1 and dataset.size 8"),
         ({"classes_file": "ids.txt"}, "dataset.classes_file is for dataset.name='imagenet100', not 'digits'"),
         ({"name": "imagenet10"}, "unknown data set 'imagenet10'; nearest: imagenet100"),
         ({"name": "synthetic", "stream": "True"}, "'synthetic' lives on the device"),
@@ -93,5 +106,23 @@ def test_synthetic_images_state_their_number(folder):
 )
 def test_values_that_do_not_fit_are_refused(folder, changes, message):
     config = config_of(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        datasets.spec_of(config, datasets.open_dataset(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stream": "False"}, "dataset.stream is False and dataset.size 224"),
+        ({"size": 0}, r"varying size .* --config.dataset.size=224"),
+        ({"size": 8, "resize": 7}, "dataset.size is 8 and dataset.resize 7"),
+        ({"scale": (0.0, 1.0)}, r"dataset.scale is \(0.0, 1.0\)"),
+        ({"scale": (0.5, 1.5)}, r"dataset.scale is \(0.5, 1.5\); it needs 0 < low <= high <= 1"),
+        ({"ratio": (1.0,)}, r"dataset.ratio is \(1.0,\); it needs two numbers"),
+        ({"crop_pad": 1}, "dataset.crop_pad is 1, but imagenet2012's images vary in size"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(imagenet_dir, changes, message):
+    config = config_of(imagenet_dir, name="imagenet2012", **changes)
     with pytest.raises(ValueError, match=message):
         datasets.spec_of(config, datasets.open_dataset(config))

@@ -31,7 +31,7 @@ def test_bad_statistics_are_named(key, given, name, channels, message):
 
 @pytest.mark.parametrize("name", sorted(USUAL))
 def test_usual_statistics_fit_the_channels(name):
-    channels = data.input_of(name)[0][-1]
+    channels = data.input_of(name, size=224)[0][-1]
     assert [len(per_channel(key, (), name, channels)) for key in ("mean", "std")] == [channels, channels]
 
 

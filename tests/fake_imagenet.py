@@ -1,6 +1,6 @@
 """A small ImageNet made of generated JPEGs, written by TFDS itself in the real one's form, without TensorFlow.
 
-Run it to look at one: python tests/data/fake_imagenet.py FOLDER [LEAST MOST], with sides of LEAST to MOST
+Run it to look at one: python tests/fake_imagenet.py FOLDER [LEAST MOST], with sides of LEAST to MOST
 pixels (20 to 120), then use --config.dataset.data_dir=FOLDER.
 """
 
