@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from prune_jax.pruning.recovery import as_matrix, is_kernel
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
-from prune_jax.trainability.weights import at_least_float32
+from prune_jax.trainability.weights import at_least_float32, known_broken
 
 Where = Callable[[str, jax.Array], bool]
 
@@ -99,6 +99,6 @@ def _matrix(kernel: jax.Array, gain: float, output_axis: int) -> jax.Array:
         raise ValueError(f"a kernel is floating, this one has dtype {kernel.dtype}")
     if not isinstance(gain, jax.core.Tracer) and not gain > 0:
         raise ValueError(f"gain must be positive, got {gain}: 1 for linear layers, sqrt 2 before a ReLU")
-    if not isinstance(kernel, jax.core.Tracer) and not bool(jnp.isfinite(kernel).all()):
+    if known_broken(kernel):
         raise ValueError("the kernel holds NaN or infinity")
     return at_least_float32(as_matrix(kernel, output_axis=output_axis))

@@ -21,8 +21,16 @@ def check_weights(params: Any) -> None:
             raise ValueError(
                 f"leaf {name!r} has dtype {dtype}; derivatives need floating weights: leave it out"
             )
-        if not isinstance(leaf, jax.core.Tracer) and not bool(jnp.isfinite(leaf).all()):
+        if known_broken(leaf):
             raise ValueError(f"leaf {name!r} holds NaN or infinity: this network has diverged")
+
+
+def known_broken(array: Any) -> bool:
+    """Whether an array holds NaN or infinity; False where that can't be known, for a tracer."""
+    if isinstance(array, jax.core.Tracer):
+        return False
+    with jax.ensure_compile_time_eval():  # a constant inside someone's jit is still a constant
+        return not bool(jnp.isfinite(array).all())
 
 
 def at_least_float32(array: jax.Array) -> jax.Array:

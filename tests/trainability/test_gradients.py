@@ -67,6 +67,15 @@ def test_bf16_weights_accumulate_in_float32():
     assert got.curvature == 4096.0
 
 
+def test_constants_inside_a_jit_are_looked_at():
+    def flow(w):
+        return jax.jit(lambda c: gradient_flow(lambda p: c * p["w"].sum(), {"w": w}).flow)(2.0)
+
+    assert flow(jnp.ones(2)) == 8.0
+    with pytest.raises(ValueError, match="leaf 'w' holds NaN"):
+        flow(jnp.array([1.0, jnp.nan]))
+
+
 @pytest.mark.parametrize(
     ("loss", "params", "message"),
     [

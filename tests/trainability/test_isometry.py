@@ -6,6 +6,9 @@ import pytest
 from prune_jax.pruning.recovery import orthp
 from prune_jax.trainability import isometry
 
+gap_of = jax.jit(isometry.isometry_gap, static_argnames=("gain", "output_axis"))
+error_of = jax.jit(isometry.orthogonality_error, static_argnames="gain")
+
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
@@ -16,36 +19,36 @@ def test_gap_and_error_are_what_numpy_says_of_the_flattened_kernel(shape, gain):
     kernel = normal(*shape)
     matrix = kernel.reshape(-1, shape[-1])
     values = np.linalg.svd(matrix, compute_uv=False)
-    got = isometry.isometry_gap(jnp.asarray(kernel, jnp.float32), gain=gain)
+    got = gap_of(jnp.asarray(kernel, jnp.float32), gain=gain)
     np.testing.assert_allclose(got, np.mean((values / gain - 1) ** 2), rtol=1e-5)
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     wanted = np.linalg.norm(tall.T @ tall / gain**2 - np.eye(tall.shape[1]))
-    got = isometry.orthogonality_error(jnp.asarray(kernel, jnp.float32), gain=gain)
+    got = error_of(jnp.asarray(kernel, jnp.float32), gain=gain)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
 
 
 def test_closed_form_of_a_scaled_rotation_in_both_layouts():
     q = jnp.asarray(np.linalg.qr(normal(6, 6))[0] * 3.0, jnp.float32)
-    np.testing.assert_allclose(isometry.isometry_gap(q), 4.0, rtol=1e-5)  # (3 - 1)^2
-    np.testing.assert_allclose(isometry.orthogonality_error(q), 8.0 * np.sqrt(6.0), rtol=1e-5)  # (9 - 1) I
+    np.testing.assert_allclose(gap_of(q), 4.0, rtol=1e-5)  # (3 - 1)^2
+    np.testing.assert_allclose(error_of(q), 8.0 * np.sqrt(6.0), rtol=1e-5)  # (9 - 1) I
     kernel = jnp.asarray(normal(3, 2, 3), jnp.float32)  # output_axis=0: a PyTorch (out, in, width)
     swapped = jnp.moveaxis(kernel, -1, 0)
-    here, there = isometry.isometry_gap(kernel), isometry.isometry_gap(swapped, output_axis=0)
+    here, there = gap_of(kernel), gap_of(swapped, output_axis=0)
     np.testing.assert_allclose(there, here, rtol=1e-6)
 
 
 def test_bf16_is_measured_in_float32():
     low = jnp.asarray(normal(6, 6), jnp.bfloat16)
-    got = isometry.isometry_gap(low)
+    got = gap_of(low)
     assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, isometry.isometry_gap(low.astype(jnp.float32)), rtol=1e-6)
+    np.testing.assert_allclose(got, gap_of(low.astype(jnp.float32)), rtol=1e-6)
 
 
 def test_a_masked_channel_counts_as_a_zero_and_surgery_removes_it():
     q = np.linalg.qr(normal(8, 4))[0].astype(np.float32)
     masked = q * np.array([1, 0, 1, 1], np.float32)[None]
-    np.testing.assert_allclose(isometry.isometry_gap(jnp.asarray(masked)), 0.25, atol=1e-6)
-    np.testing.assert_allclose(isometry.isometry_gap(jnp.asarray(q[:, [0, 2, 3]])), 0.0, atol=1e-6)
+    np.testing.assert_allclose(gap_of(jnp.asarray(masked)), 0.25, atol=1e-6)
+    np.testing.assert_allclose(gap_of(jnp.asarray(q[:, [0, 2, 3]])), 0.0, atol=1e-6)
 
 
 def test_orthp_closes_the_gap_of_every_kernel_and_the_table_shows_it():
@@ -55,7 +58,12 @@ def test_orthp_closes_the_gap_of_every_kernel_and_the_table_shows_it():
         "layers": [{"kernel": jnp.asarray(normal(10, 5, seed=1), jnp.float32)}],
     }
     pruned = jax.tree.map(lambda leaf: leaf[..., :3], dense)
-    table = isometry.isometry_table({"pruned": pruned, "recovered": orthp(pruned, gain=gain)}, gain=gain)
+
+    @jax.jit
+    def table_of(params):
+        return isometry.isometry_table({"pruned": params, "recovered": orthp(params, gain=gain)}, gain=gain)
+
+    table = table_of(pruned)
     assert list(table) == ["conv/kernel", "layers/0/kernel"]
     for row in table.values():
         assert row["pruned"] > 0.1
@@ -76,7 +84,7 @@ def test_a_linear_network_of_isometries_has_an_isometric_jacobian_and_pruning_op
 
 def test_jit_and_vmap_change_nothing():
     params = {"a": {"kernel": jnp.asarray(normal(6, 6), jnp.float32)}}
-    plain = isometry.isometry_gaps(params)
+    plain = isometry.isometry_gaps(params)  # not jitted: values are looked at first
     doubled = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
     jitted = jax.jit(jax.vmap(isometry.isometry_gaps))(doubled)
     np.testing.assert_allclose(jitted["a/kernel"][0], plain["a/kernel"], rtol=1e-5)
