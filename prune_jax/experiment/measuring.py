@@ -32,8 +32,7 @@ def measure(
     if asked.jsv_examples and (epoch % asked.jsv_every == 0 or epoch == epochs):
         parts = [trainer.jsv(state, part) for part in _parts(data.test_images[: asked.jsv_examples])]
         values = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
-        inputs = math.prod(data.test_images.shape[1:])
-        out["jacobian"] = [_describe(mine, inputs, asked) for mine in values]
+        out["jacobian"] = [_describe(mine, asked) for mine in values]
     return out
 
 
@@ -71,9 +70,9 @@ def summary(spectrum: trainability.Spectrum, budget: int = 0) -> fairness.JSVSum
     )
 
 
-def _describe(values: np.ndarray, inputs: int, asked: Measure) -> dict[str, Any]:
-    """What ``asked`` wants of singular values ``(n, r)`` of float32 Jacobians by ``inputs`` numbers."""
-    share = singular_values.resolution("auto", values.shape[1], inputs, np.dtype(np.float32))
+def _describe(values: np.ndarray, asked: Measure) -> dict[str, Any]:
+    """What ``asked`` wants of singular values ``(n, r)`` of float32 Jacobians."""
+    share = singular_values.resolution("auto", np.dtype(np.float32))
     return _entry(trainability.summarize(values, resolution=share), asked)
 
 

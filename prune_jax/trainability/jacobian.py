@@ -1,41 +1,37 @@
 """Jacobian singular values of a network's outputs with respect to one input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability.singular_values import Method, singular_values
-
-Apply = Callable[[jax.Array], jax.Array]
+from prune_jax.trainability import inputs, memory
+from prune_jax.trainability.passes import Apply, Passes, passes
+from prune_jax.trainability.singular_values import Method, check_method, singular_values
 
 
 def jacobians(
-    apply: Apply, x: jax.Array, *, outputs: Sequence[int] | None = None, chunk: int | None = None
+    apply: Apply,
+    x: jax.Array,
+    *,
+    outputs: Sequence[int] | None = None,
+    chunk: int | None = None,
+    available: int | None = None,
 ) -> jax.Array:
     """Jacobian of every example: ``(K, batch, D)`` for K outputs and D values in one input.
 
     ``apply`` maps ``(batch, ...)`` to ``(batch, K)`` and must treat examples independently, as a network
     in evaluation mode does: then one batched forward pass and K pulled-back one-hot cotangents give all
     of them. ``outputs`` are the indices of the outputs wanted (default all). ``chunk`` cotangents are
-    pulled back at once (default all), which bounds memory. Raises ValueError for an empty batch, an input
-    that is not floating, or outputs that are not rank 2.
+    pulled back at once, which bounds memory; by default as many as fit the cache, and inside a trace, where
+    each chunk is compiled apart, as many as fit memory. Give weights as ``jax.tree_util.Partial(apply, variables)``
+    and later calls with other weights compile nothing. Raises ValueError, before any work, for an empty
+    batch, an input that is not floating, outputs that are not rank 2, or an estimate of memory above
+    ``available`` bytes (default: what the device has).
     """
-    _check_input(x)
-    logits, pull_back = jax.vjp(apply, x)
-    if logits.ndim != 2:
-        raise ValueError(
-            f"apply returned shape {logits.shape}; Jacobian singular values need (batch, outputs): "
-            "flatten or reduce the other axes inside apply"
-        )
-    batch, count = logits.shape
-    chosen = np.arange(count) if outputs is None else _check_outputs(outputs, count)
-    one_hot = jnp.asarray(np.eye(count)[chosen], logits.dtype)[:, None]
-    one_hot = jnp.broadcast_to(one_hot, (len(chosen), batch, count))
-    step = chunk or len(chosen)
-    parts = [jax.vmap(pull_back)(one_hot[i : i + step])[0] for i in range(0, len(chosen), step)]
-    return jnp.concatenate(parts).reshape(len(chosen), batch, -1)
+    return jnp.concatenate(rows(passes(apply), x, outputs, chunk, available)).reshape(-1, len(x), x[0].size)
 
 
 def jacobian_singular_values(
@@ -45,14 +41,16 @@ def jacobian_singular_values(
     outputs: Sequence[int] | None = None,
     chunk: int | None = None,
     method: Method = "auto",
+    available: int | None = None,
 ) -> jax.Array:
     """Singular values of each example's input-output Jacobian: ``(batch, min(K, D))``, descending.
 
-    Exact, in float32 or wider. ``method`` says how far down values are resolved: see ``singular_values``.
-    Other arguments and errors as ``jacobians``. Source: arXiv 2301.05219 §5.1 and the mean JSV of its
-    companion TPP.
+    Exact, in float32 or wider; also of a bfloat16 network. ``method`` says how far down values are
+    resolved: see ``singular_values``. Other arguments and errors as ``jacobians``. Source: arXiv
+    2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
-    return singular_values(jacobians(apply, x, outputs=outputs, chunk=chunk), method)
+    check_method(method)
+    return solve(rows(passes(apply), x, outputs, chunk, available), method)
 
 
 def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "gram") -> jax.Array:
@@ -63,24 +61,38 @@ def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Me
     return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method))
 
 
-def _check_input(x: jax.Array) -> None:
-    if x.ndim < 2 or x.shape[0] == 0:
-        raise ValueError(
-            f"x has shape {x.shape}; it needs at least one example along axis 0 and one more axis"
-        )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"x has dtype {x.dtype}; a Jacobian needs floating inputs: normalise the images first"
-        )
+def rows(
+    network: Passes, x: jax.Array, outputs: Sequence[int] | None, chunk: int | None, available: int | None
+) -> list[jax.Array]:
+    """The Jacobians in chunks of rows, ``(c, batch, ...)`` each; arguments and errors as ``jacobians``."""
+    chosen, step = plan(network, x, outputs, chunk, available)
+    logits, pull_back = network.forward(x)
+    one_hot = np.eye(logits.shape[1], dtype=logits.dtype)[chosen]
+    return [network.pull(pull_back, one_hot[i : i + step], len(x)) for i in range(0, len(chosen), step)]
 
 
-def _check_outputs(outputs: Sequence[int], count: int) -> np.ndarray:
-    chosen = np.asarray(outputs)
-    if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
-        raise ValueError(f"outputs is {outputs!r}; it needs a non-empty list of output indices")
-    wrong = chosen[(chosen < 0) | (chosen >= count)]
-    if wrong.size:
-        raise ValueError(f"output {wrong[0]} is not among the {count} outputs 0 to {count - 1} of apply")
-    if len(set(chosen.tolist())) < chosen.size:
-        raise ValueError(f"outputs {outputs!r} names an output twice")
-    return chosen
+def plan(
+    network: Passes, x: jax.Array, outputs: Sequence[int] | None, chunk: int | None, available: int | None
+) -> tuple[np.ndarray, int]:
+    """Which outputs are pulled back, and how many at once, from shapes alone; raises what ``jacobians`` does."""
+    inputs.check_images(x)
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
+    logits, pull_back = jax.eval_shape(network.forward, x)
+    inputs.check_logits(logits, len(x))
+    chosen = inputs.chosen_outputs(outputs, logits.shape[1])
+    cost = memory.need(x, pull_back, len(chosen))
+    room = memory.available() if available is None else available
+    return chosen, memory.fitting_chunk(chunk, len(chosen), cost, room, len(x), cached=not _compiling())
+
+
+def _compiling() -> bool:
+    return isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too
+
+
+def _solve(parts: list[jax.Array], method: Any) -> jax.Array:
+    batch = parts[0].shape[1]
+    return singular_values(jnp.concatenate(parts).reshape(-1, batch, parts[0][0, 0].size), method)
+
+
+solve = jax.jit(_solve, static_argnums=1)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import jacobian, singular_values
+from prune_jax.trainability import inputs, jacobian, passes, singular_values
 from prune_jax.trainability.statistics import Statistics, per_example, pooled, standard_errors
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -42,29 +42,34 @@ def spectrum(
     method: singular_values.Method = "auto",
     quantiles: Sequence[float] = QUANTILES,
     resolution: float | None = None,
+    available: int | None = None,
 ) -> Spectrum:
     """Spectrum of ``apply``'s Jacobian over ``batches``: one array ``(n, ...)`` or an iterable of arrays.
 
-    A stream is read once; of each batch only its n x min(K, D) singular values are kept. ``apply``,
-    ``outputs``, ``chunk`` and ``method`` as for ``jacobian_singular_values``; ``resolution`` (default: that
-    of the method) is the share of an example's largest value below which a value counts as unresolved.
-    ``apply`` is compiled once per batch shape; give weights that change as
-    ``jax.tree_util.Partial(apply, variables)``, and later calls compile nothing.
-    Raises ValueError for bad input, no examples, or a Jacobian that is not finite.
+    A stream is read once; of each batch only its n x min(K, D) singular values are kept. ``resolution`` is
+    the share of an example's largest value below which a value counts as unresolved (default: that of the
+    method under the coarsest format that the network computes in). ``quantiles`` are probabilities. Other
+    arguments as for ``jacobian_singular_values``. ``apply`` is compiled once per batch shape; give weights
+    that change as ``jax.tree_util.Partial(apply, variables)``, and later calls compile nothing.
+    Raises ValueError for bad input, no examples, weights (of a ``Partial``, named) or Jacobians not finite.
     """
+    singular_values.check_method(method)
+    _check_quantiles(quantiles)
+    if isinstance(apply, jax.tree_util.Partial):
+        inputs.check_finite((apply.args, apply.keywords))
+    network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
-    share = resolution
-    measure = _measurer(apply, outputs, chunk, method)
-    for x in _stream(batches):
-        values, finite = measure(x)
-        _refuse_not_finite(np.asarray(finite), sum(map(len, found)))
-        found.append(np.asarray(values, np.float64))
+    for x in map(jnp.asarray, _stream(batches)):
+        parts = jacobian.rows(network, x, outputs, chunk, available)
+        values = np.asarray(jacobian.solve(parts, method), np.float64)
+        _refuse_not_finite(values, sum(len(rows) for rows in found))
+        if found and values.shape[1] != found[0].shape[1]:
+            raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
+        found.append(values)
         if share is None:
-            share = _resolution(apply, x, outputs, method)
+            share = _resolution(network, x, method)
     if not found or share is None:
         raise ValueError("batches holds no examples; a spectrum needs at least one")
-    if len({rows.shape[1] for rows in found}) > 1:
-        raise ValueError("batches hold inputs of different shapes; one spectrum needs one")
     return summarize(np.concatenate(found), resolution=share, quantiles=quantiles)
 
 
@@ -77,7 +82,7 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"values have shape {values.shape}; a spectrum needs (examples, values), not empty")
-    _refuse_not_finite(np.isfinite(values).all(1), 0)
+    _refuse_not_finite(values, 0)
     _check_quantiles(quantiles)
     resolved = (values > resolution * values[:, :1]) & (values > 0)
     values = np.where(resolved, values, np.nan)
@@ -95,25 +100,20 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
     )
 
 
-def _stream(batches: jax.Array | np.ndarray | Iterable) -> Iterator:
+def _stream(batches: Any) -> Iterator[Any]:
     return iter((batches,) if hasattr(batches, "ndim") else batches)
 
 
-def _measurer(apply: jacobian.Apply, outputs: Any, chunk: int | None, method: Any) -> Any:
-    def measure(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        values = jacobian.jacobian_singular_values(apply, x, outputs=outputs, chunk=chunk, method=method)
-        return values, jnp.isfinite(values).all(1)
-
-    return jax.jit(measure)
-
-
-def _resolution(apply: jacobian.Apply, x: jax.Array, outputs: Any, method: Any) -> float:
-    logits = jax.eval_shape(apply, x)
-    count = logits.shape[1] if outputs is None else len(outputs)
-    return singular_values.resolution(method, count, x[0].size, x.dtype)
+def _resolution(network: passes.Passes, x: jax.Array, method: singular_values.Method) -> float:
+    """Resolution under the coarsest format that the network computes in, of float32 where that is finer."""
+    seen = jax.tree.leaves(jax.eval_shape(network.forward, x))
+    formats = [leaf.dtype for leaf in (x, *seen) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    coarsest = max(formats, key=lambda dtype: float(jnp.finfo(dtype).eps))
+    return singular_values.resolution(method, coarsest)
 
 
-def _refuse_not_finite(finite: np.ndarray, before: int) -> None:
+def _refuse_not_finite(values: np.ndarray, before: int) -> None:
+    finite = np.isfinite(values).all(1)
     if not finite.all():
         raise ValueError(
             f"the Jacobian of {int((~finite).sum())} examples is not finite, first that of example "
