@@ -40,9 +40,9 @@ def need(x: Any, pull_back: Any, outputs: int) -> Need:
 def fitting_chunk(
     wanted: int | None, outputs: int, cost: Need, available: int, batch: int, cached: bool = True
 ) -> int:
-    """Cotangents to pull back at once: ``wanted``, or by default as many as memory and, if ``cached``, the CPU's cache take.
+    """Cotangents to pull back at once: ``wanted``, or as many as memory and, if ``cached``, a CPU's cache take.
 
-    The default divides ``outputs``, so that one program serves all chunks. Raises ValueError when memory
+    That default divides ``outputs``, so that one program serves all chunks. Raises ValueError when memory
     doesn't hold the chunk wanted, or not a single cotangent; names what would fit.
     """
     room = (available - cost.fixed) // cost.per_cotangent
