@@ -1,26 +1,35 @@
 """Replicas of one training stage, trained together: resumed, measured, checkpointed, published."""
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
-import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prune_jax.experiment import partial
 from prune_jax.experiment import store as disk
+from prune_jax.experiment.clock import Clock
+from prune_jax.experiment.feeding import Feed, Halfway, open_feed
+from prune_jax.experiment.inputs import Inputs
 from prune_jax.experiment.measuring import entries, measure
+from prune_jax.experiment.placement import placement, put_whole
+from prune_jax.experiment.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.specs import Measure, Pretrain, Retrain, Scratch, kind, stated
-from prune_jax.experiment.train import DeviceData, Trainer, TrainState, steps_per_epoch
+from prune_jax.experiment.train import Recipe, Trainer, TrainState, make_trainer, steps_per_epoch
 from prune_jax.schedules import LRSchedule
 
 TrainingStage = Pretrain | Retrain | Scratch
 History = list[dict[str, Any]]
+GO_ON = "what was finished is kept, run the same command again to go on"
 
 
 class Member(NamedTuple):
@@ -35,12 +44,28 @@ class Context(NamedTuple):
     """What every stage of a run shares."""
 
     store: disk.Store
-    data: DeviceData
+    data: Inputs
     measure: Measure
     checkpoint_seconds: float
     progress: Progress
     # (spec, members, their histories so far): called as a cohort begins and after every epoch, before it is saved
     on_epoch: Callable[[Any, tuple[Member, ...], list[History]], None] = lambda *_: None
+    keep: int = 1  # checkpoints of an unfinished stage
+    stopping: Callable[[], bool] = lambda: False  # whether the run is to end at the next step that allows it
+
+
+class Job(NamedTuple):
+    """A cohort in training: what it is, what feeds it, where it is kept."""
+
+    context: Context
+    spec: TrainingStage
+    members: tuple[Member, ...]
+    trainer: Trainer
+    feed: Feed
+    lrs: np.ndarray  # float32 (epochs, steps)
+    kept: partial.Partial
+    about: dict[str, Any]
+    clock: Clock
 
 
 class TrainingDivergedError(RuntimeError):
@@ -66,7 +91,7 @@ def train_cohort(
     context: Context,
     spec: TrainingStage,
     members: tuple[Member, ...],
-    trainer: Trainer,
+    recipe: Recipe,
     initial: Callable[[Member], Any],
 ) -> None:
     """Bring every member's stage to its end on disk; finished ones are left alone.
@@ -76,16 +101,16 @@ def train_cohort(
     Raises TrainingDivergedError when a loss is not finite.
     """
     cohort = cohort_id(members)
-    before = disk.read_partial(context.store, cohort)
+    before = partial.read_partial(context.store, cohort)
     if before is not None and Measure(**before["measure"]) != context.measure:
-        disk.drop_partial(context.store, cohort)  # measured otherwise: its curve would have a gap
+        partial.drop_partial(context.store, cohort)  # measured otherwise: its curve would have a gap
         before = None
     wanted = None if before is None else set(before["members"])
     todo = tuple(
         m for m in members if (m.id in wanted if wanted is not None else not is_finished(context, m.id))
     )
     if todo:
-        _train(context, spec, cohort, todo, trainer, initial, before)
+        _train(context, spec, cohort, todo, recipe, initial)
 
 
 def _train(
@@ -93,50 +118,95 @@ def _train(
     spec: TrainingStage,
     cohort: str,
     members: tuple[Member, ...],
-    trainer: Trainer,
+    recipe: Recipe,
     initial: Callable[[Member], Any],
-    before: dict[str, Any] | None,
 ) -> None:
-    epochs = spec.train.epochs
-    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, members)))
-    if before is None:
-        first = measure(trainer, state, context.data, context.measure, 0, epochs)
-        epoch, histories, seconds = 0, [[entry] for entry in entries(first, epoch=0)], 0.0
-    else:
-        state = disk.load_partial(context.store, cohort, jax.eval_shape(lambda: state))
-        epoch, histories, seconds = before["epoch"], before["histories"], before["seconds"]
+    recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
+    trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
-    lrs = _learning_rates(spec, len(context.data.train_labels))
-    keys = jnp.stack([member_key(member.seed, kind(spec)) for member in members])
-    started = saved = time.monotonic()
-    context.progress.begin(kind(spec), epochs, epoch)
-    context.on_epoch(spec, members, histories)
-    while epoch < epochs:
-        state, loss = trainer.epoch(state, context.data, _epoch_keys(keys, epoch), lrs[epoch])
-        epoch += 1
-        losses = np.asarray(loss, np.float64)
-        _refuse_nan(context, spec, cohort, members, losses, epoch)
-        values = {
-            "train_loss": losses,
-            **measure(trainer, state, context.data, context.measure, epoch, epochs),
-        }
-        new = entries(values, epoch=epoch, lr=float(f"{lrs[epoch - 1][0]:.6g}"))
-        histories = [[*history, entry] for history, entry in zip(histories, new, strict=True)]
-        context.progress.epoch(epoch, float(np.mean(values["test_accuracy"])))
-        context.on_epoch(spec, members, histories)
+    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, members)))
+    with partial.open_partial(context.store, cohort, context.keep) as kept:
+        before = partial.newest(kept) or {}
+        if before:
+            state = partial.load(kept, state)
+        keys = jnp.stack([member_key(member.seed, kind(spec)) for member in members])
+        keys = put_whole(placement(recipe.mesh), keys)
+        feed = open_feed(trainer, recipe, context.data, keys, members[0].seed, before.get("data", {}))
+        clock = Clock(before.get("seconds", 0.0), context.checkpoint_seconds, context.stopping)
+        lrs = _learning_rates(spec, context.data.train_size)
+        job = Job(context, spec, members, trainer, feed, lrs, kept, about, clock)
+        with contextlib.closing(feed):
+            state, histories = _epochs(job, state, before)
+        partial.settle(kept)
+        timing = {"seconds": clock.seconds(), "together": len(members)}
+        for i, (member, history) in enumerate(zip(members, histories, strict=True)):
+            variables = jax.tree.map(lambda leaf, i=i: leaf[i], variables_of(state))
+            mine = {"seed": member.seed, "parent": member.parent, "history": history}
+            disk.save_stage(context.store, member.id, variables, {**about, **mine, **timing})
+    partial.drop_partial(context.store, cohort)
+
+
+def _epochs(job: Job, state: TrainState, before: dict[str, Any]) -> tuple[TrainState, list[History]]:
+    """Train from where ``before`` stands to the end; the final state and every replica's history."""
+    context, epochs = job.context, job.spec.train.epochs
+    first, start = before.get("epoch", 0), Halfway(before.get("step", 0), tuple(before.get("sums", ())))
+    context.progress.begin(kind(job.spec), epochs, first)
+    if job.clock.ending():
+        raise PreemptedError(f"asked to end before stage {kind(job.spec)}; {GO_ON}")
+    histories = before.get("histories") or _measured(job, state, [[] for _ in job.members], 0)
+    context.on_epoch(job.spec, job.members, histories)
+    for epoch in range(first, epochs):
+        keep = functools.partial(_keep, job, epoch, histories)
+        state, losses = job.feed.run(state, epoch, job.lrs[epoch], start, job.clock.due, keep)
+        start, done = Halfway(), epoch + 1
+        _refuse_nan(job, losses, done)
+        shared = {"lr": float(f"{job.lrs[epoch][0]:.6g}")}
+        histories = _measured(job, state, histories, done, {"train_loss": losses}, shared)
+        context.progress.epoch(done, float(np.mean([history[-1]["test_accuracy"] for history in histories])))
+        context.on_epoch(job.spec, job.members, histories)
         # Several replicas are published one by one: their common end is kept until the last one is out.
-        to_publish = epoch == epochs and len(members) > 1
-        if time.monotonic() - saved >= context.checkpoint_seconds or to_publish:
-            spent = seconds + time.monotonic() - started
-            content = {"members": [m.id for m in members], "histories": histories, "seconds": spent}
-            disk.save_partial(context.store, cohort, epoch, state, {**about, **content})
-            saved = time.monotonic()
-    timing = {"seconds": seconds + time.monotonic() - started, "together": len(members)}
-    for i, (member, history) in enumerate(zip(members, histories, strict=True)):
-        variables = jax.tree.map(lambda leaf, i=i: leaf[i], variables_of(state))
-        mine = {"seed": member.seed, "parent": member.parent, "history": history}
-        disk.save_stage(context.store, member.id, variables, {**about, **mine, **timing})
-    disk.drop_partial(context.store, cohort)
+        if job.clock.due() or (done == epochs and len(job.members) > 1):
+            _keep(job, done, histories, state, start)
+    return state, histories
+
+
+def _measured(
+    job: Job,
+    state: TrainState,
+    histories: list[History],
+    epoch: int,
+    trained: Mapping[str, np.ndarray] = MappingProxyType({}),
+    shared: Mapping[str, float] = MappingProxyType({}),
+) -> list[History]:
+    """The histories, each with an entry more."""
+    context = job.context
+    found = measure(job.trainer, state, context.data, context.measure, epoch, job.spec.train.epochs)
+    new = entries({**trained, **found}, epoch=epoch, **shared)
+    return [[*history, entry] for history, entry in zip(histories, new, strict=True)]
+
+
+def _keep(job: Job, epoch: int, histories: list[History], state: TrainState, halfway: Halfway) -> None:
+    """Begin to keep the state after ``epoch`` epochs and ``halfway``; PreemptedError where the run is to end."""
+    if halfway.sums:
+        _refuse_nan(job, np.asarray(halfway.sums), epoch + 1)
+    steps = epoch * job.lrs.shape[1] + halfway.step
+    content = {
+        "members": [member.id for member in job.members],
+        "epoch": epoch,
+        "step": halfway.step,
+        "sums": list(halfway.sums),
+        "data": job.feed.position(steps),
+        "histories": histories,
+        "seconds": job.clock.seconds(),
+    }
+    partial.save(job.kept, steps, state, {**job.about, **content})
+    job.clock.kept()
+    if job.clock.ending():
+        partial.settle(job.kept)
+        raise PreemptedError(
+            f"asked to end: kept after epoch {epoch} of {job.spec.train.epochs} and {halfway.step} steps of stage "
+            f"{kind(job.spec)}; {GO_ON}"
+        )
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
@@ -152,29 +222,19 @@ def _learning_rates(spec: TrainingStage, examples: int) -> np.ndarray:
     return np.repeat(np.asarray(values, np.float32)[:, None], steps, axis=1)
 
 
-@jax.jit
-def _epoch_keys(keys: jax.Array, epoch: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
-
-
-def _refuse_nan(
-    context: Context,
-    spec: TrainingStage,
-    cohort: str,
-    members: tuple[Member, ...],
-    losses: np.ndarray,
-    epoch: int,
-) -> None:
-    lost = [m for m, loss in zip(members, losses, strict=True) if not math.isfinite(loss)]
+def _refuse_nan(job: Job, losses: np.ndarray, epoch: int) -> None:
+    lost = [m for m, loss in zip(job.members, losses, strict=True) if not math.isfinite(loss)]
     if not lost:
         return
-    kept = disk.read_partial(context.store, cohort)
+    partial.settle(job.kept)
+    kept, spec = partial.newest(job.kept), job.spec
     where = (
-        f"the last good checkpoint, after epoch {kept['epoch']}, is kept in {context.store.root / 'partial' / cohort}"
+        f"the last good checkpoint, after epoch {kept['epoch']}, is kept in {job.kept.directory}"
         if kept
         else "no checkpoint of this stage was due yet; the stages before it are kept"
     )
     raise TrainingDivergedError(
-        f"train loss is {losses[members.index(lost[0])]} in stage {kind(spec)} {lost[0].id} (seed {lost[0].seed}) "
-        f"at epoch {epoch} of {spec.train.epochs} under LR {spec.train.schedule}: lower the LR; {where}"
+        f"train loss is {losses[job.members.index(lost[0])]} in stage {kind(spec)} {lost[0].id} "
+        f"(seed {lost[0].seed}) at epoch {epoch} of {spec.train.epochs} under LR {spec.train.schedule}: "
+        f"lower the LR; {where}"
     )

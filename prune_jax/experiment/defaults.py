@@ -46,7 +46,10 @@ def default_config() -> ConfigDict:
         }
     )
     config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
-    config.optimizer = ConfigDict({"batch_size": 100, "momentum": 0.9, "weight_decay": 0.0})
+    # accumulate: microbatches that a batch is taken in, one after another, where it doesn't fit at once
+    config.optimizer = ConfigDict({"batch_size": 100, "momentum": 0.9, "weight_decay": 0.0, "accumulate": 1})
+    config.precision = "float32"  # or 'bfloat16': of a training step; what is measured is so in float32
+    config.remat = "none"  # or 'elementwise': norms and activations are computed twice, which saves memory
     # A .safetensors (or, with torch, .pth) state dict of torchvision or timm: the base model, not pretrained.
     config.base = ConfigDict({"checkpoint": ""})
     config.pretrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
@@ -74,7 +77,11 @@ def default_config() -> ConfigDict:
         }
     )
     config.execution = ConfigDict({"epoch": "auto", "replicas": "auto"})
-    config.checkpoint_seconds = 30.0
+    # Devices that seeds under vmap are spread over, that a batch is split over (0: chosen, see placement.py),
+    # and that share every parameter (FSDP); no part of a stage's id.
+    config.mesh = ConfigDict({"replicas": 0, "data": 0, "fsdp": 1})
+    config.checkpoint_seconds = 30.0  # seconds between two checkpoints of an unfinished stage
+    config.checkpoint = ConfigDict({"keep": 1})  # how many of them are kept
     config.tensorboard = True  # event files beside the metrics in JSON lines
     # Jobs that --launcher submits, one node each. What is empty or 0 is left to the cluster.
     config.cluster = ConfigDict(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from prune_jax.data import NotPreparedError
 from prune_jax.experiment.cohort import TrainingDivergedError
+from prune_jax.experiment.distributed import LostWorkerError
+from prune_jax.experiment.preemption import EXIT_CODE, PreemptedError
 from prune_jax.experiment.store import CheckpointError
 from prune_jax.experiment.submission import JobFailedError
 
@@ -18,8 +20,17 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _leave(f"{error.strerror or error}{where}; what was finished is kept, run the same command again")
-    except (ValueError, NotPreparedError, TrainingDivergedError, CheckpointError, JobFailedError) as error:
+    except (
+        ValueError,
+        NotPreparedError,
+        TrainingDivergedError,
+        CheckpointError,
+        JobFailedError,
+        LostWorkerError,
+    ) as error:
         _leave(str(error))
+    except PreemptedError as error:
+        _leave(str(error), code=EXIT_CODE)
     except KeyboardInterrupt:
         _leave("interrupted; what was finished is kept, run the same command again", code=130)
 

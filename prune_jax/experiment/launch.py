@@ -2,17 +2,18 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax import data, fairness
-from prune_jax.experiment import locks, plan, submission
+from prune_jax import fairness
+from prune_jax.experiment import distributed, locks, plan, preemption, submission
 from prune_jax.experiment.board import Board, WriteReport
-from prune_jax.experiment.cohort import Context, History, Member
-from prune_jax.experiment.datasets import open_dataset
+from prune_jax.experiment.cohort import GO_ON, Context, History, Member
+from prune_jax.experiment.datasets import open_dataset, spec_of
+from prune_jax.experiment.inputs import prepared
 from prune_jax.experiment.locks import BusyError
 from prune_jax.experiment.metrics import Metrics
 from prune_jax.experiment.progress import Progress
@@ -22,10 +23,10 @@ from prune_jax.experiment.shards import WHOLE, Shard, part
 from prune_jax.experiment.specs import Stage, chain_ids, kind
 from prune_jax.experiment.stages import is_chain_finished, run_chain
 from prune_jax.experiment.store import read_stage
-from prune_jax.experiment.train import to_device
 from prune_jax.experiment.workdir import claim, closing, open_workdir, use_compilation_cache
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
+WriteMetrics = Callable[[str, str, int | None, Sequence[Mapping[str, Any]]], None]
 PATIENCE = (0.5, 10.0)  # seconds between two looks at what other processes are at: at first, and at most
 
 
@@ -51,27 +52,34 @@ def launch(
     run; TrainingDivergedError, CheckpointError or OSError later, with everything finished kept.
     """
     dataset = open_dataset(config)
-    if isinstance(dataset, data.StreamedDataset):
-        raise ValueError(f"dataset.name: {dataset.name!r} is streamed, which training doesn't yet read")
     arms = plan.plan_arms(config, sweep, dataset)
     store = open_workdir(workdir, config.experiment)
     use_compilation_cache(workdir)
-    on_device = to_device(dataset)
+    measured = max(arm.measure.jsv_examples for arm in arms)
+    meshes = [arm.mesh for arm in arms]
+    on = prepared(dataset, spec_of(config, dataset), meshes, config.dataset.workers, measured)
     names = [record_id(arm) for arm in arms]
     board = Board(store, names, config.report.to_dict(), write_report)
     todo = part(list(enumerate(arms)), shard)
-    with Progress(len(arms), len(todo)) as progress, closing(store):
+    with (
+        Progress(len(arms), len(todo), distributed.console()) as progress,
+        closing(store),
+        preemption.noticed() as stopping,
+    ):
 
         def attempt(index: int, arm: Arm) -> None:
+            if distributed.any_of(stopping()):
+                raise preemption.PreemptedError(f"asked to end before run {index + 1}; {GO_ON}")
             progress.run(index + 1, arm.label)
-            context = Context(store, on_device, arm.measure, config.checkpoint_seconds, progress)
+            shared = (on[arm.mesh.devices], arm.measure, config.checkpoint_seconds, progress)
+            context = Context(store, *shared, keep=config.checkpoint.keep, stopping=stopping)
             if _finish(context, arm, board, names[index], command):
                 progress.line(_summary(index + 1, len(arms), board.record(names[index])))
-                board.report(draw=False)
+                distributed.from_main(lambda: str(board.report(draw=False)))
             progress.over()
 
         _take_turns(todo, attempt, progress)
-        return board.report(draw=True)
+        return Path(distributed.from_main(lambda: str(board.report(draw=True))))
 
 
 def submit(
@@ -117,29 +125,37 @@ def _take_turns(todo: list[tuple[int, Arm]], attempt: Callable[[int, Arm], None]
 
 def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -> bool:
     """Bring ``arm`` to its record, its curves written as they grow; whether it was made now, not found finished."""
-    if board.path(name).exists() and is_chain_finished(context, arm):
+    if distributed.from_main(lambda: board.path(name).exists()) and is_chain_finished(context, arm):
         return False
     with locks.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
-        metrics = Metrics(context.store.root, name, arm.label, arm.config["tensorboard"])
+        write = _writer(context, arm, name)
 
         def on_epoch(spec: Stage, members: tuple[Member, ...], histories: list[History]) -> None:
             for member, history in zip(members, histories, strict=True):
-                metrics.write(kind(spec), member.id, member.seed, history)
+                write(kind(spec), member.id, member.seed, history)
 
-        _replay(context, arm, metrics)
+        _replay(context, arm, write)
         run_chain(context._replace(on_epoch=on_epoch), arm)
-        _replay(context, arm, metrics)
-        fairness.write(make_record(context.store, arm, command), board.path(name))
+        _replay(context, arm, write)
+        record = make_record(context.store, arm, command)
+        distributed.from_main(lambda: fairness.write(record, board.path(name)))
     return True
 
 
-def _replay(context: Context, arm: Arm, metrics: Metrics) -> None:
+def _writer(context: Context, arm: Arm, name: str) -> WriteMetrics:
+    """What takes the curves down in process 0; in the others nothing does."""
+    if not distributed.is_main():
+        return lambda *_: None
+    return Metrics(context.store.root, name, arm.label, arm.config["tensorboard"]).write
+
+
+def _replay(context: Context, arm: Arm, write: WriteMetrics) -> None:
     """Write the curves of the stages that are finished already, whichever run trained them."""
     for seed in arm.seeds:
         for spec, its_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True):
             about = read_stage(context.store, its_id)
             if about is not None and "history" in about:
-                metrics.write(kind(spec), its_id, about["seed"], about["history"])
+                write(kind(spec), its_id, about["seed"], about["history"])
 
 
 def record_id(arm: Arm) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import filelock
 
+from prune_jax.experiment import distributed
+
 # A lease that nobody renews for so long is taken over; it is renewed three times in it. Well above the minute for
 # which NFS clients may keep a file's times in their cache. A process known to be dead on this host loses it at once.
 LEASE_SECONDS = 120.0
@@ -43,26 +45,39 @@ def held(locks: Locks, names: Sequence[str]) -> Iterator[None]:
 
     They are tried in one order everywhere and let go together, so processes never wait for one another in a circle.
     """
-    locks.folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        for name in sorted(set(names)):
-            lease = _lease(locks, name)
-            try:
-                lease.acquire(timeout=0)
-            except filelock.Timeout:
-                raise BusyError(f"{name} is held by {_holder(lease)}") from None
-            stack.callback(lease.release)
+        reason = distributed.from_main(lambda: _acquire(locks, names, stack))
+        if reason:
+            raise BusyError(reason)
         yield
 
 
 def check(locks: Locks, names: Sequence[str]) -> None:
     """Raise BusyError when a lease that this process holds was taken over, as after a long suspension."""
+    reason = distributed.from_main(lambda: _lost(locks, names))
+    if reason:
+        raise BusyError(reason)
+
+
+def _acquire(locks: Locks, names: Sequence[str], stack: contextlib.ExitStack) -> str | None:
+    """Take all leases, let go as ``stack`` ends; why that can't be, or None."""
+    locks.folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted(set(names)):
+        lease = _lease(locks, name)
+        try:
+            lease.acquire(timeout=0)
+        except filelock.Timeout:
+            return f"{name} is held by {_holder(lease)}"
+        stack.callback(lease.release)
+    return None
+
+
+def _lost(locks: Locks, names: Sequence[str]) -> str | None:
     for name in names:
         lease = _lease(locks, name)
         if not lease.is_locked or not lease.is_lock_held_by_us:
-            raise BusyError(
-                f"{name} was not renewed for {locks.seconds:g} s and is now held by {_holder(lease)}"
-            )
+            return f"{name} was not renewed for {locks.seconds:g} s and is now held by {_holder(lease)}"
+    return None
 
 
 def _lease(locks: Locks, name: str) -> filelock.SoftFileLease:

@@ -11,9 +11,10 @@ import numpy as np
 from prune_jax import data as data_of
 from prune_jax import fairness, trainability
 from prune_jax.experiment import stage_network
+from prune_jax.experiment.inputs import Inputs
 from prune_jax.experiment.specs import Measure
 from prune_jax.experiment.stage_network import StageNetwork
-from prune_jax.experiment.train import DeviceData, Trainer, TrainState
+from prune_jax.experiment.train import Trainer, TrainState
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.trainability import singular_values
 
@@ -22,7 +23,7 @@ JACOBIAN = ("mean_jsv", "mean_jsv_error", "spectrum")  # what an entry may say o
 
 
 def measure(
-    trainer: Trainer, state: TrainState, data: DeviceData, asked: Measure, epoch: int, epochs: int
+    trainer: Trainer, state: TrainState, data: Inputs, asked: Measure, epoch: int, epochs: int
 ) -> dict[str, Any]:
     """Each replica's ``test_accuracy`` (percent) and, when it is due, what ``asked`` wants of the Jacobian.
 

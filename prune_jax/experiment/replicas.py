@@ -1,4 +1,4 @@
-"""Replicas of one program: together under vmap and spread over the devices at hand, or one alone."""
+"""Replicas of one program: under vmap, apart on the devices at hand or on a mesh's axis, or one alone."""
 
 import os
 from collections.abc import Callable
@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+from prune_jax.experiment.execution import Execution
+from prune_jax.experiment.placement import Placement, spmd_axis
 
 AXIS = "replica"
 Axes = tuple[int | None, ...]
@@ -26,6 +29,20 @@ def spread(replicas: int, devices: int) -> Spread:
     """
     each = -(-replicas // devices)
     return Spread(-(-replicas // each), each)
+
+
+def over(place: Placement, execution: Execution) -> Callable[[Callable[..., Any], Axes], Callable[..., Any]]:
+    """What lifts a function of one replica to all: ``together``, ``alone``, or ``vmap`` on the mesh of ``place``.
+
+    Apart, replicas need no division of a batch; on a mesh that splits batches or parameters too, XLA splits
+    the whole program.
+    """
+    if execution.replicas != "vmap":
+        return alone
+    if not place.shape.replicas:
+        return together
+    axis = spmd_axis(place)
+    return lambda function, axes: jax.vmap(function, in_axes=axes, spmd_axis_name=axis)
 
 
 def together(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import execution, imported, networks
+from prune_jax.experiment import execution, imported, networks, placement
 from prune_jax.experiment.datasets import AnyDataset, spec_of
 from prune_jax.experiment.specs import (
     DataSpec,
@@ -22,6 +22,7 @@ from prune_jax.experiment.specs import (
     Stage,
     TrainSpec,
 )
+from prune_jax.experiment.step import PRECISIONS, REMATS
 from prune_jax.pruning.criteria import CRITERIA
 from prune_jax.schedules import LRSchedule
 
@@ -37,6 +38,8 @@ class Arm(NamedTuple):
     seeds: tuple[int, ...]
     measure: Measure
     execution: execution.Execution
+    mesh: placement.MeshShape
+    remat: str
     config: dict[str, Any]
 
     @property
@@ -65,12 +68,15 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
             _sparsify(config, ratios),
             Retrain(images, _train(config, "retrain", dataset)),
         )
+    seeds, how = _seeds(config), _execution(config, model, images.streamed)
     return Arm(
         config.label or config.experiment,
         chain,
-        _seeds(config),
+        seeds,
         _measure(config, dataset),
-        _execution(config, model),
+        how,
+        _mesh(config, len(seeds) if how.replicas == "vmap" else 1),
+        _one_of("remat", config.remat, REMATS),
         config.to_dict(),
     )
 
@@ -105,10 +111,21 @@ def _train(config: ConfigDict, stage: str, dataset: AnyDataset) -> TrainSpec:
         raise ValueError(
             f"optimizer.batch_size is {optimizer.batch_size}; {dataset.name} allows 1 to {examples}"
         )
+    if optimizer.accumulate < 1 or optimizer.batch_size % optimizer.accumulate:
+        raise ValueError(
+            f"optimizer.accumulate is {optimizer.accumulate}; it splits optimizer.batch_size="
+            f"{optimizer.batch_size} into equal microbatches: allowed are its divisors"
+        )
     _in_range("optimizer.momentum", optimizer.momentum, 0.0, 1.0)
     _in_range("optimizer.weight_decay", optimizer.weight_decay, 0.0, float("inf"))
     return TrainSpec(
-        str(schedule), section.epochs, optimizer.batch_size, optimizer.momentum, optimizer.weight_decay
+        str(schedule),
+        section.epochs,
+        optimizer.batch_size,
+        optimizer.momentum,
+        optimizer.weight_decay,
+        _one_of("precision", config.precision, tuple(PRECISIONS)),
+        optimizer.accumulate,
     )
 
 
@@ -161,9 +178,31 @@ def _measure(config: ConfigDict, dataset: AnyDataset) -> Measure:
     return Measure(section.examples, every, what, section.budget)
 
 
-def _execution(config: ConfigDict, model: ModelSpec) -> execution.Execution:
+def _execution(config: ConfigDict, model: ModelSpec, streamed: bool) -> execution.Execution:
     section, convolutional = config.execution, networks.is_convolutional(model)
-    return execution.decide(jax.default_backend(), convolutional, section.epoch, section.replicas)
+    epoch, replicas = section.epoch, section.replicas
+    if streamed:  # every seed has a stream of its own, and a stream is read step by step
+        if "scan" in epoch or "vmap" in replicas:
+            raise ValueError(
+                f"execution.epoch is {epoch!r} and execution.replicas {replicas!r}; a streamed data set allows "
+                "'step' and 'loop' (or 'auto') only"
+            )
+        epoch, replicas = "step", "loop"
+    return execution.decide(jax.default_backend(), convolutional, epoch, replicas)
+
+
+def _mesh(config: ConfigDict, replicas: int) -> placement.MeshShape:
+    """The devices a run is spread over; ValueError where they don't divide its batch."""
+    asked = placement.MeshShape(**config.mesh)
+    shape = placement.choose(
+        asked,
+        devices=jax.device_count(),
+        replicas=replicas,
+        backend=jax.default_backend(),
+        processes=jax.process_count(),
+    )
+    placement.refuse_uneven(shape, config.optimizer.batch_size, config.optimizer.accumulate)
+    return shape
 
 
 def _one_of(key: str, value: str, allowed: Sequence[str]) -> str:

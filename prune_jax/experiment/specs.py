@@ -44,13 +44,18 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """SGD as the paper trains: LR schedule in the paper's notation, epochs, batch, momentum, weight decay."""
+    """SGD as the paper trains: LR schedule in the paper's notation, epochs, batch, momentum, weight decay.
+
+    ``precision`` of the computation, and how many microbatches a batch is taken in: see ``step.StepPlan``.
+    """
 
     schedule: str
     epochs: int
     batch_size: int
     momentum: float
     weight_decay: float
+    precision: str = "float32"
+    accumulate: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

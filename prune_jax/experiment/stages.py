@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import imported, locks, networks, spectra, stage_network
+from prune_jax.experiment import imported, locks, networks, partial, spectra, stage_network
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, cohort_id, is_finished, member_key, train_cohort
 from prune_jax.experiment.resolve import Arm
@@ -22,7 +22,8 @@ from prune_jax.experiment.specs import (
     kind,
     stated,
 )
-from prune_jax.experiment.train import Recipe, Trainer, abstract_model, make_trainer
+from prune_jax.experiment.step import StepPlan
+from prune_jax.experiment.train import Recipe, abstract_model
 from prune_jax.pruning import allocation, recovery, surgery
 from prune_jax.pruning.criteria import CRITERIA, Evidence
 
@@ -80,7 +81,7 @@ def _train(
     busy = None
     for cohort in together:
         try:
-            _train_alone(context, spec, cohort, make_trainer(recipe), initial)
+            _train_alone(context, spec, cohort, recipe, initial)
         except locks.BusyError as error:  # the other cohorts need not wait for this one
             busy = error
     if busy:
@@ -91,13 +92,13 @@ def _train_alone(
     context: Context,
     spec: Pretrain | Retrain | Scratch,
     members: tuple[Member, ...],
-    trainer: Trainer,
+    recipe: Recipe,
     initial: Callable[[Member], Any],
 ) -> None:
     """Train a cohort while no other process does; BusyError when one does, or has taken it over meanwhile."""
     store, ids = context.store, [member.id for member in members]
     finished = all(is_finished(context, its_id) for its_id in ids)
-    if finished and disk.read_partial(store, cohort_id(members)) is None:
+    if finished and partial.read_partial(store, cohort_id(members)) is None:
         return
 
     def on_epoch(*epoch: Any) -> None:
@@ -106,7 +107,7 @@ def _train_alone(
 
     try:
         with locks.held(store.locks, ids):
-            train_cohort(context._replace(on_epoch=on_epoch), spec, members, trainer, initial)
+            train_cohort(context._replace(on_epoch=on_epoch), spec, members, recipe, initial)
     except locks.BusyError:
         if not finished:  # what is left to do is no more than to clear up
             raise
@@ -125,7 +126,16 @@ def _recipe(arm: Arm, spec: Stage) -> Recipe:
     """How a training stage of the arm is compiled."""
     assert isinstance(spec, Pretrain | Retrain | Scratch)
     train = spec.train
-    return Recipe(spec.data, arm.model, train.batch_size, train.momentum, train.weight_decay, arm.execution)
+    return Recipe(
+        spec.data,
+        arm.model,
+        train.batch_size,
+        train.momentum,
+        train.weight_decay,
+        arm.execution,
+        arm.mesh,
+        StepPlan(train.precision, arm.remat, train.accumulate, unroll=arm.execution.epoch == "step"),
+    )
 
 
 def _fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:

@@ -1,9 +1,11 @@
 """Stages on disk: finished ones under their id, unfinished ones beside them, both through Orbax."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from prune_jax.experiment import distributed
 from prune_jax.experiment.locks import Locks
 
 MARGIN = 2**20  # bytes that a checkpoint's own files may take beside the arrays
@@ -24,8 +27,8 @@ class Store(NamedTuple):
     """A workdir, the Orbax checkpointer that writes to it and the leases that say who computes what.
 
     ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``: a stage is finished when that
-    file is there; ``measured/`` may follow. ``partial/ID/`` holds the state of a stage in the middle,
-    ``progress.json`` written last.
+    file is there; ``measured/`` may follow. ``partial/ID/`` holds the states of a stage in the middle (see
+    partial.py).
     """
 
     root: Path
@@ -45,12 +48,13 @@ def save_stage(store: Store, stage_id: str, variables: Any, about: dict[str, Any
     ones stay where they are, others go beside them.
     """
     folder = store.root / "stages" / stage_id
-    variables = jax.device_get(variables)
-    digest, before = _digest(variables), read_stage(store, stage_id)
+    variables = distributed.fetch(variables)
+    digest, before = digest_of(variables), read_stage(store, stage_id)
     name = "checkpoint" if before is None else _checkpoint_of(before)
     if before is None or before["digest"] != digest:
         name = "checkpoint" if before is None else f"checkpoint-{digest[:16]}"
-        shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights under this id, if any
+        if distributed.is_main():
+            shutil.rmtree(folder / "measured", ignore_errors=True)  # of other weights under this id, if any
         _save(store, folder / name, variables)
     _write_json(folder / "stage.json", {**about, "digest": digest, "checkpoint": name})
 
@@ -78,65 +82,52 @@ def _checkpoint_of(about: dict[str, Any]) -> str:
     return about.get("checkpoint", "checkpoint")
 
 
-def save_partial(store: Store, cohort: str, epoch: int, state: Any, about: dict[str, Any]) -> None:
-    """Keep a training state after ``epoch`` epochs; the one before goes once this one is complete."""
-    folder = store.root / "partial" / cohort
-    state = jax.device_get(state)
-    _save(store, folder / f"state-{epoch}", state)
-    _write_json(folder / "progress.json", {**about, "epoch": epoch, "digest": _digest(state)})
-    for old in folder.glob("state-*"):
-        if old.name != f"state-{epoch}":
-            shutil.rmtree(old)
-
-
-def read_partial(store: Store, cohort: str) -> dict[str, Any] | None:
-    """What the unfinished stage ``cohort`` says of itself, or None without one."""
-    return _read_json(store.root / "partial" / cohort / "progress.json")
-
-
-def load_partial(store: Store, cohort: str, like: Any) -> Any:
-    """The training state of the unfinished stage ``cohort``, shaped ``like`` (abstract)."""
-    folder = store.root / "partial" / cohort
-    about = _read_json(folder / "progress.json")
-    if about is None:
-        raise CheckpointError(f"no unfinished stage {cohort} under {store.root / 'partial'}")
-    return _load(store, folder / f"state-{about['epoch']}", like, about["digest"], remove=folder)
-
-
-def drop_partial(store: Store, cohort: str) -> None:
-    """Forget the unfinished stage ``cohort``; nothing happens where there is none."""
-    shutil.rmtree(store.root / "partial" / cohort, ignore_errors=True)
-
-
 def _save(store: Store, path: Path, tree: Any) -> None:
-    if path.exists():  # left by a run that was killed between a checkpoint and the file that publishes it
-        shutil.rmtree(path)
-    _refuse_full_disk(store.root, path, tree)
-    try:
+    if distributed.is_main() and path.exists():
+        shutil.rmtree(
+            path
+        )  # left by a run that was killed between a checkpoint and the file that publishes it
+    distributed.barrier(f"clear {path}")
+    refuse_full_disk(store.root, path, tree)
+    with cant_be_written(path):
         store.checkpointer.save(path.absolute(), tree)
         store.checkpointer.wait_until_finished()
-    except Exception as error:  # Orbax and TensorStore raise many kinds; every one means it can't be written
+
+
+def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any:
+    # On the host: the program that takes it decides on which devices it lies.
+    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    with cant_be_read(path, remove):
+        tree = store.checkpointer.restore(path.absolute(), target)
+    if digest_of(tree) != digest:
+        raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out(remove)}")
+    return tree
+
+
+@contextlib.contextmanager
+def cant_be_written(path: Path) -> Iterator[None]:
+    """Whatever Orbax and TensorStore raise, in their many kinds, as a CheckpointError with the way out."""
+    try:
+        yield
+    except Exception as error:
         raise CheckpointError(
             f"checkpoint {path} can't be written ({_first_line(error)}); free disk space or choose another "
             "--workdir and run again: what was finished is kept"
         ) from error
 
 
-def _load(store: Store, path: Path, like: Any, digest: str, remove: Path) -> Any:
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
-    way_out = f"remove {remove} and run again: only this stage is computed anew"
+@contextlib.contextmanager
+def cant_be_read(path: Path, remove: Path) -> Iterator[None]:
+    """The same for reading; ``remove`` is what has to go, so that it is made anew."""
     try:
-        # On the host: the program that takes it decides on which devices it lies.
-        tree = jax.device_get(store.checkpointer.restore(path.absolute(), target))
-    except Exception as error:  # Orbax and TensorStore raise many kinds; every one means it can't be read
-        raise CheckpointError(f"checkpoint {path} can't be read ({_first_line(error)}); {way_out}") from error
-    if _digest(tree) != digest:
-        raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out}")
-    return tree
+        yield
+    except Exception as error:
+        raise CheckpointError(
+            f"checkpoint {path} can't be read ({_first_line(error)}); {way_out(remove)}"
+        ) from error
 
 
-def _refuse_full_disk(root: Path, path: Path, tree: Any) -> None:
+def refuse_full_disk(root: Path, path: Path, tree: Any) -> None:
     """Asked before Orbax starts, whose background threads would report a full disk in their own many words."""
     needed = MARGIN + sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
     free = shutil.disk_usage(root).free
@@ -147,21 +138,30 @@ def _refuse_full_disk(root: Path, path: Path, tree: Any) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-
-
-def _digest(tree: Any) -> str:
+def digest_of(tree: Any) -> str:
     """SHA-256 over every leaf's path, type, shape and bytes: equal weights, equal digest."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(distributed.fetch(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
 
 
+def way_out(remove: Path) -> str:
+    """What to do about a checkpoint that can't be read."""
+    return f"remove {remove} and run again: only this stage is computed anew"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+
+
 def _read_json(path: Path) -> dict[str, Any] | None:
+    return distributed.from_main(lambda: _parsed(path))
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -171,6 +171,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
+    if distributed.is_main():
+        _write(path, value)
+    distributed.barrier(f"wrote {path}")
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     with temporary.open("w") as file:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from prune_jax.experiment import distributed
 from prune_jax.experiment.locks import open_locks
 from prune_jax.experiment.store import Store
 
@@ -24,7 +25,7 @@ def open_workdir(root: Path, experiment: str) -> Store:
 
     Raises ValueError when another experiment holds it or when nothing can be written there.
     """
-    claim(root, experiment)
+    distributed.from_main(lambda: claim(root, experiment))
     return Store(root, ocp.StandardCheckpointer(), open_locks(root))
 
 

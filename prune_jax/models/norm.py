@@ -35,8 +35,10 @@ class BatchNorm(nnx.Module):
             return lax.broadcast_in_dim(numbers, x.shape, (x.ndim - 1,))
 
         # lax rather than jax.numpy: this runs once a layer, and tracing deep networks takes half the time.
+        asked = x.dtype
         x = x.astype(jnp.promote_types(x.dtype, mean.dtype))
-        return lax.add(lax.mul(lax.sub(x, wide(mean)), wide(factor)), wide(self.bias[...]))
+        y = lax.add(lax.mul(lax.sub(x, wide(mean)), wide(factor)), wide(self.bias[...]))
+        return y.astype(asked)  # a bfloat16 network stays one behind its float32 norms
 
     def _observe(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(x.ndim - 1))

@@ -43,16 +43,6 @@ def test_a_stage_without_its_last_file_is_not_finished_and_can_be_saved_again(st
     assert disk.load_variables(store, "a", LIKE)["params"]["layers"][0]["kernel"][0, 1] == 2.0
 
 
-def test_a_partial_stage_keeps_its_newest_state_alone(store):
-    for epoch in (3, 7):
-        disk.save_partial(store, "c", epoch, tree(epoch), {"members": ["a"]})
-    assert disk.read_partial(store, "c")["epoch"] == 7
-    assert [p.name for p in (store.root / "partial" / "c").glob("state-*")] == ["state-7"]
-    assert disk.load_partial(store, "c", LIKE)["params"]["layers"][0]["kernel"][0, 1] == 7.0
-    disk.drop_partial(store, "c")
-    assert disk.read_partial(store, "c") is None
-
-
 def test_a_damaged_checkpoint_is_named_with_the_way_out(store):
     disk.save_stage(store, "a", tree(), {})
     for path in (store.root / "stages" / "a" / "checkpoint").rglob("*"):

@@ -1,0 +1,120 @@
+"""Several processes, one program: JAX's runtime started, and what only one of them may do or decide.
+
+Every process runs the whole launch on its part of the devices. Process 0 alone writes records, reports and
+``stage.json``, and reads what the others then hear from it, so that none of them takes another branch.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import rich.console
+from jax.experimental import multihost_utils
+
+LEAST_TEXT = 1024  # bytes that a text is filled up to at least: every length compiles its own broadcast
+
+
+class LostWorkerError(RuntimeError):
+    """The processes of a run did not find one another, or one of them failed."""
+
+
+class Cluster(NamedTuple):
+    """How the processes of a run meet; what is None is found out from Slurm, GKE, a TPU pod or Open MPI."""
+
+    coordinator: str | None = None  # host:port of process 0
+    processes: int | None = None
+    process: int | None = None
+    initialization_timeout: int = 300  # seconds until a process that doesn't come is given up
+    heartbeat_timeout: int = 100  # seconds of silence after which a process is held to be lost
+
+
+def start(cluster: Cluster) -> None:
+    """``jax.distributed.initialize``, to be called before JAX's first use; on CPUs collectives go through gloo.
+
+    From then on a process that is lost ends all the others within ``heartbeat_timeout``, and the same command
+    goes on from the last checkpoint. Raises LostWorkerError when they don't meet in time, ValueError where
+    there is no cluster to be found and none is described.
+    """
+    if jax.config.jax_cpu_collectives_implementation is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            cluster.coordinator,
+            cluster.processes,
+            cluster.process,
+            initialization_timeout=cluster.initialization_timeout,
+            heartbeat_timeout_seconds=cluster.heartbeat_timeout,
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"--distributed finds no cluster ({error}); start it under Slurm (srun), GKE or on a TPU pod, or "
+            "give --coordinator=HOST:PORT, --num_processes and --process_id"
+        ) from error
+    except RuntimeError as error:
+        raise LostWorkerError(
+            f"the processes did not meet within {cluster.initialization_timeout} s "
+            f"({str(error).splitlines()[0][:160]}); what was finished is kept, run the same command again"
+        ) from error
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes."""
+    return jax.process_index() == 0
+
+
+def console() -> rich.console.Console | None:
+    """The console of this process: None for the usual one, a silent one where another process speaks."""
+    return None if is_main() else rich.console.Console(quiet=True)
+
+
+def barrier(name: str) -> None:
+    """Wait until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def any_of(flag: bool) -> bool:
+    """Whether ``flag`` is true in any process."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def from_main(read: Callable[[], Any]) -> Any:
+    """What ``read()`` gives, as JSON holds it, or raises in process 0, in every process."""
+    if jax.process_count() == 1:
+        return read()
+    failure: Exception | None = None
+    told: dict[str, Any] = {}
+    if is_main():
+        try:
+            told = {"value": read()}
+        except Exception as error:  # told to the others before it is raised here
+            failure, told = error, {"error": str(error)}
+    told = json.loads(_broadcast(json.dumps(told)))
+    if failure is not None:
+        raise failure
+    if "error" in told:
+        raise LostWorkerError(f"process 0 failed: {told['error']}")
+    return told["value"]
+
+
+def fetch(tree: Any) -> Any:
+    """The whole of every leaf as a NumPy array in every process, wherever its parts are."""
+    return jax.tree.map(_fetch, tree)
+
+
+def _fetch(leaf: Any) -> np.ndarray:
+    spread = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if spread else leaf)
+
+
+def _broadcast(text: str) -> str:
+    """Process 0's text, of whatever length, in every process."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.asarray(len(data), np.int32)))
+    room = np.zeros(max(LEAST_TEXT, 1 << (size - 1).bit_length()), np.uint8)
+    room[: min(len(data), size)] = data[:size]
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(room))[:size]).decode()

@@ -1,0 +1,150 @@
+"""One training step of one replica: images to loss to gradient to update, in the precision that is asked for."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from prune_jax import data, models
+from prune_jax.experiment import placement
+from prune_jax.experiment.placement import Placement
+from prune_jax.experiment.specs import DataSpec
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+REMATS = ("none", "elementwise")
+KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not compute twice
+
+
+class TrainState(NamedTuple):
+    """What training changes. Plain pytrees; with R replicas every leaf has a leading axis of R."""
+
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+class StepPlan(NamedTuple):
+    """How a step computes its gradient.
+
+    ``precision`` 'bfloat16': activations, and weights as they are used, while parameters, batch statistics,
+    logits, loss and gradients stay float32. ``remat`` 'elementwise': the backward pass keeps the results of
+    convolutions and matrix products alone and computes norms and activations again. ``accumulate``: the batch
+    is taken in so many microbatches, one after another; batch norm then normalises each by its own
+    statistics and moves the running ones once for each, as in PyTorch. ``unroll`` where loops are slow.
+    """
+
+    precision: str = "float32"
+    remat: str = "none"
+    accumulate: int = 1
+    unroll: bool = False
+
+
+def sgd(momentum: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
+    """SGD with momentum and L2 weight decay on every parameter, its learning rate part of the state.
+
+    Decay is added to the gradient before momentum, as PyTorch's SGD does, which the paper's numbers use.
+    """
+
+    def rule(learning_rate: Any) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum or None)
+        )
+
+    return optax.inject_hyperparams(rule)(learning_rate=0.0)
+
+
+def make_step(
+    network: models.Network,
+    optimizer: optax.GradientTransformationExtraArgs,
+    spec: DataSpec,
+    plan: StepPlan,
+    place: Placement,
+) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """``step(state, images, labels, lr, key) -> (state, mean loss)`` on uint8 images and int32 labels."""
+    value_and_grad = _gradient(network, spec, plan, place)
+
+    def step(
+        state: TrainState, images: jax.Array, labels: jax.Array, lr: jax.Array, key: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        images = data.augment(key, images, crop_pad=spec.crop_pad, flip=spec.flip)
+        images, labels = placement.batch(place, (images, labels))
+        (loss, stats), gradients = value_and_grad(state.params, state.batch_stats, images, labels)
+        opt_state = state.opt_state._replace(hyperparams={"learning_rate": lr})
+        updates, opt_state = optimizer.update(gradients, opt_state, state.params)
+        new = TrainState(optax.apply_updates(state.params, updates), stats, opt_state)
+        return placement.parameters(place, new), loss
+
+    return step
+
+
+def floats(spec: DataSpec, images: jax.Array) -> jax.Array:
+    """Uint8 images as a network takes them: float32, normalised per channel."""
+    return data.normalize(images, spec.mean, spec.std)
+
+
+def gathered(place: Placement, params: Any, batch_stats: Any) -> dict[str, Any]:
+    """Variables complete on every device, as a forward pass needs them."""
+    return placement.whole(place, {"params": params, "batch_stats": batch_stats})
+
+
+def _gradient(
+    network: models.Network, spec: DataSpec, plan: StepPlan, place: Placement
+) -> Callable[..., tuple[tuple[jax.Array, Any], Any]]:
+    """``(params, batch_stats, images, labels) -> ((loss, new batch_stats), gradient)``, means over the batch."""
+
+    def forward(params: Any, stats: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        variables = gathered(place, params, stats)
+        return network.apply_train(_lowered(variables, plan.precision), x)
+
+    if plan.remat == "elementwise":  # parameters that are spread are gathered again too
+        forward = jax.checkpoint(forward, policy=lambda primitive, *_, **__: primitive.name in KEPT)
+
+    def loss_of(params: Any, stats: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
+        logits, stats = forward(params, stats, floats(spec, images).astype(PRECISIONS[plan.precision]))
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), stats
+
+    one_shot = jax.value_and_grad(loss_of, has_aux=True)
+    return one_shot if plan.accumulate == 1 else _accumulated(one_shot, plan, place)
+
+
+def _accumulated(
+    one_shot: Callable[..., tuple[tuple[jax.Array, Any], Any]], plan: StepPlan, place: Placement
+) -> Callable[..., tuple[tuple[jax.Array, Any], Any]]:
+    count = plan.accumulate
+
+    def parts(array: jax.Array) -> jax.Array:
+        # Every count-th example, so that each device splits the rows that it holds already.
+        return array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
+
+    def total(
+        params: Any, stats: Any, images: jax.Array, labels: jax.Array
+    ) -> tuple[tuple[jax.Array, Any], Any]:
+        def add(carry: Any, part: Any) -> tuple[Any, None]:
+            stats, summed = carry
+            (loss, stats), gradient = one_shot(params, stats, *placement.batch(place, part))
+            return (stats, jax.tree.map(jnp.add, summed, (loss, gradient))), None
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        microbatches = (parts(images), parts(labels))
+        (stats, summed), _ = jax.lax.scan(
+            add, (stats, zero), microbatches, unroll=count if plan.unroll else 1
+        )
+        loss, gradient = jax.tree.map(lambda leaf: leaf / count, summed)
+        return (loss, stats), gradient
+
+    return total
+
+
+def _lowered(variables: dict[str, Any], precision: str) -> dict[str, Any]:
+    """Variables as they are computed with: parameters of norms, which have statistics beside them, stay float32."""
+    if precision == "float32":
+        return variables
+    norms = {path[:-1] for path, _ in jax.tree_util.tree_leaves_with_path(variables["batch_stats"])}
+
+    def lower(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf if path[:-1] in norms else leaf.astype(PRECISIONS[precision])
+
+    return {**variables, "params": jax.tree_util.tree_map_with_path(lower, variables["params"])}

@@ -1,0 +1,117 @@
+"""Checks that need several devices; run by test_placement.py in a process of its own that simulates eight."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from prune_jax import data, models, trainability
+from prune_jax.experiment import placement, plan, specs, train
+from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.execution import Execution
+from prune_jax.experiment.placement import MeshShape
+from prune_jax.pruning import coupling, surgery
+
+SHAPE = (12, 12, 1)
+IMAGES = specs.DataSpec("made up", (0.5,), (0.25,), crop_pad=1, flip=True)
+MLP = specs.ModelSpec("mlp7_relu", SHAPE, 3, (("depth", 3), ("hidden", 8)))
+RESNET = specs.ModelSpec("resnet8", SHAPE, 3)
+
+
+def made_up_data():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 26).astype(np.int32)
+    images = (60 * labels[:, None, None, None] + rng.integers(0, 90, (26, *SHAPE))).astype(np.uint8)
+    split = data.Split(images, labels)
+    return data.Dataset("made up", split, split, 3)
+
+
+def variables_of(spec, seed):
+    module = models.create(
+        spec.name, num_classes=3, input_shape=SHAPE, key=jax.random.key(seed), **dict(spec.options)
+    )
+    return models.functional(module).variables
+
+
+def trained(spec, how, shape, replicas=1):
+    """Two epochs of three steps; the state as it lies on the devices, losses, accuracy and mean JSV."""
+    shape = shape.for_cohort(replicas)
+    on = train.to_device(made_up_data(), shape)
+    trainer = train.make_trainer(train.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape))
+    made = [variables_of(spec, seed) for seed in range(replicas)]
+    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+    keys = jax.random.split(jax.random.key(7), (2, replicas))
+    losses = []
+    for epoch in range(2):
+        key = placement.put_whole(placement.placement(shape), keys[epoch])
+        state, loss = trainer.epoch(state, on, key, np.full(3, 0.05, np.float32))
+        losses.append(loss)
+    return state, (losses, trainer.accuracy(state, on), trainer.jsv(state, on.test_images[:4]))
+
+
+def assert_close(mine, wanted):
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(wanted), strict=True):
+        # six steps of float32 whose sums are taken in another order
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "how", "replicas", "shape"),
+    [
+        (MLP, Execution("scan", "vmap"), 2, MeshShape(2, 2, 2)),
+        (MLP, Execution("step", "vmap"), 3, MeshShape(2, 1, 4)),  # replicas that the mesh does not divide
+        (RESNET, Execution("step", "loop"), 1, MeshShape(1, 2, 4)),  # batch norm over the global batch
+    ],
+)
+def test_the_sharded_run_gives_the_single_devices_numbers(spec, how, replicas, shape):
+    state, found = trained(spec, how, shape, replicas)
+    alone, wanted = trained(spec, how, MeshShape(1, 1, 1), replicas)
+    assert_close(found, wanted)
+    assert_close(state, alone)
+    leaves = jax.tree.leaves(state.params)
+    assert all(len(leaf.sharding.device_set) == 8 for leaf in leaves)
+    spread = shape.replicas if replicas % shape.replicas == 0 else 1
+    kept = sum(leaf.addressable_shards[0].data.size for leaf in leaves)
+    total = sum(leaf.size for leaf in leaves)
+    assert kept <= total / spread / (1 if shape.fsdp == 1 else shape.fsdp * 0.6)
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(alone.params))
+
+
+def test_spectrum_coupling_and_surgery_take_sharded_parameters():
+    variables = variables_of(RESNET, 0)
+    place = placement.placement(MeshShape(1, 2, 4))
+    stacked = placement.put_state(place, jax.tree.map(lambda leaf: leaf[None], variables))
+    sharded = jax.tree.map(lambda leaf: leaf[0], stacked)
+    assert any(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(sharded))
+    apply = models.functional(train.abstract_model(RESNET)).apply
+    x = jax.random.normal(jax.random.key(1), (8, *SHAPE))
+    split = jax.device_put(x, NamedSharding(place.mesh, PartitionSpec(("data", "fsdp"))))
+
+    def spectrum(values, inputs):
+        return jax.jit(lambda v, i: trainability.jacobian_singular_values(lambda batch: apply(v, batch), i))(
+            values, inputs
+        )
+
+    wanted = spectrum(variables, x)
+    np.testing.assert_allclose(spectrum(sharded, split), wanted, rtol=1e-4, atol=1e-6 * wanted.max())
+    groups = coupling.find_groups(apply, sharded, x)
+    plain = coupling.find_groups(apply, variables, x)
+    assert [(group.name, group.size) for group in groups] == [(group.name, group.size) for group in plain]
+    keep = {group.name: np.arange(0, group.size, 2) for group in groups if not group.frozen}
+    small, same = surgery.shrink(sharded, groups, keep), surgery.shrink(variables, plain, keep)
+    jax.tree.map(np.testing.assert_array_equal, small, same)
+
+
+def test_a_config_on_eight_devices_is_spread_or_refused(tmp_path):
+    config = default_config()
+    config.dataset.name = "digits"
+    dataset = data.load("digits", data_dir=str(tmp_path))
+    assert plan.plan_arms(config, None, dataset)[0].mesh == placement.APART
+    config.mesh.data = 8
+    with pytest.raises(ValueError, match=r"batch_size is 100, but the mesh splits a batch into 8 parts"):
+        plan.plan_arms(config, None, dataset)
+    config.optimizer.batch_size = 96
+    assert plan.plan_arms(config, None, dataset)[0].mesh[:3] == (1, 8, 1)
+    config.seeds, config.mesh.data, config.mesh.fsdp = (0, 1, 2, 3), 0, 2
+    assert plan.plan_arms(config, None, dataset)[0].mesh[:3] == (4, 1, 2)

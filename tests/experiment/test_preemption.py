@@ -1,0 +1,28 @@
+import os
+import signal
+import threading
+
+from prune_jax.experiment import preemption
+
+
+def test_a_first_sigterm_is_noticed_and_a_second_one_ends():
+    before = signal.getsignal(signal.SIGTERM)
+    with preemption.noticed() as came:
+        assert not came()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def run():
+        with preemption.noticed() as came:
+            seen.append((came(), signal.getsignal(signal.SIGTERM) is before))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [(False, True)]
