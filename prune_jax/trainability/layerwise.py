@@ -76,7 +76,7 @@ def unknown_name(kind: str, got: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     near = get_close_matches(got, allowed, n=3, cutoff=0.4)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    rest = f" It has {', '.join(allowed)}" if len(allowed) <= 12 or not near else ""
+    rest = f"; it has {', '.join(allowed)}" if len(allowed) <= 12 or not near else ""
     return f"unknown {kind} {got!r}{hint}{rest}"
 
 

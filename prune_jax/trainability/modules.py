@@ -12,6 +12,7 @@ from jax.extend import core
 
 from prune_jax.trainability.jacobian import jacobian_singular_values
 from prune_jax.trainability.layerwise import Measure, Part, StageMeasure, per_example, unknown_name
+from prune_jax.trainability.weights import check_known_finite
 
 Call = Callable[[nnx.Module, jax.Array], Any]
 _Around = Callable[..., Any]  # (the module's own bound call, *its arguments) -> what the caller gets
@@ -33,8 +34,9 @@ def module_part(
     (``bypassed`` tells). The module itself is left as it is: a copy in evaluation mode runs, called by
     ``call(copy, x)``, by default ``copy(x)``, with ``train=False`` where the module takes that. Raises
     ValueError for an unknown path (the nearest are named), one that this call doesn't run exactly once, a
-    target that runs before its source, outputs that aren't one array with the examples on axis 0, or a
-    module inside a transform of its own (nnx.jit, nnx.remat, nnx.scan), whose values can't be had outside.
+    target that runs before its source, outputs that aren't one array with the examples on axis 0, weights
+    that aren't finite (by leaf), or a module inside a transform of the network's own (nnx.jit, nnx.remat,
+    nnx.scan), whose values can't be had outside.
     """
     if source is not None and source == target:
         raise ValueError(f"source and target are both {source!r}; a part goes from one to another")
@@ -113,6 +115,7 @@ def _depends_on_first(jaxpr: Any) -> bool:
 def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Callable[..., list[Any]]:
     """run(x, record, replaced): what the module ``record`` (None: the network) gave in each of its calls."""
     _check_paths(module, paths)
+    check_known_finite(nnx.to_pure_dict(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
     graphdef, state = nnx.split(module)
     forward = call or _evaluation(type(module))
 

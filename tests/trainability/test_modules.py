@@ -155,7 +155,7 @@ def test_any_module_and_the_way_into_it():
     ("source", "target", "message"),
     [
         (None, "norn", "unknown module of Custom 'norn'; did you mean 'norm'"),
-        ("layers/0", None, "unknown module of Custom 'layers/0'.* It has drop, first"),
+        ("layers/0", None, "unknown module of Custom 'layers/0'.*; it has drop, first"),
         ("first/kernel", None, "unknown module"),
         ("norm", "norm", "source and target are both 'norm'"),
         ("norm", "first", "'first' runs before the source"),
@@ -170,6 +170,22 @@ def test_what_no_part_can_be_made_of_is_named(source, target, message):
     net, x = Custom(), images(3, 4)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda v: module_part(net, v, source, target).apply(v), x)
+
+
+def test_weights_that_are_not_finite_are_named():
+    net = Residual()
+    net.blocks[1].dense.kernel[...] = net.blocks[1].dense.kernel[...].at[0, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match="leaf 'blocks/1/dense/kernel' holds NaN"):
+        measure_modules(net, images(2, 5), ["blocks/0"])
+
+
+def test_a_sequential_is_cut_at_its_layers():
+    net = nnx.Sequential(nnx.Linear(4, 5, rngs=nnx.Rngs(0)), nnx.tanh, nnx.Linear(5, 2, rngs=nnx.Rngs(1)))
+    x = images(3, 4)
+    values = jax.jit(lambda v: jacobians(*module_part(net, v, "layers/0", "layers/2")))(x)
+    slope = 1 - np.tanh(np.asarray(net.layers[0](x))) ** 2
+    wanted = slope[None] * np.asarray(net.layers[2].kernel[...]).T[:, None]
+    np.testing.assert_allclose(values, wanted, atol=1e-6)
 
 
 def test_no_paths_are_refused():
