@@ -60,7 +60,8 @@ def ntk_spectrum(
     They are the squared singular values of J, which keeps eigenvalues that a Gram matrix in the same
     precision would lose. One is resolved if its root is above ``rtol`` (default n times the type's epsilon)
     of the largest one's. Where there are fewer params than outputs the rest are zero and not resolved. The
-    condition number bounds how much slower the slowest direction learns. Cost, other arguments and errors as ``ntk_matrix``.
+    condition number bounds how much slower the slowest direction learns. Cost, other arguments and errors as
+    ``ntk_matrix``.
     """
     features = _features(apply, params, x, kernel)
     values = jnp.linalg.svd(features, compute_uv=False)
