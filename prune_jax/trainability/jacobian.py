@@ -1,15 +1,15 @@
 """Jacobian singular values of a network's outputs with respect to one input."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.trainability import inputs, memory
-from prune_jax.trainability.passes import Apply, Passes, passes
-from prune_jax.trainability.singular_values import Method, check_method, singular_values
+from prune_jax.trainability.passes import Apply, Passes, passes, solve
+from prune_jax.trainability.singular_values import Method, check_method
 
 
 def jacobians(
@@ -31,7 +31,9 @@ def jacobians(
     batch, an input that is not floating, outputs that are not rank 2, or an estimate of memory above
     ``available`` bytes (default: what the device has).
     """
-    return jnp.concatenate(rows(passes(apply), x, outputs, chunk, available)).reshape(-1, len(x), x[0].size)
+    network = passes(apply)
+    parts = rows(network, x, *plan(network, x, outputs, chunk, available))
+    return jnp.concatenate(parts).reshape(-1, len(x), math.prod(x.shape[1:]))
 
 
 def jacobian_singular_values(
@@ -49,8 +51,7 @@ def jacobian_singular_values(
     resolved: see ``singular_values``. Other arguments and errors as ``jacobians``. Source: arXiv
     2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
-    check_method(method)
-    return solve(rows(passes(apply), x, outputs, chunk, available), method)
+    return values(passes(apply), x, outputs, chunk, method, available)
 
 
 def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "gram") -> jax.Array:
@@ -61,38 +62,43 @@ def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Me
     return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method))
 
 
-def rows(
-    network: Passes, x: jax.Array, outputs: Sequence[int] | None, chunk: int | None, available: int | None
-) -> list[jax.Array]:
-    """The Jacobians in chunks of rows, ``(c, batch, ...)`` each; arguments and errors as ``jacobians``."""
-    chosen, step = plan(network, x, outputs, chunk, available)
-    logits, pull_back = network.forward(x)
-    one_hot = np.eye(logits.shape[1], dtype=logits.dtype)[chosen]
-    return [network.pull(pull_back, one_hot[i : i + step], len(x)) for i in range(0, len(chosen), step)]
+def values(
+    network: Passes,
+    x: jax.Array,
+    outputs: Sequence[int] | None,
+    chunk: int | None,
+    method: Method,
+    available: int | None,
+) -> jax.Array:
+    """Singular values through the compiled pieces of a network; arguments as ``jacobian_singular_values``."""
+    check_method(method)
+    one_hot, step = plan(network, x, outputs, chunk, available)
+    if step == len(one_hot):
+        return network.values(x, one_hot, method)
+    return solve(rows(network, x, one_hot, step), method)
+
+
+def rows(network: Passes, x: jax.Array, one_hot: np.ndarray, step: int) -> list[jax.Array]:
+    """The Jacobians in chunks of ``step`` rows, ``(step, batch, ...)`` each."""
+    _, pull_back = network.forward(x)
+    return [network.pull(pull_back, one_hot[i : i + step], len(x)) for i in range(0, len(one_hot), step)]
 
 
 def plan(
     network: Passes, x: jax.Array, outputs: Sequence[int] | None, chunk: int | None, available: int | None
 ) -> tuple[np.ndarray, int]:
-    """Which outputs are pulled back, and how many at once, from shapes alone; raises what ``jacobians`` does."""
+    """Cotangents to pull back, ``(K, outputs)``, and how many at once, from shapes alone; may raise ValueError."""
     inputs.check_images(x)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
-    logits, pull_back = jax.eval_shape(network.forward, x)
+    logits, pull_back = network.shapes(x)
     inputs.check_logits(logits, len(x))
     chosen = inputs.chosen_outputs(outputs, logits.shape[1])
     cost = memory.need(x, pull_back, len(chosen))
     room = memory.available() if available is None else available
-    return chosen, memory.fitting_chunk(chunk, len(chosen), cost, room, len(x), cached=not _compiling())
+    step = memory.fitting_chunk(chunk, len(chosen), cost, room, len(x), cached=not _compiling())
+    return np.eye(logits.shape[1], dtype=logits.dtype)[chosen], step
 
 
 def _compiling() -> bool:
     return isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too
-
-
-def _solve(parts: list[jax.Array], method: Any) -> jax.Array:
-    batch = parts[0].shape[1]
-    return singular_values(jnp.concatenate(parts).reshape(-1, batch, parts[0][0, 0].size), method)
-
-
-solve = jax.jit(_solve, static_argnums=1)

@@ -60,8 +60,7 @@ def spectrum(
     network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
     for x in map(jnp.asarray, _stream(batches)):
-        parts = jacobian.rows(network, x, outputs, chunk, available)
-        values = np.asarray(jacobian.solve(parts, method), np.float64)
+        values = np.asarray(jacobian.values(network, x, outputs, chunk, method, available), np.float64)
         _refuse_not_finite(values, sum(len(rows) for rows in found))
         if found and values.shape[1] != found[0].shape[1]:
             raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
@@ -106,7 +105,7 @@ def _stream(batches: Any) -> Iterator[Any]:
 
 def _resolution(network: passes.Passes, x: jax.Array, method: singular_values.Method) -> float:
     """Resolution under the coarsest format that the network computes in, of float32 where that is finer."""
-    seen = jax.tree.leaves(jax.eval_shape(network.forward, x))
+    seen = jax.tree.leaves(network.shapes(x))
     formats = [leaf.dtype for leaf in (x, *seen) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     coarsest = max(formats, key=lambda dtype: float(jnp.finfo(dtype).eps))
     return singular_values.resolution(method, coarsest)

@@ -1,0 +1,195 @@
+"""Exact spectra: ours, its floor, and PyTorch's ways to the same values; a section of benchmarks.jacobian.
+
+Evaluation mode, float32, random weights and images of seed 0. MLP-7 on 28x28x1, ResNets on 32x32x3.
+
+ours: jacobian_singular_values, weights as arguments. In the same process its floor: one forward pass and K
+times (input gradient of one output - forward pass), each compiled by itself.
+loop: one backward per class into input and weights, as the field's routine does, then svdvals.
+loop_inputs: the same by autograd.grad for the input alone. torch_func: vmap(jacrev), then svdvals.
+Memory: what XLA allots (arguments apart), and for every process how far its resident set rises above what it
+was with the network made; that of ours includes the compiler's working memory.
+"""
+
+import resource
+import shutil
+import statistics
+import time
+
+THREADS = 2
+RIVALS = ("loop", "loop_inputs", "torch_func")
+
+
+def cases(quick):
+    """(who, network, outputs, batch) of every measurement."""
+    found = [(who, "mlp7_linear", "10", "100") for who in ("ours", *RIVALS)]
+    if quick:
+        return found + [("ours", "resnet8", k, "4") for k in ("10", "100")]
+    found += [(who, "resnet56", "10", "32") for who in ("ours", *RIVALS)]
+    found += [(who, "resnet56", "100", "8") for who in ("ours", "loop", "loop_inputs")]
+    found += [("ours", "resnet8", k, "4") for k in ("10", "100", "1000")]
+    found += [("ours", "resnet8", "10", batch) for batch in ("8", "16", "32")]
+    if shutil.which("nvidia-smi"):
+        found += [("ours", "resnet50", "1000", batch) for batch in ("1", "8")]
+    return found
+
+
+def measure(who, network, outputs, batch):
+    """One measurement, in a process of its own."""
+    outputs, batch = int(outputs), int(batch)
+    return ours(network, outputs, batch) if who == "ours" else peer(who, network, outputs, batch)
+
+
+def ratios(found):
+    """The numbers that are quoted, from medians."""
+    out = {}
+    for (who, network, outputs, batch), result in found.items():
+        name = f"{network} K={outputs} batch {batch}"
+        mine = found["ours", network, outputs, batch]
+        out[f"{name}: {who} examples/s"] = result["examples_per_s"]
+        if who == "ours":
+            out[f"{name}: ours / floor, time"] = result["seconds"] / result["floor_s"]
+        else:
+            out[f"{name}: {who} / ours, time"] = result["seconds"] / mine["seconds"]
+            out[f"{name}: ours (allotted) / {who} (resident), memory"] = (
+                mine["allotted_mb"] / result["resident_mb"]
+            )
+    for (who, network, outputs, batch), result in found.items():
+        if network == "resnet8":
+            per = 1e3 * result["seconds"] / (int(outputs) * int(batch))
+            out[f"{network} K={outputs} batch {batch}: {who} ms per example and output"] = per
+    return out
+
+
+def clock(function, least=5, seconds=3.0):
+    """Median seconds and CPU seconds of a call, the first (compilation) left out; ``least`` calls or more."""
+    function()
+    times, cpus, start = [], [], time.perf_counter()
+    while len(times) < least or time.perf_counter() - start < seconds:
+        before, cpu = time.perf_counter(), time.process_time()
+        function()
+        times.append(time.perf_counter() - before)
+        cpus.append(time.process_time() - cpu)
+    return statistics.median(times), statistics.median(cpus)
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def ours(name, outputs, batch):
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from prune_jax import models
+    from prune_jax.trainability import jacobian, passes
+
+    shape = {"mlp7_linear": (28, 28, 1), "resnet50": (224, 224, 3)}.get(name, (32, 32, 3))
+    made = models.create(name, num_classes=outputs, input_shape=shape, key=jax.random.key(0))
+    network = models.functional(made)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(batch, *shape)), jnp.float32)
+    apply = jax.tree_util.Partial(network.apply, network.variables)
+    before = peak_mb()
+    found, cpu = clock(lambda: jax.block_until_ready(jacobian.jacobian_singular_values(apply, x)))
+    peak = peak_mb()
+    logits = jax.jit(network.apply)
+
+    @jax.jit
+    def gradient(variables, v, k):
+        return jax.grad(lambda u: network.apply(variables, u)[:, k].sum())(v)
+
+    forward, forward_cpu = clock(lambda: logits(network.variables, x).block_until_ready())
+    both, both_cpu = clock(lambda: gradient(network.variables, x, 0).block_until_ready())
+    pieces = passes.passes(apply)
+    one_hot, chunk = jacobian.plan(pieces, x, None, None, None)
+    return {
+        "seconds": found,
+        "cpu_s": cpu,
+        "examples_per_s": batch / found,
+        "floor_s": forward + outputs * (both - forward),
+        "floor_cpu_s": forward_cpu + outputs * (both_cpu - forward_cpu),
+        "chunk": chunk,
+        "allotted_mb": allotted(pieces, x, one_hot, chunk) / 2**20,
+        "resident_mb": peak - before,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def allotted(pieces, x, one_hot, chunk):
+    """Bytes that are live at once: residuals, the Jacobian, and the largest program's temporaries."""
+    import jax
+
+    from prune_jax.trainability import jacobian
+    from prune_jax.trainability.passes import solve
+
+    def temporaries(function, *arguments):
+        given = getattr(function, "args", ())
+        lowered = getattr(function, "func", function).lower(*given, *arguments)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    if chunk == len(one_hot):
+        return temporaries(pieces.values, x, one_hot, "auto")
+    logits, pull_back = pieces.forward(x)
+    residuals = sum(leaf.nbytes for leaf in jax.tree.leaves((logits, pull_back)))
+    parts = jacobian.rows(pieces, x, one_hot, chunk)
+    whole = sum(part.nbytes for part in parts)
+    forward = residuals + temporaries(pieces.forward, x)
+    pull = residuals + whole + temporaries(pieces.pull, pull_back, one_hot[:chunk], len(x))
+    return max(forward, pull, whole + temporaries(solve, parts, "auto"))
+
+
+def peer(who, name, outputs, batch):
+    import torch
+
+    from benchmarks import peer_networks
+
+    torch.manual_seed(0)
+    torch.set_num_threads(THREADS)
+    if name == "mlp7_linear":
+        net, x = peer_networks.mlp7(classes=outputs), torch.randn(batch, 1, 28, 28)
+    else:
+        net = peer_networks.resnet(int(name.removeprefix("resnet")), channels=3, classes=outputs)
+        x = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    net.eval()
+    rows = {"loop": class_loop, "loop_inputs": input_loop, "torch_func": jacrev}[who]
+    before = peak_mb()
+    found, cpu = clock(lambda: torch.linalg.svdvals(rows(net, x, outputs).flatten(2)), least=3)
+    resident = peak_mb() - before
+    return {"seconds": found, "cpu_s": cpu, "examples_per_s": batch / found, "resident_mb": resident}
+
+
+def class_loop(net, x, outputs):
+    """The field's routine, from its definition: one backward per class, weight gradients and all."""
+    import torch
+
+    x = x.detach().requires_grad_()
+    logits = net(x)
+    rows = []
+    for k in range(outputs):
+        x.grad = None
+        net.zero_grad()
+        one_hot = torch.zeros_like(logits)
+        one_hot[:, k] = 1
+        logits.backward(one_hot, retain_graph=True)
+        rows.append(x.grad)
+    return torch.stack(rows, 1)
+
+
+def input_loop(net, x, outputs):
+    """The same without what nobody needs."""
+    import torch
+
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    x = x.detach().requires_grad_()
+    logits = net(x)
+    return torch.stack(
+        [torch.autograd.grad(logits[:, k].sum(), x, retain_graph=True)[0] for k in range(outputs)], 1
+    )
+
+
+def jacrev(net, x, outputs):
+    import torch
+
+    with torch.no_grad():
+        return torch.func.vmap(torch.func.jacrev(lambda one: net(one[None])[0]))(x)
