@@ -1,0 +1,115 @@
+"""A network and the examples of a data set, measured a batch at a time."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from prune_jax.trainability.operators import (
+    Apply,
+    Jacobian,
+    Kernels,
+    check_input,
+    check_outputs,
+    compiled_parts,
+    jacobian_of,
+)
+from prune_jax.trainability.output_space import output_directions, push_random, within
+from prune_jax.trainability.singular_values import singular_values
+from prune_jax.trainability.weights import check_weights
+
+_BYTES = 2**28
+
+
+class Measured(NamedTuple):
+    """``apply`` at the examples of ``x``; means go over ``values`` singular values of each."""
+
+    apply: Partial
+    kernels: Kernels
+    x: jax.Array
+    batch: int
+    outputs: int
+    inputs: int
+    values: int
+
+
+def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
+    """The two together, checked.
+
+    Raises ValueError as ``jacobian_of``, for a ``batch`` under 1, and for arrays of a ``Partial`` that hold NaN
+    or infinity, by name.
+    """
+    x = jnp.asarray(x)
+    check_input(x)
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; at least one example goes through the network at a time")
+    logits = jax.eval_shape(apply, x)
+    check_outputs(logits)
+    if isinstance(apply, Partial):
+        _check_arrays(apply)
+    part, kernels = compiled_parts(apply)
+    outputs, inputs = logits.shape[1], x[0].size
+    return Measured(part, kernels, x, min(batch, x.shape[0]), outputs, inputs, min(outputs, inputs))
+
+
+def jacobian_at(data: Measured, rows: jax.Array) -> Jacobian:
+    """The Jacobians of the examples at indices ``rows``."""
+    return jacobian_of(data.apply, data.x[rows], data.kernels)
+
+
+def batches(data: Measured, rows: jax.Array, size: int | None = None) -> Iterator[jax.Array]:
+    """``rows`` in pieces of at most ``size`` (default: the data's batch)."""
+    step = size or data.batch
+    for start in range(0, rows.shape[0], step):
+        yield rows[start : start + step]
+
+
+def samples_of(data: Measured, based_on: int, pushes: Sequence[int], key: jax.Array) -> jax.Array:
+    """Tangents number ``pushes`` of ``based_on`` random examples pushed forward: (examples * pushes, K)."""
+    rows = jax.random.permutation(key, data.x.shape[0])[:based_on]
+    jacobian = jacobian_at(data, rows)
+    return jnp.concatenate([push_random(jacobian, jax.random.fold_in(key, push)) for push in pushes])
+
+
+def along(data: Measured, samples: jax.Array, rank: int | None) -> Measured:
+    """The data with its outputs along the directions that ``samples`` show, the first ``rank`` of them."""
+    directions = output_directions(samples)[0][:, : rank or data.outputs]
+    return data._replace(apply=within(data.apply, directions), outputs=directions.shape[1])
+
+
+def leading_rows(jacobian: Jacobian, count: int) -> jax.Array:
+    """The first ``count`` rows of the Jacobians, (count, batch, D), or columns where D < K; as many products."""
+    units = jnp.eye(jacobian.small, dtype=jacobian.dtype)[:count, None]
+    return jacobian.there(jnp.broadcast_to(units, (count, jacobian.batch, jacobian.small)))
+
+
+def means(data: Measured, rows: jax.Array, counts: Sequence[int]) -> list[jax.Array]:
+    """Sum of the singular values along the first ``count`` outputs over ``values``, for each count: (rows,).
+
+    Takes the largest count's products for each example.
+    """
+    most = max(counts)
+    size = max(1, min(data.batch, _BYTES // (4 * most * max(data.inputs, data.outputs))))
+    found: list[list[jax.Array]] = [[] for _ in counts]
+    for piece in batches(data, rows, size):
+        jacobian = leading_rows(jacobian_at(data, piece), most)
+        for kept, count in zip(found, counts, strict=True):
+            kept.append(_sum_of_values(jacobian[:count]) / data.values)
+    return [jnp.concatenate(kept) for kept in found]
+
+
+@jax.jit
+def _sum_of_values(jacobian: jax.Array) -> jax.Array:
+    return jnp.sum(singular_values(jacobian, "gram"), -1)
+
+
+def _check_arrays(apply: Partial) -> None:
+    def if_floating(leaf: jax.Array) -> jax.Array | None:
+        return leaf if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else None
+
+    floating = jax.tree.map(if_floating, {"args": apply.args, "keywords": apply.keywords})
+    if jax.tree.leaves(floating):
+        with jax.ensure_compile_time_eval():  # arrays that jit closes over can be looked at
+            check_weights(floating)

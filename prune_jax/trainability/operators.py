@@ -1,0 +1,159 @@
+"""The Jacobians of a batch as linear maps, one for each example: pushed forward and pulled back, never formed.
+
+Why not ``matfree`` (PyPI, 0.6.3), the JAX library for this: its Lanczos routines apply the operator inside
+``fori_loop``, where XLA:CPU runs the gradient of a convolution many times slower; they divide by zero where
+the Krylov space is exhausted, so that an orthogonal network, the very case of interest, gives NaN; its error
+bars know probe noise only, neither the quadrature's truncation nor the sampling of examples; and it stores
+Krylov bases on the input side.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+Apply = Callable[[jax.Array], jax.Array]
+
+
+class Estimate(NamedTuple):
+    """An estimate with its standard error, and what it cost.
+
+    ``pull_backs``: Jacobian products spent; a push-forward counts as a pull-back, the forward pass isn't
+    counted. Functions of a batch count for each of its examples (exact spectra cost K), functions of a data
+    set over all examples (exact spectra of n cost n K).
+    """
+
+    value: jax.Array
+    error: jax.Array
+    pull_backs: int
+
+
+class Kernels(NamedTuple):
+    """Compiled parts: ``linearise(apply, x)``, then many ``push`` and ``pull`` of its tangent map."""
+
+    linearise: Callable
+    push: Callable
+    pull: Callable
+
+
+class Jacobian(NamedTuple):
+    """The Jacobians (K, D) of the examples of a batch, as maps between flat vectors.
+
+    push: (..., batch, D) -> (..., batch, K), J v for every example; pull: (..., batch, K) -> (..., batch, D),
+    Jᵀ u. ``there`` and ``back`` are the two seen from the smaller side, r = min(K, D): back(there(u)) is the
+    Gram operator, J Jᵀ u for K <= D. All of them give at least float32.
+    """
+
+    push: Callable[[jax.Array], jax.Array]
+    pull: Callable[[jax.Array], jax.Array]
+    batch: int
+    outputs: int
+    inputs: int
+    dtype: jnp.dtype
+
+    @property
+    def small(self) -> int:
+        """The number r of singular values."""
+        return min(self.outputs, self.inputs)
+
+    @property
+    def there(self) -> Callable[[jax.Array], jax.Array]:
+        """From r values to max(K, D): pull-backs where K <= D."""
+        return self.pull if self.outputs <= self.inputs else self.push
+
+    @property
+    def back(self) -> Callable[[jax.Array], jax.Array]:
+        """The adjoint of ``there``."""
+        return self.push if self.outputs <= self.inputs else self.pull
+
+
+def make_kernels() -> Kernels:
+    """Kernels with a compilation cache of their own."""
+
+    def linearise(apply: Apply, x: jax.Array) -> tuple[jax.Array, Callable]:
+        return jax.linearize(apply, x)
+
+    def push(tangent_map: Callable, tangents: jax.Array) -> jax.Array:
+        return jax.vmap(tangent_map)(tangents)
+
+    def pull(tangent_map: Callable, x: jax.Array, cotangents: jax.Array) -> jax.Array:
+        transposed = jax.linear_transpose(tangent_map, x)
+        return jax.vmap(lambda cotangent: transposed(cotangent)[0])(cotangents)
+
+    return Kernels(jax.jit(linearise), jax.jit(push), jax.jit(pull))
+
+
+# For ``Partial`` alone: its arrays are arguments, so what was compiled holds for the next variables too.
+_SHARED = make_kernels()
+
+
+def compiled_parts(apply: Apply) -> tuple[Partial, Kernels]:
+    """``apply`` as a ``Partial``, and the kernels to call with it.
+
+    Nothing tells whether what a plain function closes over has changed since the last call, so it gets
+    kernels of its own and is compiled anew.
+    """
+    if isinstance(apply, Partial):
+        return apply, _SHARED
+    return Partial(lambda v: apply(v)), make_kernels()
+
+
+def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> Jacobian:
+    """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass.
+
+    ``apply`` maps (batch, ...) to (batch, K) and treats examples independently, as a network in evaluation
+    mode does. The forward pass and the two products are compiled apart and called from Python by whoever
+    iterates: compile time doesn't grow with the steps, and no loop holds the gradient of a convolution.
+    Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call;
+    ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables.
+    Raises ValueError for an empty batch, an input that is not floating or outputs that are not rank 2.
+    """
+    check_input(x)
+    if kernels is None:
+        apply, kernels = compiled_parts(apply)
+    check_outputs(jax.eval_shape(apply, x))
+    logits, tangent_map = kernels.linearise(apply, x)
+    batch, outputs = logits.shape
+    inputs = x.size // batch
+    dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
+
+    def push(v: jax.Array) -> jax.Array:
+        tangents = v.reshape(-1, *x.shape).astype(x.dtype)
+        return kernels.push(tangent_map, tangents).reshape(*v.shape[:-1], outputs).astype(dtype)
+
+    def pull(u: jax.Array) -> jax.Array:
+        cotangents = u.reshape(-1, batch, outputs).astype(logits.dtype)
+        return kernels.pull(tangent_map, x, cotangents).reshape(*u.shape[:-1], inputs).astype(dtype)
+
+    return Jacobian(push, pull, batch, outputs, inputs, dtype)
+
+
+def check_input(x: jax.Array) -> None:
+    """ValueError unless ``x`` holds examples of floating values."""
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise ValueError(
+            f"x has shape {x.shape}; it needs at least one example along axis 0 and one more axis"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x has dtype {x.dtype}; a Jacobian needs floating inputs: normalise the images first"
+        )
+
+
+def check_outputs(logits: jax.ShapeDtypeStruct) -> None:
+    """ValueError unless an output of this shape is (batch, outputs)."""
+    if len(logits.shape) != 2:
+        raise ValueError(
+            f"apply returned shape {logits.shape}; Jacobian singular values need (batch, outputs): "
+            "flatten or reduce the other axes inside apply"
+        )
+
+
+def check_budget(budget: int, minimum: int, why: str) -> None:
+    """ValueError for a budget in Jacobian products that is no whole number or under ``minimum``."""
+    if isinstance(budget, bool) or int(budget) != budget:
+        raise ValueError(f"budget {budget!r} is not a whole number of pull-backs")
+    if budget < minimum:
+        raise ValueError(f"budget {budget} is under the minimum of {minimum} pull-backs: {why}")
