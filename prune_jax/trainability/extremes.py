@@ -57,7 +57,7 @@ def _ritz(
     image = jnp.matmul(rotation, back, precision=highest)  # J Jᵀ u
     off = jnp.linalg.norm(image - values[..., None] ** 2 * left, axis=-1)
     bounds = _bounds(values, off)
-    floor = resolution("svd", jacobian.outputs, jacobian.inputs, jacobian.dtype) * values[:, :1]
+    floor = resolution("svd", jacobian.network_dtype) * values[:, :1]
     return values, jnp.maximum(bounds, floor), 2 * basis.shape[1]
 
 

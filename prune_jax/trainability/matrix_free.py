@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.trainability.lanczos import bidiagonalise, integrate, products_of
-from prune_jax.trainability.operators import Apply, Estimate, check_budget, jacobian_of
+from prune_jax.trainability.operators import (
+    Apply,
+    Estimate,
+    check_budget,
+    check_input,
+    check_outputs,
+    jacobian_of,
+)
 from prune_jax.trainability.singular_values import resolution
 
 _STEPS = 8
@@ -41,17 +48,17 @@ def log_determinant_by_quadrature(
 ) -> Estimate:
     """Σ log s² of each example over its resolved values, log det(J Jᵀ) where all are: (batch,).
 
-    Resolved is a value above ``threshold`` times the example's largest (default: ``resolution`` of an SVD,
-    eps √max(K, D)). Where some values are resolved and small and others zero, few steps can't tell the two
-    apart: the error shows it. Other arguments and errors as ``mean_jsv_by_quadrature``.
+    Resolved is a value above ``threshold`` times the example's largest (default: ``resolution`` of an SVD).
+    Where some values are resolved and small and others zero, few steps can't tell the two apart: the error
+    shows it. Other arguments and errors as ``mean_jsv_by_quadrature``.
     """
+    check_input(x)
     logits = jax.eval_shape(apply, x)
-    if threshold is None and logits.ndim == 2 and x.size:
-        dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
-        threshold = resolution("svd", logits.shape[1], x[0].size, dtype)
+    check_outputs(logits)
+    lowest = resolution("svd", logits.dtype) if threshold is None else threshold
 
     def log_square(s: jax.Array, largest: jax.Array) -> jax.Array:
-        resolved = s > threshold * largest[..., None]
+        resolved = s > lowest * largest[..., None]
         return jnp.where(resolved, 2 * jnp.log(jnp.where(resolved, s, 1.0)), 0.0)
 
     found = _quadrature(apply, x, log_square, budget, key, steps)

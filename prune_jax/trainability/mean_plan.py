@@ -129,21 +129,23 @@ def spread_of(grams: jax.Array, *, count: int, key: jax.Array) -> Spread:
     ``count`` is the number of singular values that means are over. No further products are taken: leading
     blocks of a Gram matrix hold the spectrum along leading directions, and probes run on its root.
     """
-    grams = np.asarray(grams, np.float64)
-    size = grams.shape[-1]
-    eigenvalues, vectors = np.linalg.eigh(grams)
+    matrices = np.asarray(grams, np.float64)
+    size = matrices.shape[-1]
+    eigenvalues, vectors = np.linalg.eigh(matrices)
     roots = np.sqrt(np.maximum(eigenvalues, 0.0))
     mean = roots.sum(-1) / count
     residual = {}
     for q in [2**i for i in range(12) if 2**i < size]:
-        block = np.linalg.eigvalsh(grams[:, :q, :q])
+        block = np.linalg.eigvalsh(matrices[:, :q, :q])
         residual[q] = _left_by_line(mean, np.sqrt(np.maximum(block, 0.0)).sum(-1) / count)
     root = (vectors * roots[:, None, :]) @ vectors.mT
     # variance of zᵀ A z for random signs z: twice the squares off the diagonal
     noise = 2 * ((root**2).sum((1, 2)) - (np.diagonal(root, axis1=1, axis2=2) ** 2).sum(1))
-    steps = [m for m in _STEPS if m <= size]
-    off = np.asarray(_truncation(jnp.asarray(root, jnp.float32), key, most=steps[-1])) if steps else []
-    truncation = {m: float(u * size / count) ** 2 for m, u in zip(steps, off, strict=True)}
+    truncation = {}
+    if size >= _STEPS[0]:
+        most = min(size, _STEPS[-1])
+        off = np.asarray(_truncation(jnp.asarray(root, jnp.float32), key, most=most)) * size / count
+        truncation = {_STEPS[0] + i: float(u) ** 2 for i, u in enumerate(off)}
     return Spread(float(mean.var(ddof=1)), residual, float(noise.mean()) / count**2, truncation)
 
 

@@ -43,7 +43,8 @@ class Jacobian(NamedTuple):
 
     push: (..., batch, D) -> (..., batch, K), J v for every example; pull: (..., batch, K) -> (..., batch, D),
     Jᵀ u. ``there`` and ``back`` are the two seen from the smaller side, r = min(K, D): back(there(u)) is the
-    Gram operator, J Jᵀ u for K <= D. All of them give at least float32.
+    Gram operator, J Jᵀ u for K <= D. All of them give at least float32,
+    whatever ``network_dtype`` the network computes in.
     """
 
     push: Callable[[jax.Array], jax.Array]
@@ -52,6 +53,7 @@ class Jacobian(NamedTuple):
     outputs: int
     inputs: int
     dtype: jnp.dtype
+    network_dtype: jnp.dtype = jnp.dtype("float32")
 
     @property
     def small(self) -> int:
@@ -127,7 +129,7 @@ def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> J
         cotangents = u.reshape(-1, batch, outputs).astype(logits.dtype)
         return kernels.pull(tangent_map, x, cotangents).reshape(*u.shape[:-1], inputs).astype(dtype)
 
-    return Jacobian(push, pull, batch, outputs, inputs, dtype)
+    return Jacobian(push, pull, batch, outputs, inputs, dtype, logits.dtype)
 
 
 def check_input(x: jax.Array) -> None:
