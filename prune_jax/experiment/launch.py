@@ -138,7 +138,7 @@ def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -
         run_chain(context._replace(on_epoch=on_epoch), arm)
         _replay(context, arm, write)
         record = make_record(context.store, arm, command)
-        distributed.from_main(lambda: fairness.write(record, board.path(name)))
+        distributed.from_main(lambda: str(fairness.write(record, board.path(name))))
     return True
 
 
