@@ -1,40 +1,42 @@
 """How much memory a Jacobian takes, known before any work is done."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 # Live tensors of the largest activation's size per cotangent, at most: what XLA:CPU allots to the backward
 # pass of convolutional networks with batch norm and shortcuts when several cotangents are pulled back at once.
 LIVE = 12
 # Copies of the Jacobian while it is solved: as pulled back, scaled, and in float64 (twice the size).
 COPIES = 4
-# Bytes of one tensor of a backward pass that stay in the last-level cache; larger ones ran 20 % slower.
-CACHED = 4 * 2**20
+# Bytes up to which the largest activation's gradients of one chunk run at full speed on a CPU: above, those of
+# ResNet-20 and ResNet-56 took 20 % to 40 % longer (cache), below nothing was gained.
+CACHED = 2 * 2**20
 
 
 class Need(NamedTuple):
-    """Bytes that measuring one batch takes: ``fixed + chunk * per_cotangent``; ``largest`` tensor among them."""
+    """Bytes that measuring one batch takes: ``fixed + chunk * per_cotangent``, and its largest activation's."""
 
     fixed: int
     per_cotangent: int
-    largest: int
+    activation: int
 
 
 def need(x: Any, pull_back: Any, outputs: int) -> Need:
     """Estimate from shapes alone; leaves of ``pull_back`` may be abstract.
 
     Residuals of the forward pass and the Jacobian itself are exact. A backward pass is taken to hold at most
-    ``LIVE`` tensors of the size of the largest residual.
+    ``LIVE`` tensors of the size of the largest residual, or of ``x``.
     """
     width = max(x.dtype.itemsize, 4)
     leaves = jax.tree.leaves(pull_back)
-    residuals = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
-    per_example = [int(np.prod(leaf.shape)) for leaf in leaves if leaf.shape[:1] == x.shape[:1]]
-    largest = max([x.size, *per_example]) * width
-    return Need(residuals + COPIES * outputs * x.size * width, LIVE * largest, largest)
+    residuals = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    held = [math.prod(leaf.shape) for leaf in leaves if leaf.shape[:1] == x.shape[:1]]
+    activation, size = width * max(held, default=1), math.prod(x.shape)
+    fixed = residuals + COPIES * outputs * size * width
+    return Need(fixed, LIVE * max(activation, size * width), activation)
 
 
 def fitting_chunk(
@@ -61,7 +63,7 @@ def fitting_chunk(
     if wanted is not None:
         return min(wanted, outputs)
     cached = cached and jax.default_backend() == "cpu"
-    limit = min(room, max(1, CACHED // cost.largest)) if cached else room
+    limit = min(room, max(1, CACHED // cost.activation)) if cached else room
     return max(d for d in range(1, outputs + 1) if outputs % d == 0 and d <= limit)
 
 

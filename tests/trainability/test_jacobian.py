@@ -200,7 +200,7 @@ def test_bfloat16_networks_are_accumulated_in_float32():
 
 
 def test_weights_in_a_partial_are_compiled_once():
-    traced = []
+    traced, compiled = [], 0
 
     def network(matrix, x):
         traced.append(x.shape)
@@ -210,7 +210,7 @@ def test_weights_in_a_partial_are_compiled_once():
     for factor in (1.0, 2.0, 3.0):
         apply = jax.tree_util.Partial(network, factor * jnp.eye(4))
         np.testing.assert_allclose(trainability.jacobian_singular_values(apply, x), factor, rtol=1e-6)
-        compiled = len(traced) if factor == 1 else compiled
+        compiled = compiled or len(traced)
     assert len(traced) == compiled
 
 
@@ -224,7 +224,7 @@ def test_the_memory_estimate_is_above_what_xla_allots_and_below_ten_times_that()
         allotted = network.pull.lower(pull_back, rows, 4).compile().memory_analysis()
         used = allotted.temp_size_in_bytes + allotted.output_size_in_bytes
         assert used <= chunk * cost.per_cotangent
-        assert chunk * cost.per_cotangent < 10 * max(used, cost.largest * chunk)
+        assert chunk * cost.per_cotangent < 10 * max(used, 4 * x.size * chunk)
 
 
 def test_chunks_that_do_not_fit_are_refused_with_one_that_does():
