@@ -1,4 +1,4 @@
-"""``python -m prune_jax COMMAND``: cost, groups, compare, report; ``COMMAND --help`` says more."""
+"""``python -m prune_jax COMMAND``: cost, groups, spectrum, compare, report; ``COMMAND --help`` says more."""
 
 import argparse
 import sys
@@ -12,9 +12,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "cost": ("prune_jax.experiment.cli_cost", "multiply-accumulates and params, dense and pruned"),
         "groups": ("prune_jax.experiment.cli_groups", "the channels of a network that live or die together"),
+        "spectrum": ("prune_jax.experiment.cli_spectrum", "Jacobian singular values of a finished stage"),
         "compare": ("prune_jax.fairness.cli", "which comparison setups hold between runs"),
         "report": ("prune_jax.report.cli", "our runs beside a table of the paper, cell by cell"),
     }
+)
+# Command -> who draws its figure.
+DRAWINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"spectrum": ("prune_jax.report.jacobian_figures", "one_histogram")}
 )
 
 
@@ -33,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = import_module(module)
     own = argparse.ArgumentParser(prog=f"python -m prune_jax {name}", description=does)
     command.add_arguments(own)
+    if name in DRAWINGS:  # experiments know no figures
+        module, function = DRAWINGS[name]
+        return command.run(own.parse_args(given[1:]), getattr(import_module(module), function))
     return command.run(own.parse_args(given[1:]))
 
 

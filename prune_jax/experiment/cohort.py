@@ -17,6 +17,7 @@ import numpy as np
 from prune_jax.experiment import partial
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.clock import Clock
+from prune_jax.experiment.course import Course, course_of
 from prune_jax.experiment.feeding import Feed, Halfway, open_feed
 from prune_jax.experiment.inputs import Inputs
 from prune_jax.experiment.measuring import entries, measure
@@ -24,8 +25,7 @@ from prune_jax.experiment.placement import placement, put_whole
 from prune_jax.experiment.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.specs import Measure, Pretrain, Retrain, Scratch, kind, stated
-from prune_jax.experiment.train import Recipe, Trainer, TrainState, make_trainer, steps_per_epoch
-from prune_jax.schedules import LRSchedule
+from prune_jax.experiment.train import Recipe, Trainer, TrainState, make_trainer
 
 TrainingStage = Pretrain | Retrain | Scratch
 History = list[dict[str, Any]]
@@ -62,7 +62,7 @@ class Job(NamedTuple):
     members: tuple[Member, ...]
     trainer: Trainer
     feed: Feed
-    lrs: np.ndarray  # float32 (epochs, steps)
+    course: Course
     kept: partial.Partial
     about: dict[str, Any]
     clock: Clock
@@ -124,7 +124,9 @@ def _train(
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
-    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, members)))
+    course = course_of(spec.train, trainer, context.data, len(members))
+    start = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, members)))
+    state = course.begin(start)
     with partial.open_partial(context.store, cohort, context.keep) as kept:
         before = partial.newest(kept) or {}
         if before:
@@ -133,63 +135,64 @@ def _train(
         keys = put_whole(placement(recipe.mesh), keys)
         feed = open_feed(trainer, recipe, context.data, keys, members[0].seed, before.get("data", {}))
         clock = Clock(before.get("seconds", 0.0), context.checkpoint_seconds, context.stopping)
-        lrs = _learning_rates(spec, context.data.train_size)
-        job = Job(context, spec, members, trainer, feed, lrs, kept, about, clock)
+        job = Job(context, spec, members, trainer, feed, course, kept, about, clock)
         with contextlib.closing(feed):
             state, histories = _epochs(job, state, before)
         partial.settle(kept)
         timing = {"seconds": clock.seconds(), "together": len(members)}
         for i, (member, history) in enumerate(zip(members, histories, strict=True)):
-            variables = jax.tree.map(lambda leaf, i=i: leaf[i], variables_of(state))
+            variables = jax.tree.map(lambda leaf, i=i: leaf[i], variables_of(course.network(state)))
             mine = {"seed": member.seed, "parent": member.parent, "history": history}
             disk.save_stage(context.store, member.id, variables, {**about, **mine, **timing})
     partial.drop_partial(context.store, cohort)
 
 
-def _epochs(job: Job, state: TrainState, before: dict[str, Any]) -> tuple[TrainState, list[History]]:
-    """Train from where ``before`` stands to the end; the final state and every replica's history."""
-    context, epochs = job.context, job.spec.train.epochs
-    first, start = before.get("epoch", 0), Halfway(before.get("step", 0), tuple(before.get("sums", ())))
-    context.progress.begin(kind(job.spec), epochs, first)
+def _epochs(job: Job, state: Any, before: dict[str, Any]) -> tuple[Any, list[History]]:
+    """Train from where ``before`` stands to the end; the course's final state and every replica's history."""
+    context, course, epoch = job.context, job.course, before.get("epoch", 0)
+    start = Halfway(before.get("step", 0), tuple(before.get("sums", ())))
+    context.progress.begin(kind(job.spec), job.spec.train.epochs, epoch)
     if job.clock.ending():
         raise PreemptedError(f"asked to end before stage {kind(job.spec)}; {GO_ON}")
-    histories = before.get("histories") or _measured(job, state, [[] for _ in job.members], 0)
+    going = course.going(state, epoch)
+    histories = before.get("histories") or _measured(job, state, [[] for _ in job.members], 0, going, going)
     context.on_epoch(job.spec, job.members, histories)
-    for epoch in range(first, epochs):
+    while going.any():
         keep = functools.partial(_keep, job, epoch, histories)
-        state, losses = job.feed.run(state, epoch, job.lrs[epoch], start, job.clock.due, keep)
-        start, done = Halfway(), epoch + 1
-        _refuse_nan(job, losses, done)
-        shared = {"lr": float(f"{job.lrs[epoch][0]:.6g}")}
-        histories = _measured(job, state, histories, done, {"train_loss": losses}, shared)
-        context.progress.epoch(done, float(np.mean([history[-1]["test_accuracy"] for history in histories])))
+        state, trained = course.epoch(job.feed, state, epoch, start, job.clock.due, keep)
+        start, epoch, went = Halfway(), epoch + 1, going
+        _refuse_nan(job, trained["train_loss"], epoch)
+        going = course.going(state, epoch)
+        histories = _measured(job, state, histories, epoch, went, going, trained)
+        context.progress.epoch(epoch, float(np.mean([history[-1]["test_accuracy"] for history in histories])))
         context.on_epoch(job.spec, job.members, histories)
         # Several replicas are published one by one: their common end is kept until the last one is out.
-        if job.clock.due() or (done == epochs and len(job.members) > 1):
-            _keep(job, done, histories, state, start)
+        if job.clock.due() or (not going.any() and len(job.members) > 1):
+            _keep(job, epoch, histories, state, start)
     return state, histories
 
 
 def _measured(
     job: Job,
-    state: TrainState,
+    state: Any,
     histories: list[History],
     epoch: int,
+    went: np.ndarray,
+    going: np.ndarray,
     trained: Mapping[str, np.ndarray] = MappingProxyType({}),
-    shared: Mapping[str, float] = MappingProxyType({}),
 ) -> list[History]:
-    """The histories, each with an entry more."""
-    context = job.context
-    found = measure(job.trainer, state, context.data, context.measure, epoch, job.spec.train.epochs)
-    new = entries({**trained, **found}, epoch=epoch, **shared)
-    return [[*history, entry] for history, entry in zip(histories, new, strict=True)]
+    """The histories, with an entry more for each replica that ``went`` this epoch; ``going``: who goes on."""
+    context, ends = job.context, bool((went & ~going).any())
+    found = measure(job.trainer, job.course.network(state), context.data, context.measure, epoch, ends)
+    new = entries({**trained, **found}, epoch=epoch)
+    return [[*h, e] if more else h for h, e, more in zip(histories, new, went, strict=True)]
 
 
-def _keep(job: Job, epoch: int, histories: list[History], state: TrainState, halfway: Halfway) -> None:
+def _keep(job: Job, epoch: int, histories: list[History], state: Any, halfway: Halfway) -> None:
     """Begin to keep the state after ``epoch`` epochs and ``halfway``; PreemptedError where the run is to end."""
     if halfway.sums:
         _refuse_nan(job, np.asarray(halfway.sums), epoch + 1)
-    steps = epoch * job.lrs.shape[1] + halfway.step
+    steps = epoch * job.course.steps + halfway.step
     content = {
         "members": [member.id for member in job.members],
         "epoch": epoch,
@@ -212,14 +215,6 @@ def _keep(job: Job, epoch: int, histories: list[History], state: TrainState, hal
 def variables_of(state: TrainState) -> dict[str, Any]:
     """Parameters and batch statistics of a training state, as a network takes them."""
     return {"params": state.params, "batch_stats": state.batch_stats}
-
-
-def _learning_rates(spec: TrainingStage, examples: int) -> np.ndarray:
-    """The optax schedule, step by step: float32 ``(epochs, steps)``; it moves between epochs only."""
-    steps = steps_per_epoch(examples, spec.train.batch_size)
-    schedule = LRSchedule.parse(spec.train.schedule, spec.train.epochs).optax(steps)
-    values = [float(schedule(epoch * steps)) for epoch in range(spec.train.epochs)]
-    return np.repeat(np.asarray(values, np.float32)[:, None], steps, axis=1)
 
 
 def _refuse_nan(job: Job, losses: np.ndarray, epoch: int) -> None:

@@ -65,7 +65,23 @@ def default_config() -> ConfigDict:
             "recovery_gain": 1.0,  # gain of the activation: 1 for linear, sqrt 2 for ReLU
         }
     )
-    config.retrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
+    config.retrain = ConfigDict(
+        {
+            "epochs": 30,
+            "schedule": "0:1e-2",
+            "extend": "",  # or 'plateau': each LR stage lasts until training loss and mean JSV stand still
+            "plateau": ConfigDict(
+                {
+                    "window": 10,  # epochs that are averaged and held against those before
+                    "loss": 0.02,  # nats by which the mean training loss of a window may differ
+                    "jsv": 0.05,  # fraction by which its mean JSV may differ
+                    "minimum": 20,  # epochs of an LR stage
+                    "maximum": 300,
+                    "examples": 200,  # training examples whose mean JSV is watched
+                }
+            ),
+        }
+    )
     config.scratch = ConfigDict({"epochs": 60, "schedule": "0:1e-2"})
     config.measure = ConfigDict(
         {

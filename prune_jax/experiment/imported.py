@@ -54,7 +54,7 @@ def bring_in(context: Context, spec: Imported, path: str, recipe: Recipe) -> Non
     context.progress.begin(kind(spec), 1, 0)
     variables, trainer = load(path, spec), make_trainer(recipe)
     state = trainer.init(jax.tree.map(lambda leaf: leaf[None], variables))
-    (entry,) = entries(measure(trainer, state, context.data, context.measure, 0, 0), epoch=0)
+    (entry,) = entries(measure(trainer, state, context.data, context.measure, 0), epoch=0)
     measured = {"measure": dataclasses.asdict(context.measure), "history": [entry]}
     about = {"kind": kind(spec), "spec": stated(spec), "seed": None, "parent": None}
     disk.save_stage(context.store, stage_id(spec, 0, None), variables, {**about, **measured})

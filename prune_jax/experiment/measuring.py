@@ -23,14 +23,14 @@ JACOBIAN = ("mean_jsv", "mean_jsv_error", "spectrum")  # what an entry may say o
 
 
 def measure(
-    trainer: Trainer, state: TrainState, data: Inputs, asked: Measure, epoch: int, epochs: int
+    trainer: Trainer, state: TrainState, data: Inputs, asked: Measure, epoch: int, ends: bool = False
 ) -> dict[str, Any]:
     """Each replica's ``test_accuracy`` (percent) and, when it is due, what ``asked`` wants of the Jacobian.
 
-    The Jacobian is measured before the first epoch, after every ``asked.jsv_every``-th and after the last.
+    The Jacobian is measured before the first epoch, after every ``asked.jsv_every``-th and where one ``ends``.
     """
     out: dict[str, Any] = {"test_accuracy": np.asarray(trainer.accuracy(state, data), np.float64).round(6)}
-    if asked.jsv_examples and (epoch % asked.jsv_every == 0 or epoch == epochs):
+    if asked.jsv_examples and (epoch % asked.jsv_every == 0 or ends):
         parts = [trainer.jsv(state, part) for part in _parts(data.test_images[: asked.jsv_examples])]
         values = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
         out["jacobian"] = [_describe(mine, asked) for mine in values]

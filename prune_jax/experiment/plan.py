@@ -69,8 +69,9 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
                 # the field's rule of thumb: a backward pass costs two forward passes
                 flops = 6.0 * macs * steps * spec.train.batch_size * spec.train.epochs
                 total += flops * (len(ids) - shared)
+                most = "" if spec.train.extend is None else "until plateaus, at most "
                 yield (
-                    f"  {kind(spec):9} {ids[0]}  {spec.train.epochs} epochs, LR {spec.train.schedule}, "
+                    f"  {kind(spec):9} {ids[0]}  {most}{spec.train.epochs} epochs, LR {spec.train.schedule}, "
                     f"{flops:.2e} FLOPs a seed{note}"
                 )
             seen.update(ids)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from prune_jax import fairness
-from prune_jax.experiment import job, networks, spectra
+from prune_jax.experiment import extension, job, networks, spectra
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.datasets import augmentation_of
 from prune_jax.experiment.measuring import JACOBIAN
@@ -39,8 +39,10 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         networks.cost_of(arm.model),
         networks.cost_of(arm.model, networks.widths_of(arm.model, arm.ratios)),
     )
+    results = tuple(_result(store, arm, seed, chain) for seed, chain in zip(arm.seeds, ids, strict=True))
+    lengths = {result.epochs[-1].epoch for result in results}
     stages = tuple(
-        _stage(spec, tuple(chain[i] for chain in ids), dense.macs, small.macs)
+        _stage(spec, tuple(chain[i] for chain in ids), dense.macs, small.macs, lengths)
         for i, spec in enumerate(arm.chain)
     )
     last = arm.chain[-1]
@@ -53,7 +55,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         axes=_axes(arm),
         costs=fairness.Costs(CONVENTION, dense.macs, small.macs, dense.params, small.params),
         stages=stages,
-        results=tuple(_result(store, arm, seed, chain) for seed, chain in zip(arm.seeds, ids, strict=True)),
+        results=results,
         optimiser=fairness.Optimiser(
             "sgd", last.train.momentum, last.train.weight_decay, last.train.batch_size
         ),
@@ -105,13 +107,19 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _stage(spec: Stage, ids: tuple[str, ...], dense: int, small: int) -> fairness.Stage:
-    """A link of the record's chain; of an imported base model the epochs and schedule are unstated."""
+def _stage(spec: Stage, ids: tuple[str, ...], dense: int, small: int, lengths: set[int]) -> fairness.Stage:
+    """A link of the record's chain; of an imported base model the epochs and schedule are unstated.
+
+    ``lengths``: the epochs that the seeds' last stage took, which a rule may have made differ.
+    """
     if isinstance(spec, Imported):
         return fairness.Stage("pretrain", ids, None, None, dense, stated(spec))
     if isinstance(spec, Sparsify):
         return fairness.Stage(kind(spec), ids, 0, None, small, stated(spec))
     macs = dense if isinstance(spec, Pretrain) else small
+    if spec.train.extend is not None:
+        epochs = lengths.pop() if len(lengths) == 1 else None
+        return fairness.Stage(kind(spec), ids, epochs, extension.text(spec.train), macs, stated(spec))
     return fairness.Stage(kind(spec), ids, spec.train.epochs, spec.train.schedule, macs, stated(spec))
 
 
@@ -140,6 +148,9 @@ def _result(store: disk.Store, arm: Arm, seed: int, chain: tuple[str, ...]) -> f
             "base_spectrum": _spectrum(base),
             "pruned_spectrum": _spectrum(cut),
         }
+    last = arm.chain[-1]
+    if isinstance(last, Retrain) and last.train.extend is not None:
+        stated["schedule"] = extension.realised([entry["lr"] for entry in curve[1:]])
     epochs = [fairness.EpochMetrics(**entry | {"spectrum": _spectrum(entry)}) for entry in curve]
     return fairness.SeedResult.from_epochs(seed, epochs, **stated)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import execution, imported, networks, placement
+from prune_jax.experiment import execution, extension, imported, networks, placement
 from prune_jax.experiment.datasets import AnyDataset, spec_of
 from prune_jax.experiment.specs import (
     DataSpec,
@@ -118,14 +118,18 @@ def _train(config: ConfigDict, stage: str, dataset: AnyDataset) -> TrainSpec:
         )
     _in_range("optimizer.momentum", optimizer.momentum, 0.0, 1.0)
     _in_range("optimizer.weight_decay", optimizer.weight_decay, 0.0, float("inf"))
+    rule = None
+    if section.get("extend"):
+        schedule, rule = extension.plateau(section, schedule, dataset)
     return TrainSpec(
         str(schedule),
-        section.epochs,
+        schedule.epochs,
         optimizer.batch_size,
         optimizer.momentum,
         optimizer.weight_decay,
         _one_of("precision", config.precision, tuple(PRECISIONS)),
         optimizer.accumulate,
+        rule,
     )
 
 

@@ -43,10 +43,26 @@ class ModelSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Plateau:
+    """When an LR stage is over: ``experiment.plateau`` says how, and that the rule is ours.
+
+    ``window`` epochs are averaged; from one window to the next the training loss may move by ``loss`` (nats), the
+    mean JSV of the first ``examples`` training examples by ``jsv`` (a fraction); ``minimum`` epochs at least.
+    """
+
+    window: int
+    loss: float
+    jsv: float
+    minimum: int
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainSpec:
     """SGD as the paper trains: LR schedule in the paper's notation, epochs, batch, momentum, weight decay.
 
     ``precision`` of the computation, and how many microbatches a batch is taken in: see ``step.StepPlan``.
+    Under ``extend`` the schedule's stages are the longest that they may be.
     """
 
     schedule: str
@@ -56,6 +72,7 @@ class TrainSpec:
     weight_decay: float
     precision: str = "float32"
     accumulate: int = 1
+    extend: Plateau | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from prune_jax import models
+from prune_jax.data import ImageRecipe
 from prune_jax.experiment import networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.specs import DataSpec, ModelSpec
@@ -34,7 +35,7 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
     while lineage[-1].get("parent"):
         lineage.append(_about(store, lineage[-1]["parent"]))
     head = lineage[-1]["spec"]
-    model, data = ModelSpec(**_frozen(head["model"])), DataSpec(**_frozen(head["data"]))
+    model, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
     keep = next((keep_of(about) for about in lineage if "keep" in about), None)
     if before_recovery:
         dense = disk.load_variables(store, lineage[0]["parent"], _like(model, head, None))
@@ -62,6 +63,12 @@ def _like(model: ModelSpec, head: dict[str, Any], keep: Keep | None) -> Any:
     widths = networks.widths_of(model, _frozen(head["ratios"])) if "ratios" in head else None
     dense = models.functional(abstract_model(model, widths)).variables
     return dense if keep is None else surgery.shrink(dense, networks.groups_of(model), keep)
+
+
+def _data_of(told: dict[str, Any]) -> DataSpec:
+    fields = _frozen(told)
+    recipe = fields.get("recipe")
+    return DataSpec(**fields | {"recipe": recipe and ImageRecipe(**recipe)})
 
 
 def _about(store: disk.Store, stage_id: str) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Trainer(NamedTuple):
     """Compiled functions over R replicas (leading axis of states, keys and results; data are shared).
 
     init(variables) -> TrainState with a fresh optimiser.
-    epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), state is donated.
+    epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), or (R, steps) where
+    every replica has its own; state is donated.
     step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch; state is donated.
     accuracy(state, data) -> test accuracy in percent (R,).
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
@@ -145,7 +146,8 @@ def _scanned(
         state, losses = jax.lax.scan(body, state, (*_order(recipe, on, key), lrs))
         return state, jnp.mean(losses)
 
-    return _training(place, lift(epoch, (0, None, 0, None)))
+    shared, own = (_training(place, lift(epoch, (0, None, 0, axis))) for axis in (None, 0))
+    return lambda state, on, keys, lrs: (shared if lrs.ndim == 1 else own)(state, on, keys, lrs)
 
 
 def _stepped(
@@ -158,13 +160,14 @@ def _stepped(
         return step(state, *_drawn(on, rows[i], place), lrs[i], keys[i])
 
     order_of = jax.jit(lift(functools.partial(_order, recipe), (None, 0)))
-    one_step = _training(place, lift(one, (0, None, 0, None, None)))
+    shared, own = (_training(place, lift(one, (0, None, 0, axis, None))) for axis in (None, 0))
 
     def epoch(
         state: TrainState, on: DeviceData, keys: jax.Array, lrs: jax.Array
     ) -> tuple[TrainState, jax.Array]:
         order, losses = order_of(on, keys), []
-        for i in range(len(lrs)):
+        one_step = shared if lrs.ndim == 1 else own
+        for i in range(lrs.shape[-1]):
             state, loss = one_step(state, on, order, lrs, i)
             losses.append(loss)
         return state, jnp.mean(jnp.stack(losses), axis=0)

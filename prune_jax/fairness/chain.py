@@ -39,11 +39,15 @@ def epochs(record: RunRecord, kinds: Collection[str]) -> int | None:
 
 
 def schedules(record: RunRecord, kinds: Collection[str]) -> str | None:
-    """Schedule and length of each stage of these kinds, as text; 'none' when no epoch is trained."""
-    parsed = _parsed(record, kinds)
-    if parsed is None:
+    """Schedule and length of each stage of these kinds, as text; 'none' when no epoch is trained.
+
+    Of a stage under a rule it is the rule and what every seed's schedule came to be: the same rule gives no
+    equal schedules by itself.
+    """
+    if record.stages is None:
         return None
-    return " | ".join(f"{schedule} ({schedule.epochs} epochs)" for schedule in parsed) or "none"
+    texts = [_text(record, stage) for stage in _stages(record, kinds) if stage.epochs != 0]
+    return None if None in texts else " | ".join(map(str, texts)) or "none"
 
 
 def overall_schedule(record: RunRecord, kinds: Collection[str]) -> str | None:
@@ -89,6 +93,14 @@ def _stages(record: RunRecord, kinds: Collection[str]) -> list[Stage]:
     return [stage for stage in record.stages or () if stage.kind in kinds]
 
 
+def _text(record: RunRecord, stage: Stage) -> str | None:
+    if stage.by_rule:
+        return f"{stage.schedule} -> {' / '.join(str(result.schedule) for result in record.results)}"
+    if stage.epochs is None or stage.schedule is None:
+        return None
+    return f"{LRSchedule.parse(stage.schedule, stage.epochs)} ({stage.epochs} epochs)"
+
+
 def _parsed(record: RunRecord, kinds: Collection[str]) -> list[LRSchedule] | None:
     if record.stages is None:
         return None
@@ -96,7 +108,7 @@ def _parsed(record: RunRecord, kinds: Collection[str]) -> list[LRSchedule] | Non
     for stage in _stages(record, kinds):
         if stage.epochs == 0:
             continue
-        if stage.epochs is None or stage.schedule is None:
+        if stage.epochs is None or stage.schedule is None or stage.by_rule:
             return None
         parsed.append(LRSchedule.parse(stage.schedule, stage.epochs))
     return parsed

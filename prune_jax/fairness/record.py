@@ -61,8 +61,10 @@ class Stage:
     """One link of the chain: 'pretrain', 'sparsify', 'retrain' or 'scratch'.
 
     ``ids``: the content hash for each seed, in the order of the seeds. ``schedule``: canonical LR schedule
-    text over ``epochs``; a one-shot sparsify has epochs 0 and needs none. ``macs``: forward MACs per sample
-    while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain and scratch.
+    text over ``epochs``; a one-shot sparsify has epochs 0 and needs none. Under a rule that ends LR stages it
+    is the rule, ``plateau(...)``, and ``epochs`` are stated where all seeds took as many. ``macs``: forward
+    MACs per sample while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain
+    and scratch.
     """
 
     kind: str
@@ -77,16 +79,22 @@ class Stage:
             raise ValueError(f"stage kind {self.kind!r} is unknown; allowed: {', '.join(STAGE_KINDS)}")
         if self.epochs is not None and self.epochs < 0:
             raise ValueError(f"a {self.kind} stage can't last {self.epochs} epochs")
-        if self.epochs and self.schedule is not None:
+        if self.epochs and self.schedule is not None and not self.by_rule:
             object.__setattr__(self, "schedule", str(LRSchedule.parse(self.schedule, self.epochs)))
         object.__setattr__(self, "spec", plain(self.spec))
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether a rule ended each LR stage, so that the seeds' schedules may differ."""
+        return (self.schedule or "").startswith("plateau(")
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
     """Measured after ``epoch`` epochs of the record's last stage; epoch 0 is before its first step.
 
-    ``mean_jsv_error`` is the standard error of ``mean_jsv`` over examples.
+    ``mean_jsv_error`` is the standard error of ``mean_jsv`` over examples. ``train_jsv`` is the mean JSV of
+    training examples that a plateau rule watched.
     """
 
     epoch: int
@@ -96,6 +104,7 @@ class EpochMetrics:
     lr: float | None = None
     mean_jsv_error: float | None = None
     spectrum: JSVSummary | None = None
+    train_jsv: float | None = None
 
     def __post_init__(self) -> None:
         check_percent("test_accuracy", self.test_accuracy)
@@ -107,7 +116,8 @@ class SeedResult:
 
     The paper reports the last epoch (facts: Table 5's 78.18 is Fig. 3's last point, not its best).
     ``base_spectrum`` is the dense network's before pruning, ``pruned_spectrum`` the pruned one's before any
-    recovery; what retraining starts from is epoch 0 of the curve.
+    recovery; what retraining starts from is epoch 0 of the curve. ``schedule`` is the LR schedule that this
+    seed came to have, where the stage states a rule.
     """
 
     seed: int
@@ -119,6 +129,7 @@ class SeedResult:
     epochs: tuple[EpochMetrics, ...] = ()
     base_spectrum: JSVSummary | None = None
     pruned_spectrum: JSVSummary | None = None
+    schedule: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("last_accuracy", "best_accuracy", "base_accuracy"):

@@ -45,9 +45,9 @@ def jsv_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
     measured = [record for record in records if reading.has(record, "mean_jsv")]
 
     def draw(axes: Any, group: Sequence[RunRecord]) -> None:
-        for i, record in enumerate(_longest(group)):
+        for i, record in enumerate(longest_of_each_lr(group)):
             at, values = reading.curve(record, "mean_jsv")
-            _band(axes, at, values, i, f"LR {reading.initial_lr(record):g}")
+            band(axes, at, values, i, f"LR {reading.initial_lr(record):g}")
         bases = [r.base_mean_jsv for record in group for r in record.results if r.base_mean_jsv]
         if bases:
             axes.axhline(float(np.mean(bases)), color="0.35", linestyle=":", label="dense, before pruning")
@@ -63,9 +63,9 @@ def accuracy_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
     """Test accuracy per epoch of the longest run of each LR, its LR drops as red verticals (as Fig. 2)."""
 
     def draw(axes: Any, group: Sequence[RunRecord]) -> None:
-        for i, record in enumerate(_longest(group)):
+        for i, record in enumerate(longest_of_each_lr(group)):
             at, values = reading.curve(record, "test_accuracy")
-            _band(axes, at, values, i, f"LR {reading.initial_lr(record):g}")
+            band(axes, at, values, i, f"LR {reading.initial_lr(record):g}")
             for start, _, _ in reading.schedule(record).stages[1:]:
                 axes.axvline(start, color="#c0392b", linewidth=0.9, linestyle=("-", "--", ":", "-.")[i % 4])
         axes.plot([], [], color="#c0392b", linewidth=0.9, label="LR drop (same dash as its curve)")
@@ -140,12 +140,13 @@ def _lrs(group: Sequence[RunRecord]) -> list[float]:
     return sorted({reading.initial_lr(record) for record in group}, reverse=True)
 
 
-def _longest(group: Sequence[RunRecord]) -> list[RunRecord]:
+def longest_of_each_lr(group: Sequence[RunRecord]) -> list[RunRecord]:
     """The longest run of each initial LR, largest LR first."""
     return [max((r for r in group if reading.initial_lr(r) == lr), key=reading.epochs) for lr in _lrs(group)]
 
 
-def _band(axes: Any, at: np.ndarray, values: np.ndarray, i: int, label: str) -> None:
+def band(axes: Any, at: np.ndarray, values: np.ndarray, i: int, label: str) -> None:
+    """The mean over seeds as a line in the i-th style, their range as a band."""
     mean = values.mean(0)
     style = _style(i, label)
     axes.plot(at, mean, **{k: style[k] for k in ("color", "label", "linestyle")})

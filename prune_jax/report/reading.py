@@ -19,11 +19,27 @@ def last_stage(record: RunRecord) -> Stage:
 
 
 def schedule(record: RunRecord) -> LRSchedule:
-    """The LR schedule of the last stage. ValueError when it is unstated."""
+    """The LR schedule of the last stage; under a rule, that of the seed that took longest.
+
+    ValueError when it is unstated.
+    """
+    return max(schedules(record), key=lambda schedule: schedule.epochs)
+
+
+def schedules(record: RunRecord) -> list[LRSchedule]:
+    """The LR schedule of the last stage for every seed, a single one where all share it. Errors as ``schedule``."""
     stage = last_stage(record)
+    if stage.by_rule and record.results:
+        return [LRSchedule.parse(str(r.schedule), r.epochs[-1].epoch) for r in record.results]
     if stage.schedule is None or stage.epochs is None:
         raise ValueError(f"record {record.name!r} states no schedule for its {stage.kind} stage")
-    return LRSchedule.parse(stage.schedule, stage.epochs)
+    return [LRSchedule.parse(stage.schedule, stage.epochs)]
+
+
+def lengths(record: RunRecord) -> list[int]:
+    """How many epochs the last stage lasted for every seed."""
+    all_of_them = [schedule.epochs for schedule in schedules(record)]
+    return all_of_them if len(all_of_them) > 1 else all_of_them * max(1, len(record.results))
 
 
 def initial_lr(record: RunRecord) -> float:
@@ -32,7 +48,7 @@ def initial_lr(record: RunRecord) -> float:
 
 
 def epochs(record: RunRecord) -> int:
-    """How long the last stage lasts."""
+    """How long the last stage lasts; under a rule, for the seed that took longest."""
     return schedule(record).epochs
 
 
@@ -50,9 +66,13 @@ def families(records: Iterable[RunRecord]) -> dict[Family, list[RunRecord]]:
 
 
 def curve(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs ``(n,)`` at which ``quantity`` was measured, and its values ``(seeds, n)``."""
+    """Epochs ``(n,)`` at which ``quantity`` was measured, and its values ``(seeds, n)``.
+
+    A seed that has none at an epoch, since it had ended before, say, shows its last value before it.
+    """
     rows = [_points(result.epochs, quantity) for result in record.results]
-    return np.array([epoch for epoch, _ in rows[0]]), np.array([[value for _, value in row] for row in rows])
+    at = np.array(sorted({epoch for row in rows for epoch, _ in row}))
+    return at, np.array([_held(row, at) for row in rows])
 
 
 def has(record: RunRecord, quantity: str) -> bool:
@@ -62,14 +82,21 @@ def has(record: RunRecord, quantity: str) -> bool:
 
 def trainability_accuracies(record: RunRecord) -> list[float]:
     """Trainability accuracy, Eq. (1), of every seed in percent."""
-    lr = schedule(record)
+    each = schedules(record)
+    shared = each * len(record.results) if len(each) == 1 else each
     return [
         accuracy.trainability_accuracy(
             [e.test_accuracy for e in result.epochs if e.epoch > 0 and e.test_accuracy is not None], lr
         )
-        for result in record.results
+        for result, lr in zip(record.results, shared, strict=True)
     ]
 
 
 def _points(metrics: Sequence[EpochMetrics], quantity: str) -> list[tuple[int, float]]:
     return [(m.epoch, getattr(m, quantity)) for m in metrics if getattr(m, quantity) is not None]
+
+
+def _held(row: Sequence[tuple[int, float]], at: np.ndarray) -> list[float]:
+    epochs, values = zip(*row, strict=True)
+    places = np.searchsorted(epochs, at, side="right") - 1
+    return [values[max(place, 0)] for place in places]

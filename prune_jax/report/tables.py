@@ -34,8 +34,8 @@ def accuracy(records: Sequence[RunRecord]) -> str:
                 record.name,
                 str(record.axes.ratio),
                 str(record.method),
-                f"`{reading.schedule(record)}`",
-                str(reading.epochs(record)),
+                _schedule_text(record),
+                ", ".join(str(count) for count in sorted(set(reading.lengths(record)))),
                 spread(record.accuracies),
                 ", ".join(f"{value:.1f}" for value in record.accuracies),
                 spread(reading.trainability_accuracies(record)),
@@ -116,6 +116,11 @@ def p_text(p: float | None) -> str:
 def _one(group: Sequence[RunRecord], lr: float, count: int) -> RunRecord | None:
     found = [r for r in group if reading.initial_lr(r) == lr and reading.epochs(r) == count]
     return found[0] if found else None
+
+
+def _schedule_text(record: RunRecord) -> str:
+    rule = "until plateaus, e.g. " if reading.last_stage(record).by_rule else ""
+    return f"{rule}`{reading.schedule(record)}`"
 
 
 def _jsv_ends(record: RunRecord) -> list[str]:

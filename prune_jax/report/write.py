@@ -6,7 +6,16 @@ from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness import RunRecord
-from prune_jax.report import beside_paper, cross_validating, curves, figures, pruning_value, tables
+from prune_jax.report import (
+    beside_paper,
+    cross_validating,
+    curves,
+    figures,
+    jacobian_figures,
+    plateau,
+    pruning_value,
+    tables,
+)
 
 Table = tuple[str, Callable[[Sequence[RunRecord]], str]]
 Drawing = tuple[str, str, Callable[[Sequence[RunRecord], Path], bool]]
@@ -19,6 +28,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "pruning_value": ("The value of pruning", pruning_value.pruning_value),
         "beside_paper": ("Beside the paper", beside_paper.fullest),
         "cross_validation": ("Both methods under both retrainings", cross_validating.cross_validation),
+        "lr_spread": ("Fixed schedules beside plateau-extended ones", plateau.lr_spread),
         "accuracy": ("Every run", tables.accuracy),
     }
 )
@@ -44,6 +54,16 @@ FIGURES: Mapping[str, Drawing] = MappingProxyType(
             "Accuracy along each retraining",
             "test accuracy against retraining epoch, a panel for each run",
             curves.retraining_curves,
+        ),
+        "accuracy_beside_jsv": (
+            "Accuracy and mean Jacobian singular value",
+            "test accuracy and mean JSV against retraining epoch, side by side",
+            jacobian_figures.accuracy_beside_jsv,
+        ),
+        "spectra": (
+            "Jacobian spectra before pruning, after it and along retraining",
+            "histograms of Jacobian singular values along the chain, a panel for each initial LR",
+            jacobian_figures.spectra,
         ),
         "pruned_vs_scratch": (
             "Pruned and scratch",

@@ -35,6 +35,7 @@ def changed(spec, path, value):
         (1, "ratios", (("layers/0", 0.6),)),
         (1, "recovery", "orthp"),
         (2, "train.weight_decay", 0.1),
+        (2, "train.extend", specs.Plateau(10, 0.02, 0.05, 20, 200)),
     ],
 )
 def test_a_changed_field_changes_its_stage_and_all_below_it(position, path, value):
