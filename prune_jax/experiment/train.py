@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from prune_jax import models, trainability
 from prune_jax.experiment import inputs, placement, replicas
@@ -98,8 +99,35 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         made(step, lift, recipe, place),
         _training(place, lift(fed, (0, None, None, 0, None))),
         accuracy,
-        _told(place, lift(jsv, (0, None))),
+        _one_by_one(network, recipe.data) if _shares_threads() else _told(place, lift(jsv, (0, None))),
     )
+
+
+def _shares_threads() -> bool:
+    """Whether the devices are one process's CPU cores.
+
+    There a program over several of them stands still for ever in the eigenvalues of more than about a hundred
+    small matrices: each device's share waits for threads that the others hold (seen with jax 0.10.2).
+    """
+    return jax.default_backend() == "cpu" and jax.local_device_count() > 1 and jax.process_count() == 1
+
+
+def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState, jax.Array], Any]:
+    """Singular values ``(R, n, r)`` of each replica in turn, on one device."""
+
+    @jax.jit
+    def one(variables: Any, images: jax.Array) -> jax.Array:
+        return trainability.jacobian_singular_values(
+            lambda x: network.apply(variables, x), floats(spec, images)
+        )
+
+    def jsv(state: TrainState, images: jax.Array) -> np.ndarray:
+        here = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+        count, shown = len(jax.tree.leaves(here)[0]), np.asarray(images)
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(count)]
+        return np.stack([one(variables, shown) for variables in each])
+
+    return jsv
 
 
 def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:
