@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from prune_jax import report
-from prune_jax.experiment import command_line, failures, launch, replicas, shards, submission
+from prune_jax.experiment import command_line, distributed, failures, launch, replicas, shards, submission
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="File with get_config() and, if it sweeps, sweep()."
@@ -23,6 +23,14 @@ LAUNCHER = flags.DEFINE_enum(
     ["slurm", "local"],
     "Submit the sweep as a job array (see config.cluster), or run its jobs here.",
 )
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Be one of several processes of one run; Slurm, GKE and TPU pods say which."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where the cluster doesn't say."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes, where the cluster doesn't say.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0, where the cluster doesn't say.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved stages, their cost and the number of runs.")
 
 
@@ -31,6 +39,9 @@ def main(argv: list[str]) -> None:
     replicas.one_device_per_core()
     with failures.one_line():
         command_line.refuse_extra_arguments(argv[1:])
+        if DISTRIBUTED.value:
+            meeting = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            distributed.start(distributed.Cluster(*meeting, **CONFIG.value.distributed))
         flag = flags.FLAGS["config"]
         module = command_line.load_module(config_flags.get_config_filename(flag))
         config = command_line.resolved(CONFIG.value, module, config_flags.get_override_values(flag))

@@ -44,7 +44,7 @@ class Board:
         """
         while True:
             try:
-                with locks.held(self._store.locks, ["report"]):
+                with locks.held(self._store.locks, ["report"], together=False):
                     present = [self.record(name) for name in self._names if self.path(name).exists()]
                     return self._write(self._store.root, present, self._layout, len(self._names), draw)
             except locks.BusyError:

@@ -98,6 +98,8 @@ def default_config() -> ConfigDict:
     config.mesh = ConfigDict({"replicas": 0, "data": 0, "fsdp": 1})
     config.checkpoint_seconds = 30.0  # seconds between two checkpoints of an unfinished stage
     config.checkpoint = ConfigDict({"keep": 1})  # how many of them are kept
+    # With --distributed: seconds until processes that don't meet give up, and until one that is silent is lost.
+    config.distributed = ConfigDict({"initialization_timeout": 300, "heartbeat_timeout": 100})
     config.tensorboard = True  # event files beside the metrics in JSON lines
     # Jobs that --launcher submits, one node each. What is empty or 0 is left to the cluster.
     config.cluster = ConfigDict(

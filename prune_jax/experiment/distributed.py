@@ -33,9 +33,10 @@ class Cluster(NamedTuple):
 def start(cluster: Cluster) -> None:
     """``jax.distributed.initialize``, to be called before JAX's first use; on CPUs collectives go through gloo.
 
-    From then on a process that is lost ends all the others within ``heartbeat_timeout``, and the same command
-    goes on from the last checkpoint. Raises LostWorkerError when they don't meet in time, ValueError where
-    there is no cluster to be found and none is described.
+    Processes that don't meet within ``initialization_timeout`` are ended by JAX itself, with its own words and
+    exit code 134. So are, later on, all others within ``heartbeat_timeout`` of the loss of one; the same
+    command goes on from the last checkpoint. Raises LostWorkerError for what JAX reports instead, ValueError
+    where there is no cluster to be found and none is described.
     """
     if jax.config.jax_cpu_collectives_implementation is None:  # type: ignore[attr-defined]
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -46,7 +47,10 @@ def start(cluster: Cluster) -> None:
             cluster.process,
             initialization_timeout=cluster.initialization_timeout,
             heartbeat_timeout_seconds=cluster.heartbeat_timeout,
+            # How long a process that failed waits for the others before all are ended.
+            shutdown_timeout_seconds=cluster.heartbeat_timeout,
         )
+        jax.device_count()  # the processes tell one another their devices, for which JAX gives them two minutes
     except ValueError as error:
         raise ValueError(
             f"--distributed finds no cluster ({error}); start it under Slurm (srun), GKE or on a TPU pod, or "
@@ -54,8 +58,8 @@ def start(cluster: Cluster) -> None:
         ) from error
     except RuntimeError as error:
         raise LostWorkerError(
-            f"the processes did not meet within {cluster.initialization_timeout} s "
-            f"({str(error).splitlines()[0][:160]}); what was finished is kept, run the same command again"
+            f"the processes of this run did not meet ({str(error).splitlines()[0][:160]}); what was finished is "
+            "kept, run the same command again"
         ) from error
 
 
@@ -87,18 +91,29 @@ def from_main(read: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return read()
     failure: Exception | None = None
-    told: dict[str, Any] = {}
+    text = ""
     if is_main():
         try:
-            told = {"value": read()}
+            text = json.dumps({"value": read()})
         except Exception as error:  # told to the others before it is raised here
-            failure, told = error, {"error": str(error)}
-    told = json.loads(_broadcast(json.dumps(told)))
+            failure, text = error, json.dumps({"error": str(error)})
+    told = json.loads(_broadcast(text))
     if failure is not None:
         raise failure
     if "error" in told:
         raise LostWorkerError(f"process 0 failed: {told['error']}")
     return told["value"]
+
+
+def main_first(make: Callable[[], Any]) -> Any:
+    """``make()`` in every process, in process 0 before the others, such as what prepares a file they all read."""
+    made: list[Any] = []
+
+    def first() -> None:
+        made.append(make())
+
+    from_main(first)
+    return made[0] if made else make()
 
 
 def fetch(tree: Any) -> Any:

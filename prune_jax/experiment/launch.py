@@ -51,7 +51,7 @@ def launch(
     the report, over all records that are present. Raises ValueError before any work for a config that can't be
     run; TrainingDivergedError, CheckpointError or OSError later, with everything finished kept.
     """
-    dataset = open_dataset(config)
+    dataset = distributed.main_first(lambda: open_dataset(config))
     arms = plan.plan_arms(config, sweep, dataset)
     store = open_workdir(workdir, config.experiment)
     use_compilation_cache(workdir)

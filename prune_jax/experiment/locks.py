@@ -5,6 +5,7 @@ between hosts: no server, no ``flock`` (which not every network file system carr
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,13 +41,15 @@ def open_locks(root: Path, seconds: float = LEASE_SECONDS) -> Locks:
 
 
 @contextlib.contextmanager
-def held(locks: Locks, names: Sequence[str]) -> Iterator[None]:
+def held(locks: Locks, names: Sequence[str], *, together: bool = True) -> Iterator[None]:
     """Hold the leases of all ``names`` (such as stage ids), or none: BusyError at once when one is held elsewhere.
 
     They are tried in one order everywhere and let go together, so processes never wait for one another in a circle.
+    Of a run's several processes the first one holds them for all, ``together``; or one asks for itself.
     """
     with contextlib.ExitStack() as stack:
-        reason = distributed.from_main(lambda: _acquire(locks, names, stack))
+        acquire = functools.partial(_acquire, locks, names, stack)
+        reason = distributed.from_main(acquire) if together else acquire()
         if reason:
             raise BusyError(reason)
         yield
