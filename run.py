@@ -8,7 +8,16 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from prune_jax import report
-from prune_jax.experiment import command_line, distributed, failures, launch, replicas, shards, submission
+from prune_jax.experiment import (
+    command_line,
+    distributed,
+    failures,
+    launch,
+    profiling,
+    replicas,
+    shards,
+    submission,
+)
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="File with get_config() and, if it sweeps, sweep()."
@@ -31,6 +40,7 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes, where the cluster doesn't say.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process, from 0, where the cluster doesn't say.")
+PROFILE = flags.DEFINE_integer("profile", None, "Trace so many training steps into WORKDIR/profile, and end.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved stages, their cost and the number of runs.")
 
 
@@ -54,6 +64,9 @@ def main(argv: list[str]) -> None:
             launch.dry_run(config, sweep, shard)
             return
         workdir = Path(WORKDIR.value or Path("runs") / (config.experiment + "_quick" * config.quick))
+        if PROFILE.value is not None:
+            print(f"profile: {profiling.profile(config, sweep, workdir, PROFILE.value)}")
+            return
         if LAUNCHER.value:
             launch.submit(config, sweep, workdir, sys.argv, LAUNCHER.value)
             return

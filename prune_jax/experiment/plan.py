@@ -14,11 +14,10 @@ from prune_jax.experiment.specs import Imported, Pretrain, Sparsify, chain_ids, 
 from prune_jax.experiment.train import steps_per_epoch
 
 Overrides = dict[str, Any]
+Sweep = Callable[[ConfigDict], Sequence[Overrides]]
 
 
-def plan_arms(
-    config: ConfigDict, sweep: Callable[[ConfigDict], Sequence[Overrides]] | None, dataset: AnyDataset
-) -> tuple[Arm, ...]:
+def plan_arms(config: ConfigDict, sweep: Sweep | None, dataset: AnyDataset) -> tuple[Arm, ...]:
     """Every run of a config: one per entry of its ``sweep``, or the config itself without one.
 
     Raises ValueError for an override of a key that the config lacks, and as ``resolve``.

@@ -67,13 +67,13 @@ def _is_there(context: Context, spec: Stage, its_id: str) -> bool:
 def _train(
     context: Context, arm: Arm, spec: Pretrain | Retrain | Scratch, members: tuple[Member, ...]
 ) -> None:
-    recipe = _recipe(arm, spec)
+    recipe = recipe_of(arm, spec)
 
     def initial(member: Member) -> Any:
         if isinstance(spec, Pretrain):
-            return _fresh(spec.model, None, member.seed)
+            return fresh(spec.model, None, member.seed)
         if isinstance(spec, Scratch):
-            return _fresh(spec.model, networks.widths_of(spec.model, spec.ratios), member.seed)
+            return fresh(spec.model, networks.widths_of(spec.model, spec.ratios), member.seed)
         assert member.parent is not None
         return stage_network.load(context.store, member.parent).variables
 
@@ -119,10 +119,10 @@ def _bring_in(context: Context, arm: Arm, spec: Imported, its_id: str) -> None:
     with locks.held(context.store.locks, [its_id]):
         if not imported.is_measured(context, spec):
             path = arm.config["base"]["checkpoint"]
-            imported.bring_in(context, spec, path, _recipe(arm, arm.chain[-1]))
+            imported.bring_in(context, spec, path, recipe_of(arm, arm.chain[-1]))
 
 
-def _recipe(arm: Arm, spec: Stage) -> Recipe:
+def recipe_of(arm: Arm, spec: Stage) -> Recipe:
     """How a training stage of the arm is compiled."""
     assert isinstance(spec, Pretrain | Retrain | Scratch)
     train = spec.train
@@ -138,7 +138,7 @@ def _recipe(arm: Arm, spec: Stage) -> Recipe:
     )
 
 
-def _fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
+def fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
     """Random variables of the dense network, or of the small one with an initialisation of its own size."""
     module = models.create(
         model.name,

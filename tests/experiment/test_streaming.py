@@ -96,8 +96,8 @@ def test_the_masked_evaluation_is_the_whole_sets(arm_and_inputs, config):
     arm, on = arm_and_inputs
     config = plan.override(config, {"dataset.stream": "False"})
     whole = inputs.to_device(datasets.open_dataset(config))
-    trainer = train.make_trainer(stages._recipe(arm, arm.chain[0]))
-    variables = stages._fresh(arm.model, None, 0)
+    trainer = train.make_trainer(stages.recipe_of(arm, arm.chain[0]))
+    variables = stages.fresh(arm.model, None, 0)
     state = trainer.init(jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables))
     assert whole.test_size % 300
     np.testing.assert_array_equal(trainer.accuracy(state, on), trainer.accuracy(state, whole))
