@@ -27,7 +27,8 @@ def test_so_many_steps_are_in_the_trace_and_no_stage_was_begun(config, tmp_path)
     (trace,) = folder.rglob("*[!o].trace.json.gz")
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     calls = [event.get("name", "") for event in events]
-    assert calls.count("PjitFunction(train)") == 3  # the step's own name, traced once for each call
+    steps, means = (calls.count(f"PjitFunction({name})") for name in ("train", "_mean"))
+    assert steps == 3 * means > 0  # the mean is taken once, over the steps; JAX tells of every call alike
     assert list(folder.rglob("perfetto_trace.json.gz"))
     assert not (tmp_path / "w" / "stages").exists()
 
