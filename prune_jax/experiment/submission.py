@@ -13,6 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from prune_jax.experiment.preemption import EXIT_CODE
+
 GRACE = 60.0  # seconds that a run has to save its state when its job is about to be stopped
 HOW_TO_INSTALL = 'pip install "submitit>=1.5.2,<2"'
 
@@ -36,6 +38,8 @@ class ShardJob:
             code := self._process.poll()
         ) is None:  # no wait(): a signal's handler could not wait inside it
             time.sleep(0.1)
+        if code == EXIT_CODE:  # Slurm told the run itself that its time is up: to submitit, a preemption
+            signal.raise_signal(signal.SIGUSR2)
         if code:
             raise subprocess.CalledProcessError(code, self.command)
 

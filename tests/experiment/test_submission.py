@@ -106,3 +106,17 @@ def test_a_job_that_is_preempted_ends_its_command_and_asks_to_be_queued_again(tm
     assert failed[0].returncode == 3
     assert again.function.command == job.command
     assert again.function._process is None
+
+
+def test_a_run_that_slurm_itself_asked_to_end_is_queued_again_too(tmp_path):
+    told = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))  # in submitit's place
+    try:
+        with pytest.raises(submission.subprocess.CalledProcessError):
+            submission.ShardJob((sys.executable, "-c", "raise SystemExit(75)"), str(tmp_path))()
+        assert told == [signal.SIGUSR2]
+        with pytest.raises(submission.subprocess.CalledProcessError):
+            submission.ShardJob((sys.executable, "-c", "raise SystemExit(1)"), str(tmp_path))()
+        assert told == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
