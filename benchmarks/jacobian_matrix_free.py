@@ -1,0 +1,304 @@
+"""Mean Jacobian singular value of ResNet-56 over 512 examples: error against pull-backs, method by method.
+
+python -m benchmarks.jacobian_matrix_free [--quick] [--train-steps 60] [--out results/jacobian_matrix_free]
+
+Writes OUT.json and OUT.png. What is compared, K = 100 and K = 1,000 outputs:
+- exact: exact spectra of as many random examples as the budget buys, the honest rival;
+- leading, lanczos: the two other methods; auto: the one that a pilot within the budget picks.
+
+The network: ResNet-56 on packaged MNIST at 28 x 28, trained for a few steps on its ten classes (between-example
+variance is small before training and large after), then given K random logits: nobody has to train 1,000
+classes for its Jacobian's size. The reference: a logit layer W after 64 features makes J = W F, so 64 pull-backs
+of the features give the exact spectra of all examples for any K; exact spectra of 512 examples by 1,000
+pull-backs each would take half an hour here. The curves repeat each method over keys on those very Jacobians
+(F of every example, in a table); wall times are those of the network itself, the exact one's measured on a few
+examples and scaled to all.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+
+from prune_jax import models
+from prune_jax.data.packaged import read_mnist5k
+from prune_jax.trainability.data_set import leading_rows
+from prune_jax.trainability.jacobian import jacobian_singular_values
+from prune_jax.trainability.mean_estimate import mean_jsv_estimate, plan_mean_jsv
+from prune_jax.trainability.mean_plan import Setting, exact_plan, lanczos_plan
+from prune_jax.trainability.operators import jacobian_of
+
+SHAPE = (28, 28, 1)
+GOALS = {100: 8, 1000: 50}
+
+
+def images(count, seed=0):
+    """Normalised images (count, 28, 28, 1) and labels, and as many again as are left for training."""
+    pictures, labels = read_mnist5k()
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    x = ((pictures[order] / 255 - 0.1307) / 0.3081).astype(np.float32)
+    y = labels[order].astype(np.int32)
+    return (x[:count], y[:count]), (x[count:], y[count:])
+
+
+def trained_body(name, x, y, steps, seed=0):
+    """Variables of a 10-class network after ``steps`` of Adam, batch 32; 0 sets batch statistics only."""
+    network = models.functional(
+        models.create(name, num_classes=10, input_shape=SHAPE, key=jax.random.key(seed))
+    )
+    optimiser = optax.adam(2e-3)
+
+    def loss(params, stats, images, labels):
+        logits, stats = network.apply_train({"params": params, "batch_stats": stats}, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), stats
+
+    @jax.jit
+    def step(params, stats, moments, images, labels):
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params, stats, images, labels)
+        updates, moments = optimiser.update(grads, moments)
+        return (optax.apply_updates(params, updates) if steps else params), stats, moments, value
+
+    params, stats = network.variables["params"], network.variables["batch_stats"]
+    moments, rng = optimiser.init(params), np.random.default_rng(seed)
+    for _ in range(max(steps, 20)):
+        rows = rng.integers(0, len(x), 32)
+        params, stats, moments, value = step(params, stats, moments, x[rows], y[rows])
+    print(f"body: {steps} training steps, last loss {float(value):.3f}", flush=True)
+    return params, stats
+
+
+def with_head(name, params, stats, outputs, kernel=None, seed=1):
+    """The body under a head of ``outputs`` logits: random as the network draws it, or ``kernel``, as a Partial."""
+    network = models.functional(
+        models.create(name, num_classes=outputs, input_shape=SHAPE, key=jax.random.key(seed))
+    )
+    head = network.variables["params"]["head"]
+    if kernel is not None:
+        head = {"kernel": kernel, "bias": jnp.zeros(outputs)}
+    return Partial(network.apply, {"params": {**params, "head": head}, "batch_stats": stats}), head["kernel"]
+
+
+def feature_roots(name, params, stats, x, batch):
+    """(n, features, features) roots L of F Fᵀ, so that W L has the singular values of J = W F."""
+    features = jax.tree.leaves(params["head"]["kernel"])[0].shape[0]
+    apply, _ = with_head(name, params, stats, features, jnp.eye(features))
+    roots = []
+    for start in range(0, len(x), batch):
+        rows = leading_rows(jacobian_of(apply, jnp.asarray(x[start : start + batch])), features)
+        gram = np.einsum("kbd,lbd->bkl", *[np.asarray(rows, np.float64)] * 2)
+        values, vectors = np.linalg.eigh(gram)
+        roots.append(vectors * np.sqrt(np.maximum(values, 0))[:, None])
+        print(f"reference: {start + len(gram)} of {len(x)} examples", flush=True)
+    return np.concatenate(roots)
+
+
+def from_table(roots, kernel):
+    """A cheap network whose example i has the Jacobian of the true one's, and its inputs."""
+    table = jnp.asarray(np.einsum("fk,nfg->nkg", np.asarray(kernel, np.float64), roots), jnp.float32)
+    n, outputs, features = table.shape
+
+    def apply(table, x):
+        own = table[jax.lax.stop_gradient(x[:, 0]).astype(jnp.int32)]
+        return jnp.einsum("bkf,bf->bk", own, x[:, 1 : 1 + features], precision="highest")
+
+    x = jnp.zeros((n, 1 + features + outputs)).at[:, 0].set(jnp.arange(n))
+    return Partial(apply, table), x
+
+
+def curves(roots, kernel, shares, keys):
+    """For each budget (a share of exact's pull-backs): relative errors of each method over keys."""
+    apply, x = from_table(roots, kernel)
+    singular = np.linalg.svd(
+        np.einsum("fk,nfg->nkg", np.asarray(kernel, np.float64), roots), compute_uv=False
+    )
+    n, outputs = x.shape[0], kernel.shape[1]
+    means = singular.sum(1) / outputs
+    truth, spread = means.mean(), means.std(ddof=1) / means.mean()
+    found = []
+    for share in shares:
+        budget = n * outputs // share
+        setting = Setting(n, outputs, budget)
+        row = {"share": share, "budget": budget}
+        if budget >= 2 * outputs:  # the error of a random sample is known in closed form
+            drawn = exact_plan(setting).examples
+            row["exact"] = {"error": spread * math.sqrt(max(1 / drawn - 1 / n, 0)), "examples": drawn}
+        plan = plan_mean_jsv(apply, x, budget=budget, key=jax.random.key(share))
+        spent = plan.pull_backs + plan.spent
+        for name, follow in (("lanczos", lanczos_plan(setting)), ("auto", plan)):
+            values, errors = repeated(apply, x, follow, keys)
+            off = np.asarray(values, np.float64) / truth - 1
+            row[name] = {
+                "error": float(np.sqrt(np.mean(off**2))),
+                "stated": float(np.sqrt(np.mean(np.asarray(errors, np.float64) ** 2)) / truth),
+                "plan": follow._asdict(),
+            }
+        row["auto"]["pull_backs"] = spent
+        found.append(row)
+        line = ", ".join(
+            f"{m} {100 * row[m]['error']:.2f} %" for m in ("exact", "lanczos", "auto") if m in row
+        )
+        print(f"K = {outputs}, 1/{share}: {line} ({plan.method})", flush=True)
+    return {"outputs": outputs, "truth": float(truth), "between_examples": float(spread), "budgets": found}
+
+
+def repeated(apply, x, plan, keys):
+    """Values and errors of a plan over many keys, one program."""
+
+    def one(key):
+        found = mean_jsv_estimate(apply, x, method=plan, key=key, batch=len(x))
+        return found.value, found.error
+
+    return jax.jit(partial(jax.lax.map, one))(keys)
+
+
+def seconds(function):
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def wall_times(apply, x, outputs, budget, truth, few, batch):
+    """Wall time of the default on the network itself, and of exact spectra, scaled from a few examples."""
+    rows = jnp.asarray(x[:few])
+    exact = jax.jit(partial(jacobian_singular_values, method="gram"))
+    seconds(lambda: exact(apply, rows))
+    exact_s = seconds(lambda: exact(apply, rows)) * len(x) / few
+    x = jnp.asarray(x)
+    planning = time.perf_counter()
+    plan = plan_mean_jsv(apply, x, budget=budget, key=jax.random.key(2), batch=batch)
+    planning = time.perf_counter() - planning
+    follow = partial(mean_jsv_estimate, apply, key=jax.random.key(3), batch=batch)
+    small, pictures = warm_up(plan, x, batch)
+    seconds(lambda: follow(pictures, method=small)[:2])
+    start = time.perf_counter()
+    found = follow(x, method=plan)
+    following = time.perf_counter() - start
+    return {
+        "plan": plan._asdict(),
+        "pull_backs_with_planning": plan.pull_backs + plan.spent,
+        "exact_s, scaled from": [exact_s, few],
+        "following_s": following,
+        "planning_s, compilation included": planning,
+        "exact / following": exact_s / following,
+        "exact / (following + planning with compilation)": exact_s / (following + planning),
+        "value / truth": float(found.value) / truth,
+        "stated error / truth": float(found.error) / truth,
+    }
+
+
+def warm_up(plan, x, batch):
+    """A plan on few examples that compiles all shapes that ``plan`` will meet."""
+
+    def rest(count):
+        return count if count <= batch else batch + count % batch
+
+    if plan.method == "lanczos":
+        return plan._replace(examples=rest(plan.examples)), x
+    examples = rest(plan.examples)
+    others = rest(len(x) - plan.examples) if plan.method == "leading" else 0
+    return plan._replace(examples=examples), x[: max(examples + others, plan.based_on)]
+
+
+def draw(result, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(result["curves"]), figsize=(5.5 * len(result["curves"]), 4))
+    for panel, curve in zip(np.atleast_1d(panels), result["curves"], strict=True):
+        for name, style in (("exact", "s--"), ("lanczos", "^:"), ("auto", "o-")):
+            points = [
+                (row[name].get("pull_backs", row["budget"]), 100 * row[name]["error"])
+                for row in curve["budgets"]
+                if name in row
+            ]
+            label = {"exact": "exact, fewer examples", "lanczos": "Lanczos quadrature", "auto": "default"}[
+                name
+            ]
+            panel.plot(*zip(*points, strict=True), style, label=label)
+        panel.axhline(2, color="grey", linewidth=0.8)
+        panel.set(
+            xscale="log",
+            yscale="log",
+            xlabel="pull-backs and push-forwards",
+            ylabel="error of the mean JSV, %",
+            title=f"K = {curve['outputs']:,}, {result['examples']} examples",
+        )
+        panel.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def verdict(times, curve, goal):
+    """Whether the goal is met: 2 % (one standard error) at 1/goal of exact pull-backs' time."""
+    row = next(row for row in curve["budgets"] if row["share"] == goal)
+    error, ratio = row["auto"]["error"], times["exact / following"]
+    met = error <= 0.02 and times["stated error / truth"] <= 0.02 and ratio >= goal
+    return (
+        f"K = {curve['outputs']}: error {100 * error:.2f} % over keys, {100 * times['stated error / truth']:.2f} % "
+        f"stated by the run on the network, at 1/{ratio:.0f} of exact's time (goal 2 % at 1/{goal}): "
+        + ("met" if met else "NOT met")
+    )
+
+
+def run(arguments):
+    quick = arguments.quick
+    name, examples, outputs = ("resnet8", 256, (100,)) if quick else ("resnet56", 512, (100, 1000))
+    start, batch = time.perf_counter(), 32
+    (x, _), (train_x, train_y) = images(examples)
+    params, stats = trained_body(name, train_x, train_y, 20 if quick else arguments.train_steps)
+    roots = feature_roots(name, params, stats, x, batch)
+    keys = jax.random.split(jax.random.key(0), 8 if quick else 40)
+    result = {
+        "command": " ".join(["python -m benchmarks.jacobian_matrix_free", *sys.argv[1:]]),
+        "network": name,
+        "train_steps": arguments.train_steps,
+        "examples": examples,
+        "reference": "exact, from 64 pull-backs of the features of every example; heads are random",
+        "versions": {"jax": jax.__version__, "backend": jax.default_backend()},
+        "curves": [],
+        "times": [],
+        "verdicts": [],
+    }
+    for count in outputs:
+        apply, kernel = with_head(name, params, stats, count)
+        goal = GOALS[count]
+        shares = (goal, 2 * goal) if quick else tuple(goal * 4 // d for d in (16, 8, 4, 2, 1))
+        curve = curves(roots, kernel, shares, keys)
+        budget = examples * count // goal
+        times = wall_times(apply, x, count, budget, curve["truth"], max(2, 1600 // count), batch)
+        result["curves"].append(curve)
+        result["times"].append(times)
+        result["verdicts"].append(verdict(times, curve, goal))
+        print(json.dumps(times, indent=1), result["verdicts"][-1], sep="\n", flush=True)
+    result["seconds"] = time.perf_counter() - start
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="ResNet-8, 256 examples, K = 100")
+    parser.add_argument("--train-steps", type=int, default=60, help="0: an untrained network")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    result = run(arguments)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+        draw(result, arguments.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
