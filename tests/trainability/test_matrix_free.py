@@ -118,7 +118,9 @@ def test_quadrature_agrees_with_gauss_rules_from_moments_in_float64():
     np.testing.assert_allclose(all_of_them.value, exact, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(6, 9), (9, 6)], ids=["K < D", "D < K"])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((6, 9), id="K < D", marks=pytest.mark.slow), pytest.param((9, 6), id="D < K")]
+)
 def test_an_orthogonal_network_exhausts_its_krylov_space_at_once(shape):
     # all values 0.5: one Lanczos step is exact, the second would divide by zero
     rows = np.linalg.qr(np.random.default_rng(4).normal(size=(9, 6)))[0] * 0.5
@@ -180,6 +182,7 @@ def test_the_largest_and_smallest_lie_within_their_bounds():
     assert (np.asarray(complete.error) < 1e-3).all()
 
 
+@pytest.mark.slow
 def test_extremes_of_an_orthogonal_network_repeat_and_zeros_stay_unresolved():
     rows = np.linalg.qr(np.random.default_rng(4).normal(size=(12, 8)))[0].T
     pair = own_jacobian(np.stack([rows, rows * np.array([1.0] * 5 + [0.0] * 3)[:, None]]))
@@ -212,6 +215,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_repetition_change_nothing():
     apply, keys = network(), jax.random.split(jax.random.key(7), 2)
 

@@ -89,6 +89,7 @@ def test_auto_stays_within_its_budget_and_its_error():
         assert found.error < 0.1 * EXACT.mean()
 
 
+@pytest.mark.slow
 def test_enough_budget_gives_the_exact_mean():
     found = mean_jsv_estimate(Partial(network, HEAD), X, budget=N * K, key=jax.random.key(2), batch=N)
     # half of the values are zero, and a float32 Gram matrix resolves them to 3e-4 of the largest only
