@@ -98,9 +98,6 @@ def one_device_per_core() -> None:
     if chosen:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # XLA's threads: each device's program holds one while it waits for others, so one a core can be too few
-    # (eigenvalues of many matrices then stand still; seen with jax 0.10.2).
-    os.environ.setdefault("PJRT_NPROC", str(2 * cores))
     try:
         jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError:  # JAX is in use: the devices that it has are the devices there are
