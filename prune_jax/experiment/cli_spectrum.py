@@ -29,8 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, draw: Draw) -> int:
     """Print the table and draw the histogram. Returns 0, or 2 with one line on bad input."""
+    from absl import logging
+
     from prune_jax.experiment.store import CheckpointError
 
+    logging.set_verbosity(logging.FATAL)  # TFDS talks; what goes wrong reaches us as an exception
     try:
         report(args, draw)
     except (ValueError, OSError, CheckpointError) as error:
@@ -78,14 +81,14 @@ def find_stage(path: str) -> tuple[Path, str]:
     given = Path(path)
     root = given.parent.parent if given.parent.name == "stages" else given.parent
     if (given / "stages").is_dir():
-        raise ValueError(f"--checkpoint={path} is a workdir; name a stage in it, {_some(given)}")
+        raise ValueError(f"--checkpoint={path} is a workdir; name a stage in it: {_some(given)}")
     if not (root / "stages").is_dir():
         raise ValueError(f"--checkpoint={path}: there is no folder {root / 'stages'}; give WORKDIR/stages/ID")
     found = sorted(
         folder.name for folder in (root / "stages").iterdir() if folder.name.startswith(given.name)
     )
     if not found:
-        raise ValueError(f"--checkpoint={path}: no stage begins with {given.name!r}, {_some(root)}")
+        raise ValueError(f"--checkpoint={path}: no stage begins with {given.name!r}; {_some(root)}")
     if len(found) > 1:
         raise ValueError(
             f"--checkpoint={path}: several stages begin with {given.name!r}: {', '.join(found[:5])}"
@@ -132,7 +135,7 @@ def table(spectrum: Any) -> str:
 
 def _some(root: Path) -> str:
     names = sorted(path.parent.name for path in (root / "stages").glob("*/stage.json"))
-    return f"such as {', '.join(names[:3])} ({len(names)} finished)" if names else "where none is finished"
+    return f"{len(names)} are finished, such as {', '.join(names[:3])}" if names else "none is finished"
 
 
 def _reading(root: Path) -> Any:

@@ -1,0 +1,110 @@
+import argparse
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from prune_jax import data, trainability
+from prune_jax.experiment import cli_spectrum, cohort, measuring, plan, stage_network, stages, train, workdir
+from prune_jax.experiment import store as disk
+from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.progress import Progress
+from prune_jax.report.jacobian_figures import one_histogram
+
+
+def arguments(*given):
+    parser = argparse.ArgumentParser()
+    cli_spectrum.add_arguments(parser)
+    return parser.parse_args(given)
+
+
+def stage(root, name, finished=True):
+    folder = root / "stages" / name
+    folder.mkdir(parents=True)
+    if finished:
+        (folder / "stage.json").write_text("{}")
+
+
+def test_a_stage_is_found_by_its_folder_or_the_first_digits_of_its_id(tmp_path):
+    for name in ("abc1", "abd2"):
+        stage(tmp_path, name)
+    stage(tmp_path, "ffff", finished=False)
+    for path in (tmp_path / "stages" / "abc1", tmp_path / "abc1", tmp_path / "stages" / "abc"):
+        assert cli_spectrum.find_stage(str(path)) == (tmp_path, "abc1")
+    for name, message in (
+        ("", "is a workdir; name a stage in it: 2 are finished, such as abc1, abd2"),
+        ("zz", "no stage begins with 'zz'; 2 are finished"),
+        ("ab", "several stages begin with 'ab': abc1, abd2"),
+        ("ffff", "stage ffff is not finished"),
+        ("deep/er/still", "there is no folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cli_spectrum.find_stage(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("flag", ["--examples=0", "--chunk=0", "--batch=-1"])
+def test_numbers_below_1_are_one_line(flag, tmp_path, capsys):
+    assert cli_spectrum.run(arguments(f"--checkpoint={tmp_path}", flag), one_histogram) == 2
+    assert capsys.readouterr().err == f"spectrum: {flag}: it must be at least 1\n"
+
+
+def test_a_summary_counts_every_value_once_in_its_bin():
+    rng = np.random.default_rng(0)
+    values = -np.sort(-np.exp(2 * rng.normal(size=(40, 6))), axis=1)
+    values[:5, -1] = 0.0
+    summary = measuring.summary(trainability.summarize(values, resolution=1e-9))
+    counts, _ = np.histogram(values[values > 0], summary.edges())
+    assert list(summary.counts) == counts.tolist()
+    assert (summary.resolved, summary.unresolved, sum(summary.counts)) == (235, 5, 235)
+    assert summary.mean == pytest.approx(values.mean(), rel=1e-12)
+    assert summary.mean_error == pytest.approx(values.mean(1).std(ddof=1) / 40**0.5, rel=1e-12)
+    smallest = [row[row > 0].min() for row in values]
+    assert summary.minimum == pytest.approx(min(smallest), rel=1e-12)
+    assert summary.condition == pytest.approx(np.mean(values[:, 0] / smallest), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_the_spectrum_of_a_finished_stage_and_what_is_refused(tmp_path, capsys):
+    digits = data.load("digits", data_dir=str(tmp_path / "tfds"))
+    changes = {
+        "dataset.name": "digits",
+        "model.name": "mlp7_relu",
+        "seeds": (0,),
+        "pretrain.epochs": 1,
+        "retrain.epochs": 1,
+    }
+    arm = plan.plan_arms(plan.override(default_config(), changes), None, digits)[0]
+    root = tmp_path / "w"
+    store = workdir.open_workdir(root, "test")
+    stages.run_chain(cohort.Context(store, train.to_device(digits), arm.measure, 1e9, Progress(1)), arm)
+    for folder in sorted((root / "stages").iterdir()):
+        told = json.loads((folder / "stage.json").read_text())
+        shared = [f"--checkpoint={folder}", f"--data_dir={tmp_path / 'tfds'}", "--examples=30"]
+        assert cli_spectrum.run(arguments(*shared, "--batch=7", "--chunk=3"), one_histogram) == 0
+        out = capsys.readouterr().out
+        assert (root / "figures" / f"spectrum_{folder.name}.png").stat().st_size > 5000
+        network = stage_network.load(store, folder.name)
+        x = (digits.test.images[:30] / 255 - network.data.mean[0]) / network.data.std[0]
+        jacobian = jax.vmap(
+            jax.jacrev(lambda v: stage_network.evaluated(network)(v[None])[0])  # noqa: B023
+        )(np.float32(x))
+        wanted = np.linalg.svd(np.float64(jacobian).reshape(30, 10, -1), compute_uv=False)
+        (line,) = (line for line in out.splitlines() if line.startswith("mean  "))
+        assert float(line.split()[1]) == pytest.approx(wanted.mean(), rel=1e-4)
+        for flag, message in (
+            ("--examples=501", "--examples=501: digits has 500 test examples"),
+            ("--dataset=mnist5k", "has inputs (28, 28, 1), but the stage's mlp7_relu takes (8, 8, 1)"),
+            ("--dataset=mnsit5k", "mnsit5k"),
+        ):
+            assert cli_spectrum.run(arguments(*shared, flag), one_histogram) == 2
+            err = capsys.readouterr().err
+            assert message in err
+            assert len(err.strip().splitlines()) == 1
+    variables = network.variables
+    variables["params"]["layers"][1]["kernel"] = np.full_like(
+        variables["params"]["layers"][1]["kernel"], np.nan
+    )
+    disk.save_stage(store, folder.name, variables, told)
+    assert cli_spectrum.run(arguments(*shared), one_histogram) == 2
+    assert "leaf 'params/layers/1/kernel' of stage" in capsys.readouterr().err
