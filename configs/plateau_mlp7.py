@@ -2,6 +2,14 @@
 
 python run.py --config=configs/plateau_mlp7.py
 python run.py --config=configs/plateau_mlp7.py --config.quick
+
+Measured (2 CPU cores shared with other work, 20 minutes; jax 0.10.2, flax 0.12.8, optax 0.2.8; seeds 0, 1, 2): spread
+of the final accuracy over the initial LRs 1e-2, 3e-3, 1e-3, fixed schedule of 30 epochs against plateau-extended, in
+points: 1.03 +- 0.37 against 0.17 +- 0.30 at ratio 0.5, 3.57 +- 0.49 against 1.77 +- 0.31 at 0.7, 50.5 +- 8.8 against
+3.8 +- 1.7 at 0.9. Cost: 134, 174 and 309 epochs on average instead of 30. What it does not do: at 0.5 and 0.7 most
+extended runs end lower than the fixed ones (88.0 against 89.4 % for LR 1e-3 at 0.5), since training loss and JSV go on
+moving while the network overfits, and at 0.7 a spread of 1.8 points stays, LR 1e-2 ahead. Its records:
+results/plateau_mlp7. Not measured on an accelerator.
 """
 
 from typing import Any

@@ -95,7 +95,8 @@ def _stages(record: RunRecord, kinds: Collection[str]) -> list[Stage]:
 
 def _text(record: RunRecord, stage: Stage) -> str | None:
     if stage.by_rule:
-        return f"{stage.schedule} -> {' / '.join(str(result.schedule) for result in record.results)}"
+        came = [f"{r.schedule} ({r.epochs[-1].epoch if r.epochs else '?'} epochs)" for r in record.results]
+        return f"{stage.schedule} -> {' / '.join(came)}"
     if stage.epochs is None or stage.schedule is None:
         return None
     return f"{LRSchedule.parse(stage.schedule, stage.epochs)} ({stage.epochs} epochs)"
