@@ -8,7 +8,9 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_python_of_the_readme_runs():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))  # the blocks follow one another
+    assert "find_groups" in code
+    assert "spectrum" in code
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "(1, 10) 1664 832" in done.stdout  # 16*64 + 64*10 multiply-accumulates, half of them after pruning
