@@ -6,8 +6,8 @@ python run.py --config=configs/figure2.py --config.dataset.name=mnist5k --config
     --config.shorten=10 --workdir=runs/figure2_mnist5k
 
 The report draws a panel a run: LR drops as red verticals, the end of the unextended run's first stage as a
-cross, and the paper's points where the epochs are the same. ImageNet100 needs a streaming input, which this
-release lacks; the launch says so before any work.
+cross, and the paper's points where the epochs are the same. ImageNet100 is streamed from ImageNet as
+TFDS prepares it; where that isn't there, the launch says the command.
 """
 
 from typing import Any

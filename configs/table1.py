@@ -7,8 +7,8 @@ python run.py --config=configs/table1.py --config.dataset.name=mnist5k --config.
     --config.shorten=10 --workdir=runs/table1_mnist5k
 python -m prune_jax report runs/table1 --table=1          (ours beside the paper's)
 
-The paper starts from torchvision's ResNet50; a torchvision or timm state dict will do. ImageNet needs a
-streaming input, which this release lacks; the launch says so before any work.
+The paper starts from torchvision's ResNet50; a torchvision or timm state dict will do. ImageNet is
+streamed as TFDS prepares it; where that isn't there, the launch says the command.
 """
 
 from typing import Any

@@ -6,7 +6,8 @@ python run.py --config=configs/table4.py --config.dataset.name=mnist5k --config.
     --config.shorten=10 --workdir=runs/table4_mnist5k
 python -m prune_jax report runs/table4 --table=4          (ours beside the paper's, cell by cell)
 
-ImageNet100 needs a streaming input, which this release lacks; the launch says so before any work.
+ImageNet100 is streamed from ImageNet as TFDS prepares it; where that isn't there, the launch says the command.
+Its 100 classes are drawn with --config.dataset.classes_seed or listed in --config.dataset.classes_file.
 """
 
 from typing import Any

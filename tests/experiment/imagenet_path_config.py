@@ -1,0 +1,18 @@
+"""ImageNet100 as Table 4's config reads it, at toy size: a few steps of pretraining, pruning and retraining.
+
+python run.py --config=tests/experiment/imagenet_path_config.py --config.dataset.data_dir=FOLDER
+"""
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment import recipes
+
+
+def get_config() -> ConfigDict:
+    """PyTorch's ImageNet recipe at 32 pixels: ResNet34, one epoch a stage."""
+    config = recipes.imagenet("imagenet_path", "imagenet100", "resnet34")
+    config.dataset.size, config.dataset.resize = 32, 36
+    config.optimizer.batch_size = 100
+    config.seeds = (0,)
+    config.pretrain.epochs = config.retrain.epochs = 1
+    return config
