@@ -14,5 +14,5 @@ def get_config() -> ConfigDict:
     config.dataset.size, config.dataset.resize = 32, 36
     config.optimizer.batch_size = 100
     config.seeds = (0,)
-    config.pretrain.epochs = config.retrain.epochs = 1
+    config.pretrain.epochs = config.retrain.epochs = config.scratch.epochs = 1
     return config
