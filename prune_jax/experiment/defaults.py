@@ -89,7 +89,7 @@ def default_config() -> ConfigDict:
             "jsv": _any_type(False),
             "every": _any_type(1),  # 'epoch', or after every n-th epoch
             "examples": 200,  # test examples
-            "budget": 0,  # 0: exact; else the pull-backs that an estimate may take
+            "budget": 0,  # 0: exact; else the pull-backs, over all examples, that an estimate of the mean may take
         }
     )
     config.execution = ConfigDict({"epoch": "auto", "replicas": "auto"})

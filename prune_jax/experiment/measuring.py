@@ -30,8 +30,13 @@ def measure(
     The Jacobian is measured before the first epoch, after every ``asked.jsv_every``-th and where one ``ends``.
     """
     out: dict[str, Any] = {"test_accuracy": np.asarray(trainer.accuracy(state, data), np.float64).round(6)}
-    if asked.jsv_examples and (epoch % asked.jsv_every == 0 or ends):
-        parts = [trainer.jsv(state, part) for part in _parts(data.test_images[: asked.jsv_examples])]
+    if not asked.jsv_examples or (epoch % asked.jsv_every and not ends):
+        return out
+    images = data.test_images[: asked.jsv_examples]
+    if asked.jsv_budget:
+        out["jacobian"] = [_estimated(network, images, asked) for network in _networks(trainer, state)]
+    else:
+        parts = [trainer.jsv(state, part) for part in _parts(images)]
         values = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
         out["jacobian"] = [_describe(mine, asked) for mine in values]
     return out
@@ -45,11 +50,13 @@ def entries(values: Mapping[str, Any], **shared: Any) -> list[dict[str, Any]]:
 
 def jacobian_entry(network: StageNetwork, images: jax.Array, asked: Measure) -> dict[str, Any]:
     """What ``asked`` wants of the Jacobian of a stage's network, on uint8 images ``(n, h, w, c)``."""
+    if asked.jsv_budget:
+        return _estimated(network, images, asked)
     floats = data_of.normalize(images, network.data.mean, network.data.std)
     return _entry(trainability.spectrum(stage_network.evaluated(network), _parts(floats)), asked)
 
 
-def summary(spectrum: trainability.Spectrum, budget: int = 0) -> fairness.JSVSummary:
+def summary(spectrum: trainability.Spectrum) -> fairness.JSVSummary:
     """A spectrum as a record keeps it."""
     pooled, resolved = spectrum.pooled, spectrum.values[np.isfinite(spectrum.values)]
     bins = np.floor(np.log10(resolved) * BINS_PER_DECADE).astype(int)
@@ -67,8 +74,25 @@ def summary(spectrum: trainability.Spectrum, budget: int = 0) -> fairness.JSVSum
         isometry_gap=_stated(pooled.isometry_gap),
         first_bin=first,
         counts=() if first is None else tuple(np.bincount(bins - first).astype(float).tolist()),
-        budget=budget,
     )
+
+
+def _networks(trainer: Trainer, state: TrainState) -> list[StageNetwork]:
+    """Each replica's network on its own."""
+    here = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    replicas = len(jax.tree.leaves(here)[0])
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(replicas)]
+    return [StageNetwork(trainer.recipe.model, trainer.recipe.data, variables) for variables in each]
+
+
+def _estimated(network: StageNetwork, images: jax.Array, asked: Measure) -> dict[str, Any]:
+    """The mean JSV of all the images at a budget. The same draws every time, so that a curve is one of the network."""
+    floats = data_of.normalize(images, network.data.mean, network.data.std)
+    found = trainability.mean_jsv_estimate(
+        stage_network.evaluated(network), floats, budget=asked.jsv_budget, key=jax.random.key(0)
+    )
+    entry, error = {"mean_jsv": float(found.value)}, _stated(found.error)
+    return entry if error is None else {**entry, "mean_jsv_error": error}
 
 
 def _describe(values: np.ndarray, asked: Measure) -> dict[str, Any]:
@@ -78,7 +102,7 @@ def _describe(values: np.ndarray, asked: Measure) -> dict[str, Any]:
 
 
 def _entry(spectrum: trainability.Spectrum, asked: Measure) -> dict[str, Any]:
-    said = summary(spectrum, asked.jsv_budget)
+    said = summary(spectrum)
     entry: dict[str, Any] = {"mean_jsv": said.mean}
     if said.mean_error is not None:
         entry["mean_jsv_error"] = said.mean_error

@@ -177,9 +177,20 @@ def _measure(config: ConfigDict, dataset: AnyDataset) -> Measure:
             f"measure.examples is {section.examples}; {dataset.name} has {available} test examples: "
             f"allowed: 1 to {available}"
         )
-    if section.budget:
-        raise ValueError(f"measure.budget is {section.budget}; allowed: 0, which measures exactly")
-    return Measure(section.examples, every, what, section.budget)
+    return Measure(section.examples, every, what, _budget(section.budget, what, dataset.num_classes))
+
+
+def _budget(budget: int, what: str, outputs: int) -> int:
+    if budget and what == "spectrum":
+        raise ValueError(f"measure.budget is {budget}, but measure.jsv='spectrum' is exact; allowed there: 0")
+    if budget and jax.process_count() > 1:
+        raise ValueError(f"measure.budget is {budget}; several processes measure exactly, with budget 0")
+    if budget and budget < 2 * outputs:
+        raise ValueError(
+            f"measure.budget is {budget}; allowed: 0 (exact), or at least {2 * outputs} pull-backs, two examples' "
+            "exact spectra, without which there is no standard error"
+        )
+    return budget
 
 
 def _execution(config: ConfigDict, model: ModelSpec, streamed: bool) -> execution.Execution:

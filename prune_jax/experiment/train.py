@@ -47,6 +47,7 @@ class Trainer(NamedTuple):
     step: Callable[[TrainState, jax.Array, jax.Array, jax.Array, Any], tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, Inputs], jax.Array]
     jsv: Callable[[TrainState, jax.Array], jax.Array]
+    recipe: Recipe
 
 
 @functools.cache  # a memo of a pure function: one compiled trainer serves every run with the same recipe
@@ -100,6 +101,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         _training(place, lift(fed, (0, None, None, 0, None))),
         accuracy,
         _one_by_one(network, recipe.data) if _shares_threads() else _told(place, lift(jsv, (0, None))),
+        recipe,
     )
 
 

@@ -102,7 +102,7 @@ def means(data: Measured, rows: jax.Array, counts: Sequence[int]) -> list[jax.Ar
 
 @jax.jit
 def _sum_of_values(jacobian: jax.Array) -> jax.Array:
-    return jnp.sum(singular_values(jacobian, "gram"), -1)
+    return jnp.sum(singular_values(jacobian), -1)
 
 
 def _check_arrays(apply: Partial) -> None:

@@ -54,10 +54,10 @@ def jacobian_singular_values(
     return values(passes(apply), x, outputs, chunk, method, available)
 
 
-def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "gram") -> jax.Array:
-    """Mean Jacobian singular value over values and examples, a scalar. Arguments as ``jacobians``.
+def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto") -> jax.Array:
+    """Mean Jacobian singular value over values and examples, a scalar.
 
-    The default method is the cheapest: what it doesn't resolve is too small to move the mean.
+    Arguments as ``jacobian_singular_values``.
     """
     return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method))
 

@@ -19,7 +19,7 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
 
     ``'gram'``: smaller Gram matrix and its eigenvalues in the Jacobian's own precision (float32 at least),
     at full matrix-product precision. Cheapest; it squares the condition number, so that values below
-    ``resolution`` of the largest come out as noise or zero. Means are unaffected.
+    ``resolution`` of the largest come out as noise or zero, and a mean over many of them is that far off.
     ``'gram64'``: the same in float64, also where JAX computes in float32 otherwise: as good as the float32
     Jacobian itself. ``'svd'``: QR of the Jacobian and SVD of the triangular factor, in its own precision,
     which squares nothing. ``'auto'``: ``'svd'``; on GPU, where batched QR is slow, ``'gram64'`` for a

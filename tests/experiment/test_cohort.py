@@ -216,3 +216,26 @@ def test_the_sparsifying_action_keeps_the_largest_filters_by_brute_force(tmp_pat
     order = sorted(range(10), key=lambda j: sum(abs(w) for w in kernel[:, j]))
     keep = stage_network.keep_of(disk.read_stage(context.store, sparsified))
     assert keep["layers/0"].tolist() == sorted(order[3:])  # ceil(0.3 * 10) = 3 go
+
+
+def test_a_budget_estimates_the_mean_with_an_error_and_all_examples_leave_none(tmp_path, digits):
+    few = {"measure.jsv": True, "measure.examples": 30, "pretrain.epochs": 1, "retrain.epochs": 1}
+
+    def curves(budget):
+        arm = arm_of(small_config(**few, **{"measure.budget": budget}), digits)
+        context = context_of(tmp_path / str(budget), digits, arm)
+        stages.run_chain(context, arm)
+        assert stages.is_chain_finished(context, arm)
+        results = record.make_record(context.store, arm, "a test").results
+        return [epoch for result in results for epoch in result.epochs]
+
+    exact, whole, some = curves(0), curves(300), curves(100)
+    assert len(exact) == 4
+    for wanted, all_of_them, estimated in zip(exact, whole, some, strict=True):
+        assert all_of_them.mean_jsv == pytest.approx(
+            wanted.mean_jsv, rel=1e-5
+        )  # 30 examples, 10 outputs each
+        assert not all_of_them.mean_jsv_error  # all were measured
+        assert estimated.mean_jsv_error > 0
+        assert abs(estimated.mean_jsv - wanted.mean_jsv) < 4 * estimated.mean_jsv_error
+        assert estimated.mean_jsv != pytest.approx(wanted.mean_jsv, rel=1e-6)

@@ -44,6 +44,8 @@ BAD = [
     ({"measure.jsv": True, "measure.every": "step"}, r"measure.every is 'step'; allowed: 'epoch' or"),
     ({"measure.jsv": True, "measure.every": 0}, r"measure.every is 0; allowed"),
     ({"measure.jsv": True, "measure.budget": -1}, r"measure.budget is -1; allowed"),
+    ({"measure.jsv": True, "measure.budget": 19}, r"measure.budget is 19; .* at least 20 pull-backs"),
+    ({"measure.jsv": "spectrum", "measure.budget": 40}, r"measure.budget is 40, but measure.jsv='spectrum'"),
     ({"execution.epoch": "unroll"}, r"execution.epoch is 'unroll'"),
 ]
 
