@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -128,6 +129,7 @@ def test_workers_end_with_a_trainer_that_was_killed(imagenet_dir):
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     (worker,) = (int(pid) for pid in done.stdout.split())
