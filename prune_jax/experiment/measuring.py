@@ -14,7 +14,7 @@ from prune_jax.experiment import stage_network
 from prune_jax.experiment.inputs import Inputs
 from prune_jax.experiment.specs import Measure
 from prune_jax.experiment.stage_network import StageNetwork
-from prune_jax.experiment.train import Trainer, TrainState
+from prune_jax.experiment.train import Trainer, TrainState, each_variables
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.trainability import singular_values
 
@@ -79,10 +79,8 @@ def summary(spectrum: trainability.Spectrum) -> fairness.JSVSummary:
 
 def _networks(trainer: Trainer, state: TrainState) -> list[StageNetwork]:
     """Each replica's network on its own."""
-    here = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-    replicas = len(jax.tree.leaves(here)[0])
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(replicas)]
-    return [StageNetwork(trainer.recipe.model, trainer.recipe.data, variables) for variables in each]
+    recipe = trainer.recipe
+    return [StageNetwork(recipe.model, recipe.data, variables) for variables in each_variables(state)]
 
 
 def _estimated(network: StageNetwork, images: jax.Array, asked: Measure) -> dict[str, Any]:

@@ -124,12 +124,16 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
         )
 
     def jsv(state: TrainState, images: jax.Array) -> np.ndarray:
-        here = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
-        count, shown = len(jax.tree.leaves(here)[0]), np.asarray(images)
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(count)]
-        return np.stack([one(variables, shown) for variables in each])
+        shown = np.asarray(images)
+        return np.stack([one(variables, shown) for variables in each_variables(state)])
 
     return jsv
+
+
+def each_variables(state: TrainState) -> list[Any]:
+    """Every replica's variables on the host, without the leading axis."""
+    here = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(len(jax.tree.leaves(here)[0]))]
 
 
 def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:
