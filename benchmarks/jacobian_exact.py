@@ -3,7 +3,8 @@
 Evaluation mode, float32, random weights and images of seed 0. MLP-7 on 28x28x1, ResNets on 32x32x3.
 
 ours: jacobian_singular_values, weights as arguments; "jacobians_s" is its part without the singular values,
-which is linear in K and batch (their solution grows with K squared times D). In the same process its floor:
+which is linear in K and batch (their solution grows with K squared times D), measured without leaving out linear ends and on
+one thread. In the same process its floor:
 one forward pass and K times (input gradient of one output - forward pass), each compiled by itself.
 loop: one backward per class into input and weights, as the field's routine does, then svdvals.
 loop_inputs: the same by autograd.grad for the input alone. torch_func: vmap(jacrev), then svdvals.
@@ -104,8 +105,15 @@ def ours(name, outputs, batch):
     forward, forward_cpu = clock(lambda: logits(network.variables, x).block_until_ready())
     both, both_cpu = clock(lambda: gradient(network.variables, x, 0).block_until_ready())
     pieces = passes.passes(apply)
-    one_hot, chunk = jacobian.plan(pieces, x, None, None, None)
-    rows, rows_cpu = clock(lambda: jax.block_until_ready(jacobian.rows(pieces, x, one_hot, chunk)))
+    wanted = jacobian.wanted(pieces, x, None)
+    chunk = jacobian.plan(passes.abstract(pieces, x, wanted, narrow=False), None, None)
+
+    def pulled():
+        made = pieces.forward(x, wanted, narrow=False)
+        return jax.block_until_ready(jacobian.pulled(pieces, made, chunk, batch))
+
+    rows, rows_cpu = clock(pulled)
+    plan = layout(pieces, x, wanted)
     return {
         "seconds": found,
         "cpu_s": cpu,
@@ -116,34 +124,51 @@ def ours(name, outputs, batch):
         "gradient_s": both,
         "floor_s": forward + outputs * (both - forward),
         "floor_cpu_s": forward_cpu + outputs * (both_cpu - forward_cpu),
-        "chunk": chunk,
-        "allotted_mb": allotted(pieces, x, one_hot, chunk) / 2**20,
+        "allotted_mb": allotted(pieces, x, wanted, plan) / 2**20,
         "resident_mb": peak - before,
         "device": jax.devices()[0].device_kind,
+        **plan,
     }
 
 
-def allotted(pieces, x, one_hot, chunk):
-    """Bytes that are live at once: residuals, the Jacobian, and the largest program's temporaries."""
+def layout(pieces, x, wanted):
+    """How the values are computed: seeds pulled back, seeds at once, examples of a part, threads."""
+    import jax
+
+    from prune_jax.trainability import jacobian, passes, side_by_side
+
+    size, threads = side_by_side.share(x, passes.abstract(pieces, x, wanted, narrow=True))
+    part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+    shapes = passes.abstract(pieces, part, wanted, narrow=True)
+    chunk = jacobian.plan(shapes, None, None, threads)
+    return {"seeds": len(shapes.made.seeds), "chunk": chunk, "part": size, "threads": threads}
+
+
+def allotted(pieces, x, wanted, plan):
+    """Bytes that are live at once, on all threads: residuals, the Jacobian, the largest program's temporaries."""
     import jax
 
     from prune_jax.trainability import jacobian
     from prune_jax.trainability.passes import solve
 
-    def temporaries(function, *arguments):
+    def temporaries(function, *arguments, **static):
         given = getattr(function, "args", ())
-        lowered = getattr(function, "func", function).lower(*given, *arguments)
+        lowered = getattr(function, "func", function).lower(*given, *arguments, **static)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    if chunk == len(one_hot):
-        return temporaries(pieces.values, x, one_hot, "auto")
-    logits, pull_back = pieces.forward(x)
-    residuals = sum(leaf.nbytes for leaf in jax.tree.leaves((logits, pull_back)))
-    parts = jacobian.rows(pieces, x, one_hot, chunk)
+    size, step = plan["part"], plan["chunk"]
+    if size == len(x) and step == plan["seeds"]:
+        return temporaries(pieces.values, x, wanted, method="auto")
+    x = x[:size]
+    made = pieces.forward(x, wanted, narrow=True)
+    residuals = sum(leaf.nbytes for leaf in jax.tree.leaves(made))
+    parts = jacobian.pulled(pieces, made, step, size)
     whole = sum(part.nbytes for part in parts)
-    forward = residuals + temporaries(pieces.forward, x)
-    pull = residuals + whole + temporaries(pieces.pull, pull_back, one_hot[:chunk], len(x))
-    return max(forward, pull, whole + temporaries(solve, parts, "auto"))
+    forward = residuals + temporaries(pieces.forward, x, wanted, narrow=True)
+    pull = temporaries(pieces.pull, made.pull_back, made.seeds, 0, step=step, batch=size)
+    count = min(len(wanted), x[0].size)
+    finish = temporaries(solve, parts, made.entry, count=count, method="auto")
+    return plan["threads"] * max(forward, residuals + whole + pull, residuals + whole + finish)
 
 
 def peer(who, name, outputs, batch):

@@ -6,9 +6,12 @@ convolutions on CPU), for one operator, 5k < n, with a number of products known 
 operator c I - J Jᵀ has the same Krylov space, so the smallest are read off the same basis.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from prune_jax.trainability import factorise
 from prune_jax.trainability.operators import Apply, Estimate, Jacobian, check_budget, jacobian_of
 from prune_jax.trainability.singular_values import resolution
 
@@ -50,8 +53,7 @@ def _ritz(
     block = min(k + _OVERSAMPLING, jacobian.small)
     check_budget(budget, 2 * block, f"a step pulls back and pushes forward {block} vectors (k = {k})")
     basis, there, back = _krylov(jacobian, block, min(budget // 2, jacobian.small), key)
-    triangle = jnp.linalg.qr(there.mT, mode="r")
-    _, values, rotation = jnp.linalg.svd(triangle)
+    _, values, rotation = factorise.each(_svd_of_triangle, there.mT)
     highest = jax.lax.Precision.HIGHEST
     left = jnp.matmul(rotation, basis, precision=highest)
     image = jnp.matmul(rotation, back, precision=highest)  # J Jᵀ u
@@ -75,7 +77,7 @@ def _krylov(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Orthonormal rows U (batch, size, r) of the block Krylov space, and their products there and back."""
     start = jax.random.normal(key, (jacobian.batch, jacobian.small, jacobian.small), jacobian.dtype)
-    new = jnp.linalg.qr(start[:, :block].mT)[0].mT
+    new = factorise.each(_orthonormal, start[:, :block].mT).mT
     basis, theres, backs = new, [], []
     while True:
         there = jacobian.there(jnp.moveaxis(new, 1, 0))
@@ -96,5 +98,13 @@ def _next_block(basis: jax.Array, rows: jax.Array, spare: jax.Array) -> jax.Arra
     rows = rows / jnp.where(size > 0, size, 1.0) + jnp.finfo(rows.dtype).eps * spare
     for _ in range(3):
         rows = rows - jnp.matmul(jnp.matmul(rows, basis.mT, precision=highest), basis, precision=highest)
-        rows = jnp.linalg.qr(rows.mT)[0].mT
+        rows = factorise.each(_orthonormal, rows.mT).mT
     return rows
+
+
+def _orthonormal(tall: jax.Array) -> jax.Array:
+    return jnp.linalg.qr(tall)[0]
+
+
+def _svd_of_triangle(tall: jax.Array) -> Any:
+    return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"))

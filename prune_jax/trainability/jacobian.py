@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import inputs, memory
-from prune_jax.trainability.passes import Apply, Passes, passes, solve
+from prune_jax.trainability import inputs, memory, side_by_side
+from prune_jax.trainability.passes import Apply, Forward, Passes, Shapes, abstract, chunks, passes, solve
 from prune_jax.trainability.singular_values import Method, check_method
 
 
@@ -32,7 +32,9 @@ def jacobians(
     ``available`` bytes (default: what the device has).
     """
     network = passes(apply)
-    parts = rows(network, x, *plan(network, x, outputs, chunk, available))
+    rows = wanted(network, x, outputs)
+    step = plan(abstract(network, x, rows, narrow=False), chunk, available)
+    parts = pulled(network, network.forward(x, rows, narrow=False), step, len(x))
     return jnp.concatenate(parts).reshape(-1, len(x), math.prod(x.shape[1:]))
 
 
@@ -72,33 +74,42 @@ def values(
 ) -> jax.Array:
     """Singular values through the compiled pieces of a network; arguments as ``jacobian_singular_values``."""
     check_method(method)
-    one_hot, step = plan(network, x, outputs, chunk, available)
-    if step == len(one_hot):
-        return network.values(x, one_hot, method)
-    return solve(rows(network, x, one_hot, step), method)
+    rows = wanted(network, x, outputs)
+    shapes = abstract(network, x, rows, narrow=True)
+    size, threads = side_by_side.share(x, shapes)
+    if size < len(x):
+        part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+        shapes = abstract(network, part, rows, narrow=True)
+    step = plan(shapes, chunk, available, threads)
+    if size < len(x):
+        return side_by_side.values(network, x, rows, shapes, step, method)
+    if step == len(shapes.made.seeds):
+        return network.values(x, rows, method=method)
+    done = network.forward(x, rows, narrow=True)
+    count = min(len(rows), math.prod(x.shape[1:]))
+    return solve(pulled(network, done, step, len(x)), done.entry, count=count, method=method)
 
 
-def rows(network: Passes, x: jax.Array, one_hot: np.ndarray, step: int) -> list[jax.Array]:
-    """The Jacobians in chunks of ``step`` rows, ``(step, batch, ...)`` each."""
-    _, pull_back = network.forward(x)
-    return [network.pull(pull_back, one_hot[i : i + step], len(x)) for i in range(0, len(one_hot), step)]
+def pulled(network: Passes, made: Forward, step: int, batch: int) -> list[jax.Array]:
+    """The gradients of all seeds in chunks of ``step``, ``(step, batch, ...)`` each."""
+    pieces = chunks(len(made.seeds), step)
+    return [network.pull(made.pull_back, made.seeds, start, step=n, batch=batch) for start, n in pieces]
 
 
-def plan(
-    network: Passes, x: jax.Array, outputs: Sequence[int] | None, chunk: int | None, available: int | None
-) -> tuple[np.ndarray, int]:
-    """Cotangents to pull back, ``(K, outputs)``, and how many at once, from shapes alone; may raise ValueError."""
+def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.ndarray:
+    """The rows of the identity, ``(c, K)``, that pick the ``outputs``; ValueError for bad input."""
     inputs.check_images(x)
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
-    logits, pull_back = network.shapes(x)
+    logits = network.logits(x)
     inputs.check_logits(logits, len(x))
     chosen = inputs.chosen_outputs(outputs, logits.shape[1])
-    cost = memory.need(x, pull_back, len(chosen))
+    return np.eye(logits.shape[1], dtype=logits.dtype)[chosen]
+
+
+def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
+    """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
     room = memory.available() if available is None else available
-    step = memory.fitting_chunk(chunk, len(chosen), cost, room, len(x), cached=not _compiling())
-    return np.eye(logits.shape[1], dtype=logits.dtype)[chosen], step
-
-
-def _compiling() -> bool:
-    return isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too
+    cached = not isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too
+    seeds, cost = len(shapes.made.seeds), memory.need(shapes)
+    return memory.fitting_chunk(chunk, seeds, cost, room // threads, cached)

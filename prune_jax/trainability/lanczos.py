@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from prune_jax.trainability import factorise
 from prune_jax.trainability.operators import Jacobian
 
 
@@ -75,7 +76,7 @@ def _rules(bidiagonal: jax.Array, function: Callable) -> tuple[jax.Array, jax.Ar
     """Gauss and Gauss-Radau sums; the left singular vectors' first entries, squared, are the weights."""
     found = []
     for matrix in (bidiagonal, bidiagonal[..., :-1]):
-        left, nodes, _ = jnp.linalg.svd(matrix)
+        left, nodes, _ = factorise.each(jnp.linalg.svd, matrix)
         missing = left.shape[-1] - nodes.shape[-1]
         nodes = jnp.pad(nodes, [(0, 0)] * (nodes.ndim - 1) + [(0, missing)])
         weights, values = left[..., 0, :] ** 2, function(nodes)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from prune_jax.trainability import factorise
 from prune_jax.trainability.lanczos import bidiagonalise, integrate, products_of
 from prune_jax.trainability.operators import (
     Apply,
@@ -114,11 +115,15 @@ def _quadrature(
     steps, probes = _share_out(budget, steps, jacobian.small)
     start = jax.random.rademacher(key, (probes, jacobian.batch, jacobian.small), jacobian.dtype)
     bidiagonal = bidiagonalise(jacobian, start, steps)
-    largest = jnp.linalg.norm(bidiagonal, 2, axis=(-2, -1))
+    largest = factorise.each(_norm, bidiagonal)
     found = integrate(bidiagonal, lambda s: function(s, largest))
     noise = jnp.std(found.value, 0, ddof=1) / probes**0.5
     error = jnp.hypot(noise, jnp.mean(found.uncertainty, 0))
     return Estimate(jnp.mean(found.value, 0), error, probes * products_of(steps))
+
+
+def _norm(matrix: jax.Array) -> jax.Array:
+    return jnp.linalg.norm(matrix, 2, axis=(-2, -1))
 
 
 def _share_out(budget: int, steps: int | None, values: int) -> tuple[int, int]:

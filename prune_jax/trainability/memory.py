@@ -2,9 +2,11 @@
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+
+from prune_jax.trainability.passes import Shapes
 
 # Live tensors of the largest activation's size per cotangent, at most: what XLA:CPU allots to the backward
 # pass of convolutional networks with batch norm and shortcuts when several cotangents are pulled back at once.
@@ -17,31 +19,31 @@ CACHED = 2 * 2**20
 
 
 class Need(NamedTuple):
-    """Bytes that measuring one batch takes: ``fixed + chunk * per_cotangent``, and its largest activation's."""
+    """Bytes that measuring a ``batch`` takes: ``fixed + chunk * per_cotangent``, and its largest activation's."""
 
     fixed: int
     per_cotangent: int
     activation: int
+    batch: int
 
 
-def need(x: Any, pull_back: Any, outputs: int) -> Need:
-    """Estimate from shapes alone; leaves of ``pull_back`` may be abstract.
+def need(shapes: Shapes) -> Need:
+    """Estimate from shapes alone.
 
     Residuals of the forward pass and the Jacobian itself are exact. A backward pass is taken to hold at most
-    ``LIVE`` tensors of the size of the largest residual, or of ``x``.
+    ``LIVE`` tensors of the size of the largest residual, or of what it ends at.
     """
-    width = max(x.dtype.itemsize, 4)
-    leaves = jax.tree.leaves(pull_back)
+    entered, seeds = shapes.entered, shapes.made.seeds
+    width = max(entered.dtype.itemsize, 4)
+    leaves = jax.tree.leaves(shapes.made.pull_back)
     residuals = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    held = [math.prod(leaf.shape) for leaf in leaves if leaf.shape[:1] == x.shape[:1]]
-    activation, size = width * max(held, default=1), math.prod(x.shape)
-    fixed = residuals + COPIES * outputs * size * width
-    return Need(fixed, LIVE * max(activation, size * width), activation)
+    held = [math.prod(leaf.shape) for leaf in leaves if leaf.shape[:1] == entered.shape[:1]]
+    activation, size = width * max(held, default=1), math.prod(entered.shape)
+    fixed = residuals + COPIES * len(seeds) * size * width
+    return Need(fixed, LIVE * max(activation, size * width), activation, len(entered))
 
 
-def fitting_chunk(
-    wanted: int | None, outputs: int, cost: Need, available: int, batch: int, cached: bool = True
-) -> int:
+def fitting_chunk(wanted: int | None, outputs: int, cost: Need, available: int, cached: bool = True) -> int:
     """Cotangents to pull back at once: ``wanted``, or as many as memory and, if ``cached``, a CPU's cache take.
 
     That default divides ``outputs``, so that one program serves all chunks. Raises ValueError when memory
@@ -49,9 +51,9 @@ def fitting_chunk(
     """
     room = (available - cost.fixed) // cost.per_cotangent
     if room < 1:
-        fits = batch * available // (cost.fixed + cost.per_cotangent)
+        fits = cost.batch * available // (cost.fixed + cost.per_cotangent)
         raise ValueError(
-            f"the Jacobians of {batch} examples with {outputs} outputs need about "
+            f"the Jacobians of {cost.batch} examples with {outputs} outputs need about "
             f"{_gib(cost.fixed + cost.per_cotangent)} even with chunk=1 and {_gib(available)} are available: "
             + (f"use batches of {fits}" if fits else "measure fewer outputs, or use a matrix-free estimate")
         )

@@ -11,22 +11,45 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from prune_jax.trainability import linear_ends
 from prune_jax.trainability.singular_values import Method, singular_values
 
 Apply = Callable[[jax.Array], jax.Array]
 
 
-class Passes(NamedTuple):
-    """The compiled pieces of one network.
+class Forward(NamedTuple):
+    """What a forward pass leaves for the backward ones.
 
-    shapes(x) -> abstract (logits, pull_back), without any work.
-    forward(x) -> (logits, pull_back); pull_back is a pytree of what the backward pass needs.
-    pull(pull_back, rows, batch) -> (c, batch, ...): every example's gradient of ``rows @ logits``, (c, K).
-    values(x, rows, method) -> singular values from one program, where one chunk holds all rows.
+    pull_back: a pytree of what they need. seeds ``(c, ...)``: the cotangents whose pull-backs are wanted, rows
+    of the logits or of what the last linear map leaves of them. entry: a triangular factor of the first linear
+    map, None where gradients are pulled back to the input itself. See ``linear_ends``.
     """
 
-    shapes: Callable[[jax.Array], tuple[Any, Any]]
-    forward: Callable[[jax.Array], tuple[jax.Array, Any]]
+    pull_back: Any
+    seeds: jax.Array
+    entry: jax.Array | None
+
+
+class Shapes(NamedTuple):
+    """Shapes and dtypes alone: of ``Forward``, and of what gradients are pulled back to, ``(batch, ...)``."""
+
+    made: Forward
+    entered: Any
+
+
+class Passes(NamedTuple):
+    """The compiled pieces of one network; arguments by keyword are static.
+
+    logits(x) -> abstract logits, without any work.
+    forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs; ``narrow`` leaves out
+    the linear maps at the ends: the Jacobians are others then, with the same singular values.
+    pull(pull_back, seeds, start, step=, batch=) -> (step, batch, ...): every example's gradients of the seeds
+    from ``start``.
+    values(x, rows, method=) -> singular values from one program, where one chunk holds all seeds.
+    """
+
+    logits: Callable[[jax.Array], Any]
+    forward: Callable[..., Forward]
     pull: Callable[..., jax.Array]
     values: Callable[..., jax.Array]
 
@@ -41,32 +64,78 @@ def passes(apply: Apply) -> Passes:
     """
     if isinstance(apply, jax.tree_util.Partial):
         given = functools.partial
-        return Passes(given(_forward.eval_shape, apply), given(_forward, apply), _pull, given(_values, apply))
-    forward = jax.jit(lambda x: _vjp(apply, x))
-    values = jax.jit(lambda x, rows, method: _at_once(apply, x, rows, method), static_argnums=2)
-    return Passes(forward.eval_shape, forward, jax.jit(_pulled, static_argnums=2), values)
+        return Passes(given(_logits.eval_shape, apply), given(_forward, apply), _pull, given(_values, apply))
+    forward = jax.jit(lambda x, rows, narrow: _begin(apply, x, rows, narrow), static_argnames="narrow")
+    values = jax.jit(lambda x, rows, method: _at_once(apply, x, rows, method), static_argnames="method")
+    return Passes(jax.jit(apply).eval_shape, forward, jax.jit(_pulled, static_argnames=_STATIC), values)
 
 
-def _vjp(apply: Apply, x: jax.Array) -> tuple[jax.Array, Any]:
+def compiled(function: Callable[..., Any], *arguments: Any, **static: Any) -> Callable[..., Any]:
+    """A compiled piece for arguments like these (abstract ones will do), to be called without the static ones.
+
+    JAX remembers what it compiled: a piece that has run at these shapes isn't compiled again, nor the reverse.
+    """
+    target, given = _bare(function)
+    return functools.partial(target.lower(*given, *arguments, **static).compile(), *given)
+
+
+def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
+    """What a pass over a batch such as ``x`` will give, without any work."""
+    target, given = _bare(network.forward)
+    made = target.eval_shape(*given, x, rows, narrow=narrow)
+    row = network.pull.eval_shape(made.pull_back, made.seeds, 0, step=1, batch=len(x))  # type: ignore[attr-defined]
+    return Shapes(made, jax.ShapeDtypeStruct(row.shape[1:], row.dtype))
+
+
+def chunks(seeds: int, step: int) -> list[tuple[int, int]]:
+    """Where each chunk of at most ``step`` seeds starts, and how many it holds."""
+    return [(start, min(step, seeds - start)) for start in range(0, seeds, step)]
+
+
+def _bare(function: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]]:
+    return getattr(function, "func", function), getattr(function, "args", ())
+
+
+def _begin(apply: Apply, x: jax.Array, rows: jax.Array, narrow: bool) -> Forward:
     with jax.default_matmul_precision("highest"):
-        return jax.vjp(apply, x)
+        if not narrow:
+            return Forward(jax.vjp(apply, x)[1], rows, None)
+        ends = linear_ends.split(apply, x, len(rows))
+        pull_back = jax.vjp(ends.core, ends.entered)[1]
+        seeds = rows if ends.last is None else _triangle(jnp.matmul(rows, ends.last.T))
+        return Forward(pull_back, seeds, None if ends.first is None else _triangle(ends.first))
 
 
-def _pulled(pull_back: Any, rows: jax.Array, batch: int) -> jax.Array:
-    cotangents = jnp.broadcast_to(rows[:, None], (rows.shape[0], batch, rows.shape[1]))
+def _triangle(tall: jax.Array) -> jax.Array:
+    """R (n, n) of ``tall`` = Q R, (m, n): what is multiplied by either gets the same singular values."""
+    return jnp.linalg.qr(tall, mode="r")
+
+
+def _pulled(pull_back: Any, seeds: jax.Array, start: Any, step: int, batch: int) -> jax.Array:
+    chosen = jax.lax.dynamic_slice_in_dim(seeds, start, step)
+    cotangents = jnp.broadcast_to(chosen[:, None], (step, batch, *seeds.shape[1:]))
     return jax.vmap(pull_back)(cotangents)[0]
 
 
-def _solved(parts: list[jax.Array], method: Method) -> jax.Array:
+def _solved(parts: list[jax.Array], entry: jax.Array | None, count: int, method: Method) -> jax.Array:
+    """``count`` singular values of each example; those that the linear ends rule out are 0."""
     batch = parts[0].shape[1]
-    return singular_values(jnp.concatenate(parts).reshape(-1, batch, parts[0][0, 0].size), method)
+    jacobian = jnp.concatenate(parts).reshape(-1, batch, parts[0][0, 0].size)
+    if entry is not None:
+        jacobian = jnp.einsum("kbf,gf->kbg", jacobian, entry, precision=jax.lax.Precision.HIGHEST)
+    found = singular_values(jacobian, method)
+    return jnp.pad(found, ((0, 0), (0, count - found.shape[1])))
 
 
 def _at_once(apply: Apply, x: jax.Array, rows: jax.Array, method: Method) -> jax.Array:
-    return _solved([_pulled(_vjp(apply, x)[1], rows, len(x))], method)
+    made = _begin(apply, x, rows, narrow=True)
+    whole = _pulled(made.pull_back, made.seeds, 0, len(made.seeds), len(x))
+    return _solved([whole], made.entry, min(len(rows), x[0].size), method)
 
 
-_forward = jax.jit(_vjp)
-_pull = jax.jit(_pulled, static_argnums=2)
-_values = jax.jit(_at_once, static_argnums=3)
-solve = jax.jit(_solved, static_argnums=1)
+_STATIC = ("step", "batch")
+_logits = jax.jit(lambda apply, x: apply(x))  # for its shapes: JAX remembers what it traced
+_forward = jax.jit(_begin, static_argnames="narrow")
+_pull = jax.jit(_pulled, static_argnames=_STATIC)
+_values = jax.jit(_at_once, static_argnames="method")
+solve = jax.jit(_solved, static_argnames=("count", "method"))

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prune_jax.trainability import factorise
+
 # Values that are 0 in exact arithmetic (100 outputs of 64 features, ResNet-8 and ResNet-56) came out at 1 eps
 # of the largest, whatever the depth and the input size, and those of small random matrices at 3.
 NOISE = 10.0
@@ -64,7 +66,7 @@ def check_method(method: str) -> None:
 
 def _by_gram(rows: jax.Array) -> jax.Array:
     gram = jnp.einsum("bkd,bld->bkl", rows, rows, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram), 0.0))[:, ::-1]
+    return jnp.sqrt(jnp.maximum(factorise.each(jnp.linalg.eigvalsh, gram), 0.0))[:, ::-1]
 
 
 @jax.custom_batching.custom_vmap  # else a vmap outside the trace would batch these operations in float32
@@ -81,4 +83,8 @@ def _by_gram64_batched(axis_size: int, in_batched: list[bool], rows: jax.Array) 
 
 
 def _by_qr(rows: jax.Array) -> jax.Array:
-    return jnp.linalg.svd(jnp.linalg.qr(rows.mT, mode="r"), compute_uv=False)
+    return factorise.each(_triangle_values, rows.mT)
+
+
+def _triangle_values(tall: jax.Array) -> jax.Array:
+    return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"), compute_uv=False)

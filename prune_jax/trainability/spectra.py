@@ -66,7 +66,7 @@ def spectrum(
             raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
         found.append(values)
         if share is None:
-            share = _resolution(network, x, method)
+            share = _resolution(network, x, jacobian.wanted(network, x, outputs), method)
     if not found or share is None:
         raise ValueError("batches holds no examples; a spectrum needs at least one")
     return summarize(np.concatenate(found), resolution=share, quantiles=quantiles)
@@ -103,9 +103,11 @@ def _stream(batches: Any) -> Iterator[Any]:
     return iter((batches,) if hasattr(batches, "ndim") else batches)
 
 
-def _resolution(network: passes.Passes, x: jax.Array, method: singular_values.Method) -> float:
+def _resolution(
+    network: passes.Passes, x: jax.Array, rows: np.ndarray, method: singular_values.Method
+) -> float:
     """Resolution under the coarsest format that the network computes in, of float32 where that is finer."""
-    seen = jax.tree.leaves(network.shapes(x))
+    seen = jax.tree.leaves(passes.abstract(network, x, rows, narrow=True))
     formats = [leaf.dtype for leaf in (x, *seen) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     coarsest = max(formats, key=lambda dtype: float(jnp.finfo(dtype).eps))
     return singular_values.resolution(method, coarsest)

@@ -217,11 +217,11 @@ def test_weights_in_a_partial_are_compiled_once():
 def test_the_memory_estimate_is_above_what_xla_allots_and_below_ten_times_that():
     x = jnp.ones((4, 32, 32, 2))
     network = passes.passes(conv_net())
-    logits, pull_back = network.forward(x)
-    cost = memory.need(x, pull_back, 5)
+    shapes = passes.abstract(network, x, np.eye(5, dtype=np.float32), narrow=False)
+    cost = memory.need(shapes)
     for chunk in (1, 5):
-        rows = np.eye(5, dtype=logits.dtype)[:chunk]
-        allotted = network.pull.lower(pull_back, rows, 4).compile().memory_analysis()
+        pull = network.pull.lower(shapes.made.pull_back, shapes.made.seeds, 0, step=chunk, batch=4)
+        allotted = pull.compile().memory_analysis()
         used = allotted.temp_size_in_bytes + allotted.output_size_in_bytes
         assert used <= chunk * cost.per_cotangent
         assert chunk * cost.per_cotangent < 10 * max(used, 4 * x.size * chunk)
@@ -229,7 +229,7 @@ def test_the_memory_estimate_is_above_what_xla_allots_and_below_ten_times_that()
 
 def test_chunks_that_do_not_fit_are_refused_with_one_that_does():
     x, apply = jnp.ones((4, 8)), jax.tree_util.Partial(lambda v: v[:, :5])
-    cost = memory.need(x, passes.passes(apply).forward(x)[1], 5)
+    cost = memory.need(passes.abstract(passes.passes(apply), x, np.eye(5, dtype=np.float32), narrow=False))
     room = cost.fixed + 3 * cost.per_cotangent
     with pytest.raises(ValueError, match="use chunk=3 or less"):
         jacobians(apply, x, chunk=4, available=room)
@@ -241,10 +241,10 @@ def test_chunks_that_do_not_fit_are_refused_with_one_that_does():
 
 
 def test_the_default_chunk_divides_the_outputs_and_fits():
-    cost = memory.Need(1000, 10, memory.CACHED // 7)
-    assert memory.fitting_chunk(None, 100, cost, 10**9, 8) == 5  # 7 fit the cache, 5 divides 100
-    assert memory.fitting_chunk(None, 100, cost, 1045, 8) == 4  # 4 fit memory
-    assert memory.fitting_chunk(None, 100, cost, 1399, 8, cached=False) == 25  # 39 fit, 25 divides 100
+    cost = memory.Need(1000, 10, memory.CACHED // 7, 8)
+    assert memory.fitting_chunk(None, 100, cost, 10**9) == 5  # 7 fit the cache, 5 divides 100
+    assert memory.fitting_chunk(None, 100, cost, 1045) == 4  # 4 fit memory
+    assert memory.fitting_chunk(None, 100, cost, 1399, cached=False) == 25  # 39 fit, 25 divides 100
 
 
 @pytest.mark.parametrize(
