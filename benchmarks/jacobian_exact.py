@@ -2,10 +2,10 @@
 
 Evaluation mode, float32, random weights and images of seed 0. MLP-7 on 28x28x1, ResNets on 32x32x3.
 
-ours: jacobian_singular_values, weights as arguments; "jacobians_s" is its part without the singular values,
-which is linear in K and batch (their solution grows with K squared times D), measured without leaving out linear ends and on
-one thread. In the same process its floor:
-one forward pass and K times (input gradient of one output - forward pass), each compiled by itself.
+ours: jacobian_singular_values, weights as arguments. "jacobians_s": K pull-backs of every example in one thread,
+linear in K and batch; the values take fewer where a network ends in a linear layer on fewer features than outputs.
+In the same process its floor: one forward pass and K times (input gradient of one output - forward pass), each
+compiled by itself.
 loop: one backward per class into input and weights, as the field's routine does, then svdvals.
 loop_inputs: the same by autograd.grad for the input alone. torch_func: vmap(jacrev), then svdvals.
 Memory: what XLA allots (arguments apart), and for every process how far its resident set rises above what it

@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.pretrain.schedule = "0:1e-2"
     config.sparsify.ratio = 0.9
     config.measure.jsv = True
+    config.measure.examples = 200
     config.retrain_epochs = (1, 3, 10, 30)
     config.retrain_lrs = (1e-2, 1e-3)
     config.final_lr = 1e-4  # the last LR that the halving rule steps down to

@@ -88,7 +88,7 @@ def default_config() -> ConfigDict:
             # False; True or 'mean': the mean Jacobian singular value; 'spectrum': its distribution as well
             "jsv": _any_type(False),
             "every": _any_type(1),  # 'epoch', or after every n-th epoch
-            "examples": 200,  # test examples
+            "examples": 0,  # test examples; 0: the first 512, or all of a data set that has fewer
             "budget": 0,  # 0: exact; else the pull-backs, over all examples, that an estimate of the mean may take
         }
     )

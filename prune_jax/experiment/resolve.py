@@ -28,6 +28,7 @@ from prune_jax.schedules import LRSchedule
 
 PIPELINES = ("prune", "scratch")
 RECOVERIES = ("none", "orthp")
+MEASURED = 512  # test examples whose Jacobians are measured where none are named
 
 
 class Arm(NamedTuple):
@@ -172,12 +173,13 @@ def _measure(config: ConfigDict, dataset: AnyDataset) -> Measure:
         raise ValueError(
             f"measure.every is {section.every!r}; allowed: 'epoch' or a number of epochs, at least 1"
         )
-    if not 1 <= section.examples <= available:
+    examples = section.examples or min(MEASURED, available)
+    if not 1 <= examples <= available:
         raise ValueError(
-            f"measure.examples is {section.examples}; {dataset.name} has {available} test examples: "
-            f"allowed: 1 to {available}"
+            f"measure.examples is {examples}; {dataset.name} has {available} test examples: "
+            f"allowed: 1 to {available}, or 0: {min(MEASURED, available)}"
         )
-    return Measure(section.examples, every, what, _budget(section.budget, what, dataset.num_classes))
+    return Measure(examples, every, what, _budget(section.budget, what, dataset.num_classes))
 
 
 def _budget(budget: int, what: str, outputs: int) -> int:

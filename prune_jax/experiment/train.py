@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from prune_jax import models, trainability
 from prune_jax.experiment import inputs, placement, replicas
@@ -100,32 +101,27 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         made(step, lift, recipe, place),
         _training(place, lift(fed, (0, None, None, 0, None))),
         accuracy,
-        _one_by_one(network, recipe.data) if _shares_threads() else _told(place, lift(jsv, (0, None))),
+        _one_by_one(network, recipe.data) if _on_cores() else _told(place, lift(jsv, (0, None))),
         recipe,
     )
 
 
-def _shares_threads() -> bool:
-    """Whether the devices are one process's CPU cores.
-
-    There a program over several of them stands still for ever in the eigenvalues of more than about a hundred
-    small matrices: each device's share waits for threads that the others hold (seen with jax 0.10.2).
-    """
-    return jax.default_backend() == "cpu" and jax.local_device_count() > 1 and jax.process_count() == 1
+def _on_cores() -> bool:
+    """Whether all work is done by the CPU of this process."""
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState, jax.Array], Any]:
-    """Singular values ``(R, n, r)`` of each replica in turn, on one device."""
+    """Singular values ``(R, n, r)`` of each replica in turn, parts of the images side by side on the cores.
 
-    @jax.jit
-    def one(variables: Any, images: jax.Array) -> jax.Array:
-        return trainability.jacobian_singular_values(
-            lambda x: network.apply(variables, x), floats(spec, images)
-        )
+    One program over replicas would be slower there, and over devices that share the cores' threads it could
+    stand still: see ``trainability.factorise``.
+    """
 
     def jsv(state: TrainState, images: jax.Array) -> np.ndarray:
-        shown = np.asarray(images)
-        return np.stack([one(variables, shown) for variables in each_variables(state)])
+        shown = floats(spec, jnp.asarray(np.asarray(images)))
+        each = [Partial(network.apply, variables) for variables in each_variables(state)]
+        return np.stack([trainability.jacobian_singular_values(apply, shown) for apply in each])
 
     return jsv
 

@@ -91,5 +91,5 @@ def test_what_is_measured_may_be_said_in_several_ways(digits):
         return resolve.resolve(config, digits).measure
 
     assert measured(jsv=False) == specs.Measure()
-    assert measured(jsv=True) == measured(jsv="mean") == specs.Measure(200, 3)
+    assert measured(jsv=True) == measured(jsv="mean") == specs.Measure(500, 3)  # all that digits has
     assert measured(jsv="spectrum", every="epoch", examples=5) == specs.Measure(5, 1, "spectrum")
