@@ -23,6 +23,6 @@ def each(function: Callable[[jax.Array], Any], matrices: jax.Array) -> Any:
     leading = matrices.shape[:-2]
     if math.prod(leading) <= 1:
         return function(matrices)
-    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    flat = matrices.reshape(math.prod(leading), *matrices.shape[-2:])
     found = jax.lax.platform_dependent(flat, cpu=partial(jax.lax.map, function), default=function)
     return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), found)

@@ -22,6 +22,12 @@ def test_leading_axes_stay(leading):
     assert (left.shape, found.shape, right.shape) == ((*leading, 5, 5), (*leading, 3), (*leading, 3, 3))
 
 
+def test_matrices_without_columns_have_no_values():
+    left, found, _ = each(jnp.linalg.svd, jnp.ones((4, 3, 0)))
+    assert found.shape == (4, 0)
+    np.testing.assert_array_equal(left, jnp.broadcast_to(jnp.eye(3), (4, 3, 3)))
+
+
 def test_it_is_differentiable_and_goes_under_vmap():
     matrices = jax.random.normal(jax.random.key(0), (2, 4, 3, 3))
     total = lambda m: each(values, m).sum()  # noqa: E731
