@@ -13,11 +13,10 @@ import numpy as np
 import rich.console
 from jax.experimental import multihost_utils
 
+from prune_jax.experiment import roll_call
+from prune_jax.experiment.roll_call import LostWorkerError
+
 LEAST_TEXT = 1024  # bytes that a text is filled up to at least: every length compiles its own broadcast
-
-
-class LostWorkerError(RuntimeError):
-    """The processes of a run did not find one another, or one of them failed."""
 
 
 class Cluster(NamedTuple):
@@ -33,11 +32,15 @@ class Cluster(NamedTuple):
 def start(cluster: Cluster) -> None:
     """``jax.distributed.initialize``, to be called before JAX's first use; on CPUs collectives go through gloo.
 
-    Processes that don't meet within ``initialization_timeout`` are ended by JAX itself, with its own words and
-    exit code 134. So are, later on, all others within ``heartbeat_timeout`` of the loss of one; the same
-    command goes on from the last checkpoint. Raises LostWorkerError for what JAX reports instead, ValueError
-    where there is no cluster to be found and none is described.
+    Raises LostWorkerError where processes don't meet within ``initialization_timeout``, ValueError where there is
+    no cluster to be found and none is described. Where a cluster says who is who, and where one is lost later on,
+    JAX itself ends the others, in its own words and with exit code 134, within ``heartbeat_timeout`` of the loss;
+    the same command goes on from the last checkpoint.
     """
+    if cluster.coordinator and cluster.processes is not None and cluster.process is not None:
+        roll_call.meet(
+            cluster.coordinator, cluster.processes, cluster.process, cluster.initialization_timeout
+        )
     if jax.config.jax_cpu_collectives_implementation is None:  # type: ignore[attr-defined]
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from prune_jax.data import NotPreparedError
 from prune_jax.experiment.cohort import TrainingDivergedError
-from prune_jax.experiment.distributed import LostWorkerError
 from prune_jax.experiment.preemption import EXIT_CODE, PreemptedError
+from prune_jax.experiment.roll_call import LostWorkerError
 from prune_jax.experiment.store import CheckpointError
 from prune_jax.experiment.submission import JobFailedError
 
