@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from threadpoolctl import threadpool_limits
 
 from prune_jax.trainability import memory
 from prune_jax.trainability.passes import Passes, Shapes, chunks, compiled, solve
@@ -45,7 +46,8 @@ def values(
     """Singular values of all examples, in parts of ``shapes``, ``step`` seeds at once.
 
     Compiled here, where the configuration of the calling thread holds; the threads only run what was compiled.
-    The last part overlaps the one before, so that all have one shape.
+    The last part overlaps the one before, so that all have one shape. LAPACK keeps to one thread meanwhile: its
+    own would wait for more work on the cores that the parts need.
     """
     made, size = shapes.made, len(shapes.entered)
     pieces = chunks(len(made.seeds), step)
@@ -63,9 +65,10 @@ def values(
     def one(part: jax.Array) -> jax.Array:
         with jax.enable_x64(wide):
             done = forward(part, rows)
-            return finish([pull[n](done.pull_back, done.seeds, i) for i, n in pieces], done.entry)
+            found = finish([pull[n](done.pull_back, done.seeds, i) for i, n in pieces], done.entry)
+            return jax.block_until_ready(found)  # before the next part takes memory
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
         found = list(pool.map(one, parts))
     again = len(parts) * size - len(x)
     return jnp.concatenate([*found[:-1], found[-1][again:]])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from threadpoolctl import threadpool_info
 
 from prune_jax import trainability
 from prune_jax.trainability import jacobian, memory, passes, side_by_side
@@ -105,5 +106,16 @@ def test_parts_are_as_large_as_the_cache_allows_and_as_many_as_keep_threads_busy
 
 def test_memory_is_shared_by_the_threads(three_cores):
     apply, x = made(6)
+    shapes = passes.abstract(passes.passes(apply), x[:2], np.eye(5, dtype=np.float32), narrow=True)
+    cost = memory.need(shapes)
+    enough = 3 * (cost.fixed + cost.per_cotangent)
+    assert jacobian.jacobian_singular_values(apply, x, available=enough).shape == (6, 5)
     with pytest.raises(ValueError, match="Jacobians of 2 examples"):
-        jacobian.jacobian_singular_values(apply, x, available=3 * 25_000)
+        jacobian.jacobian_singular_values(apply, x, available=enough - 1)
+
+
+def test_threads_of_lapack_are_given_back(three_cores):
+    apply, x = made(6)
+    before = [(library["filepath"], library["num_threads"]) for library in threadpool_info()]
+    trainability.jacobian_singular_values(apply, x)
+    assert before == [(library["filepath"], library["num_threads"]) for library in threadpool_info()]
