@@ -3,14 +3,19 @@
 import contextlib
 import difflib
 import io
+from pathlib import Path
 from typing import NamedTuple
 
+import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
 from prune_jax.data import packaged
 from prune_jax.data.imagenet import ENTRIES
 from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
+
+# A process that died while it made a packaged set loses its lease after so long; making one takes a few seconds.
+LEASE_SECONDS = 60.0
 
 OTHER_NAMES = ("imagenet100", "synthetic")  # known here, but neither packaged nor TFDS's
 
@@ -74,6 +79,7 @@ def prepared_builder(
         if not packaged.is_packaged(name):
             raise not_prepared(name, builder.name, str(builder.data_dir_root))
         _prepare(builder)
+        builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)  # another process may have made it
     formats = builder.info.available_file_formats()
     if tfds.core.FileFormat.ARRAY_RECORD not in formats:
         found = ", ".join(sorted(form.value for form in formats)) or "files of an unknown form"
@@ -124,13 +130,18 @@ def refuse_varying(name: str, shape: tuple[int | None, ...]) -> None:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Make a packaged set, unless another process does: then wait until it is there."""
     tfds.disable_progress_bar()
+    root = Path(builder.data_dir_root)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download; nothing is downloaded
-            builder.download_and_prepare()
+        root.mkdir(parents=True, exist_ok=True)
+        lease = filelock.SoftFileLease(root / f".{builder.name}.preparing", lease_duration=LEASE_SECONDS)
+        with lease, contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download; nothing is downloaded
+            if not builder.is_prepared():
+                builder.download_and_prepare()
     except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as a RuntimeError
         raise NotPreparedError(
-            f"data set {builder.name!r} can't be written under {builder.data_dir_root} "
+            f"data set {builder.name!r} can't be written under {root} "
             f"({str(error).splitlines()[0][:160]}): free disk space, or choose another dataset.data_dir"
         ) from error
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -56,3 +59,14 @@ def test_unprepared_set_says_the_command(folder):
 def test_too_large_a_set_is_refused(folder):
     with pytest.raises(ValueError, match="more than the allowed 1e-06 GiB"):
         data.load("digits", data_dir=folder, max_gib=1e-6)
+
+
+def test_processes_that_start_at_once_make_a_set_once(tmp_path):
+    program = (
+        "import sys; from prune_jax import data; print(data.load('digits', data_dir=sys.argv[1]).train_size)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    started = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE) for _ in range(3)]
+    found = [process.communicate(timeout=120)[0] for process in started]
+    assert found == ["1297\n"] * 3
+    assert not list(tmp_path.glob(".*"))  # the lease is gone
