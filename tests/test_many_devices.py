@@ -22,14 +22,16 @@ SMALL = (
     "--config.measure.examples=16",
     "--config.tensorboard=False",
 )
-TABLE4 = ("--config=configs/table4.py", *SMALL, "--config.shorten=30", "--sweep=6/12")
-TABLE6 = (
-    "--config=configs/table6.py",
-    *SMALL,
-    "--config.dataset.stream=True",
-    "--config.shorten=60",
-    "--sweep=6/6",
-)
+TABLES = {
+    "table4": ("--config=configs/table4.py", *SMALL, "--config.shorten=30", "--sweep=6/12"),
+    "table6": (
+        "--config=configs/table6.py",
+        *SMALL,
+        "--config.dataset.stream=True",
+        "--config.shorten=60",
+        "--sweep=6/6",
+    ),
+}
 EVENLY = ("--config.mesh.replicas=1", "--config.checkpoint_seconds=0.0")
 
 
@@ -76,37 +78,46 @@ def assert_same_record(workdir, alone):
         np.testing.assert_allclose(*accuracies, atol=0.41)  # two of 500 test images
 
 
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory):
+    """Each table's run on one device, in a workdir of its own."""
+    made = {table: tmp_path_factory.mktemp(table) for table in TABLES}
+    for process in [start(folder, 1, made[table], *flags) for table, flags in TABLES.items()]:
+        finish(process)
+    return made
+
+
 @pytest.mark.slow
-def test_table_4_over_eight_devices_ended_by_sigterm_and_gone_on(folder, tmp_path):
-    finish(start(folder, 1, tmp_path / "alone", *TABLE4))
-    spread = (*TABLE4, *EVENLY, "--config.mesh.data=4", "--config.mesh.fsdp=2")
+@pytest.mark.parametrize(("table", "ended_by"), [("table4", signal.SIGTERM), ("table6", signal.SIGKILL)])
+def test_a_table_over_eight_devices_ended_and_gone_on(folder, alone, tmp_path, table, ended_by):
+    spread = (*TABLES[table], *EVENLY, "--config.mesh.data=4", "--config.mesh.fsdp=2")
     process = start(folder, 8, tmp_path / "eight", *spread)
     wait_for(process, tmp_path / "eight", "partial/*/[0-9]*")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(ended_by)
     _, err = process.communicate(timeout=600)
-    assert process.returncode == 75, err
     told = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1
-    assert "run the same command again to go on" in told[0]
+    if ended_by == signal.SIGTERM:
+        assert process.returncode == 75, err
+        assert len(told) == 1
+        assert "run the same command again to go on" in told[0]
+    else:
+        assert process.returncode == -signal.SIGKILL
     # The mesh is no part of a stage's id: the state goes on over other devices than it was kept on.
-    finish(
-        start(folder, 4, tmp_path / "eight", *TABLE4, *EVENLY, "--config.mesh.data=2", "--config.mesh.fsdp=2")
-    )
-    assert_same_record(tmp_path / "eight", tmp_path / "alone")
+    half = (*TABLES[table], *EVENLY, "--config.mesh.data=2", "--config.mesh.fsdp=2")
+    finish(start(folder, 4, tmp_path / "eight", *half))
+    assert_same_record(tmp_path / "eight", alone[table])
 
 
 @pytest.mark.slow
-def test_table_6_over_two_processes_one_of_them_lost_and_both_started_again(folder, tmp_path):
-    finish(start(folder, 1, tmp_path / "alone", *TABLE6))
-
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_over_two_processes_one_of_them_lost_and_both_started_again(folder, alone, tmp_path, table):
     def both(*arguments):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         meet = (f"--coordinator=localhost:{port}", "--distributed", "--num_processes=2", *arguments)
-        return [
-            start(folder, 1, tmp_path / "two", *TABLE6, *EVENLY, *meet, f"--process_id={i}") for i in (0, 1)
-        ]
+        flags = (*TABLES[table], *EVENLY, *meet)
+        return [start(folder, 1, tmp_path / "two", *flags, f"--process_id={i}") for i in (0, 1)]
 
     first, second = both("--config.distributed.heartbeat_timeout=10")
     wait_for(first, tmp_path / "two", "partial/*/[0-9]*")
@@ -117,5 +128,17 @@ def test_table_6_over_two_processes_one_of_them_lost_and_both_started_again(fold
     assert not list(tmp_path.glob("two/records/*.json"))
     for process in both():
         finish(process)
-    assert_same_record(tmp_path / "two", tmp_path / "alone")
+    assert_same_record(tmp_path / "two", alone[table])
     assert not list(tmp_path.glob("two/partial/*"))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_left_alone_says_so_and_ends(folder, tmp_path):
+    address = ("--coordinator=localhost:1", "--distributed", "--num_processes=2", "--process_id=1")
+    brief = "--config.distributed.initialization_timeout=1"
+    process = start(folder, 1, tmp_path / "one", *TABLES["table4"], *address, brief)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, out + err
+    assert err.splitlines()[-1].startswith(
+        "error: process 1 did not reach process 0 at localhost:1 within 1 s"
+    )
