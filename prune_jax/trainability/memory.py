@@ -16,6 +16,9 @@ COPIES = 4
 # Bytes up to which the largest activation's gradients of one chunk run at full speed on a CPU: above, those of
 # ResNet-20 and ResNet-56 took 20 % to 40 % longer (cache), below nothing was gained.
 CACHED = 2 * 2**20
+# Bytes that nothing running JAX is short of: the system is not asked, which takes as long as measuring an MLP.
+# Less than ``LIVE * CACHED``, so that all cotangents fit the cache as well.
+LITTLE = 2**24
 
 
 class Need(NamedTuple):
