@@ -32,11 +32,9 @@ from jax.tree_util import Partial
 
 from prune_jax import models
 from prune_jax.data.packaged import read_mnist5k
-from prune_jax.trainability.data_set import leading_rows
 from prune_jax.trainability.jacobian import jacobian_singular_values, jacobians
 from prune_jax.trainability.mean_estimate import mean_jsv_estimate, plan_mean_jsv
 from prune_jax.trainability.mean_plan import Setting, exact_plan, lanczos_plan
-from prune_jax.trainability.operators import jacobian_of
 
 SHAPE = (28, 28, 1)
 GOALS = {100: 8, 1000: 50}
@@ -100,7 +98,7 @@ def feature_roots(name, params, stats, x, batch):
     apply, _ = with_head(name, params, stats, features, jnp.eye(features))
     roots = []
     for start in range(0, len(x), batch):
-        rows = leading_rows(jacobian_of(apply, jnp.asarray(x[start : start + batch])), features)
+        rows = jacobians(apply, jnp.asarray(x[start : start + batch]))
         gram = np.einsum("kbd,lbd->bkl", *[np.asarray(rows, np.float64)] * 2)
         values, vectors = np.linalg.eigh(gram)
         roots.append(vectors * np.sqrt(np.maximum(values, 0))[:, None])

@@ -79,7 +79,9 @@ def prepared_builder(
         if not packaged.is_packaged(name):
             raise not_prepared(name, builder.name, str(builder.data_dir_root))
         _prepare(builder)
-        builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)  # another process may have made it
+        builder = find_builder(
+            name, split_seed=split_seed, data_dir=data_dir
+        )  # another process may have made it
     formats = builder.info.available_file_formats()
     if tfds.core.FileFormat.ARRAY_RECORD not in formats:
         found = ", ".join(sorted(form.value for form in formats)) or "files of an unknown form"
@@ -136,7 +138,10 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         lease = filelock.SoftFileLease(root / f".{builder.name}.preparing", lease_duration=LEASE_SECONDS)
-        with lease, contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download; nothing is downloaded
+        with (
+            lease,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):  # TFDS announces a download; nothing is downloaded
             if not builder.is_prepared():
                 builder.download_and_prepare()
     except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as a RuntimeError

@@ -1,12 +1,15 @@
 """A network and the examples of a data set, measured a batch at a time."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
+from prune_jax.trainability.jacobian import reduced
 from prune_jax.trainability.operators import (
     Apply,
     Jacobian,
@@ -17,6 +20,7 @@ from prune_jax.trainability.operators import (
     jacobian_of,
 )
 from prune_jax.trainability.output_space import output_directions, push_random, within
+from prune_jax.trainability.passes import Passes, passes, whole
 from prune_jax.trainability.singular_values import singular_values
 from prune_jax.trainability.weights import check_weights
 
@@ -24,10 +28,15 @@ _BYTES = 2**28
 
 
 class Measured(NamedTuple):
-    """``apply`` at the examples of ``x``; means go over ``values`` singular values of each."""
+    """``apply`` at the examples of ``x``; means go over ``values`` singular values of each.
+
+    ``network`` has exact Jacobians, ``kernels`` single products; ``plain``: compiled for this function alone.
+    """
 
     apply: Partial
     kernels: Kernels
+    network: Passes
+    plain: bool
     x: jax.Array
     batch: int
     outputs: int
@@ -51,7 +60,18 @@ def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
         _check_arrays(apply)
     part, kernels = compiled_parts(apply)
     outputs, inputs = logits.shape[1], x[0].size
-    return Measured(part, kernels, x, min(batch, x.shape[0]), outputs, inputs, min(outputs, inputs))
+    plain = not isinstance(apply, Partial)
+    return Measured(
+        part,
+        kernels,
+        _passes(part, plain),
+        plain,
+        x,
+        min(batch, x.shape[0]),
+        outputs,
+        inputs,
+        min(outputs, inputs),
+    )
 
 
 def jacobian_at(data: Measured, rows: jax.Array) -> Jacobian:
@@ -76,33 +96,64 @@ def samples_of(data: Measured, based_on: int, pushes: Sequence[int], key: jax.Ar
 def along(data: Measured, samples: jax.Array, rank: int | None) -> Measured:
     """The data with its outputs along the directions that ``samples`` show, the first ``rank`` of them."""
     directions = output_directions(samples)[0][:, : rank or data.outputs]
-    return data._replace(apply=within(data.apply, directions), outputs=directions.shape[1])
+    apply = within(data.apply, directions)
+    return data._replace(apply=apply, network=_passes(apply, data.plain), outputs=directions.shape[1])
 
 
-def leading_rows(jacobian: Jacobian, count: int) -> jax.Array:
+def leading_rows(data: Measured, rows: jax.Array, count: int) -> jax.Array:
     """The first ``count`` rows of the Jacobians, (count, batch, D), or columns where D < K; as many products."""
-    units = jnp.eye(jacobian.small, dtype=jacobian.dtype)[:count, None]
-    return jacobian.there(jnp.broadcast_to(units, (count, jacobian.batch, jacobian.small)))
+    if data.outputs > data.inputs:
+        return _columns(jacobian_at(data, rows), count)
+    x, seeds = data.x[rows], _seeds(data, count)
+    found = reduced(data.network, x, seeds, _examples_first, narrow=False)
+    return jnp.moveaxis(found, 0, 1)
 
 
 def means(data: Measured, rows: jax.Array, counts: Sequence[int]) -> list[jax.Array]:
     """Sum of the singular values along the first ``count`` outputs over ``values``, for each count: (rows,).
 
-    Takes the largest count's products for each example.
+    Takes the largest count's products for each example, or fewer where a last linear map tells the rest.
     """
     most = max(counts)
-    size = max(1, min(data.batch, _BYTES // (4 * most * max(data.inputs, data.outputs))))
-    found: list[list[jax.Array]] = [[] for _ in counts]
-    for piece in batches(data, rows, size):
-        jacobian = leading_rows(jacobian_at(data, piece), most)
-        for kept, count in zip(found, counts, strict=True):
-            kept.append(_sum_of_values(jacobian[:count]) / data.values)
-    return [jnp.concatenate(kept) for kept in found]
+    if data.outputs > data.inputs:
+        size = max(1, min(data.batch, _BYTES // (4 * most * data.outputs)))
+        found = [
+            _sums([_columns(jacobian_at(data, piece), most)], None, tuple(counts))
+            for piece in batches(data, rows, size)
+        ]
+    else:
+        finish = partial(_sums, counts=tuple(counts))
+        seeds, narrow = _seeds(data, most), len(counts) == 1
+        found = [
+            reduced(data.network, data.x[piece], seeds, finish, narrow=narrow)
+            for piece in batches(data, rows)
+        ]
+    return list(jnp.concatenate(found).T / data.values)
+
+
+def _columns(jacobian: Jacobian, count: int) -> jax.Array:
+    units = jnp.eye(jacobian.small, dtype=jacobian.dtype)[:count, None]
+    return jacobian.there(jnp.broadcast_to(units, (count, jacobian.batch, jacobian.small)))
+
+
+def _seeds(data: Measured, count: int) -> np.ndarray:
+    return np.eye(data.outputs, dtype=data.network.logits(data.x[:1]).dtype)[:count]
+
+
+def _passes(apply: Partial, plain: bool) -> Passes:
+    return passes((lambda v: apply(v)) if plain else apply)
+
+
+@partial(jax.jit, static_argnames="counts")
+def _sums(parts: list[jax.Array], entry: jax.Array | None, counts: tuple[int, ...]) -> jax.Array:
+    """Sums of singular values, (batch, counts)."""
+    jacobian = whole(parts, entry)
+    return jnp.stack([jnp.sum(singular_values(jacobian[:count]), -1) for count in counts], 1)
 
 
 @jax.jit
-def _sum_of_values(jacobian: jax.Array) -> jax.Array:
-    return jnp.sum(singular_values(jacobian), -1)
+def _examples_first(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    return jnp.moveaxis(whole(parts, entry), 0, 1)
 
 
 def _check_arrays(apply: Partial) -> None:

@@ -1,14 +1,25 @@
 """Jacobian singular values of a network's outputs with respect to one input."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.trainability import inputs, memory, side_by_side
-from prune_jax.trainability.passes import Apply, Forward, Passes, Shapes, abstract, chunks, passes, solve
+from prune_jax.trainability.passes import (
+    Apply,
+    Finish,
+    Forward,
+    Passes,
+    Shapes,
+    abstract,
+    chunks,
+    passes,
+    solve,
+)
 from prune_jax.trainability.singular_values import Method, check_method
 
 
@@ -75,19 +86,39 @@ def values(
     """Singular values through the compiled pieces of a network; arguments as ``jacobian_singular_values``."""
     check_method(method)
     rows = wanted(network, x, outputs)
-    shapes = abstract(network, x, rows, narrow=True)
+    finish = partial(solve, count=min(len(rows), math.prod(x.shape[1:])), method=method)
+    whole = partial(network.values, x, rows, method=method)
+    return reduced(network, x, rows, finish, chunk=chunk, available=available, at_once=whole)
+
+
+def reduced(
+    network: Passes,
+    x: jax.Array,
+    rows: np.ndarray,
+    finish: Finish,
+    *,
+    narrow: bool = True,
+    chunk: int | None = None,
+    available: int | None = None,
+    at_once: Callable[[], jax.Array] | None = None,
+) -> jax.Array:
+    """What ``finish`` makes of the Jacobians of ``rows``, ``(batch, ...)``; of parts side by side where that pays.
+
+    ``narrow``: the linear ends may be left out, see ``Passes``. ``at_once``: one program for the same, where one
+    chunk holds all.
+    """
+    shapes = abstract(network, x, rows, narrow=narrow)
     size, threads = side_by_side.share(x, shapes)
     if size < len(x):
         part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
-        shapes = abstract(network, part, rows, narrow=True)
+        shapes = abstract(network, part, rows, narrow=narrow)
     step = plan(shapes, chunk, available, threads)
     if size < len(x):
-        return side_by_side.values(network, x, rows, shapes, step, method)
-    if step == len(shapes.made.seeds):
-        return network.values(x, rows, method=method)
-    done = network.forward(x, rows, narrow=True)
-    count = min(len(rows), math.prod(x.shape[1:]))
-    return solve(pulled(network, done, step, len(x)), done.entry, count=count, method=method)
+        return side_by_side.reduced(network, x, rows, shapes, step, finish, narrow)
+    if at_once is not None and step == len(shapes.made.seeds):
+        return at_once()
+    made = network.forward(x, rows, narrow=narrow)
+    return finish(pulled(network, made, step, len(x)), made.entry)
 
 
 def pulled(network: Passes, made: Forward, step: int, batch: int) -> list[jax.Array]:

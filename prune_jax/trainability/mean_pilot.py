@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.trainability import mean_plan
-from prune_jax.trainability.data_set import Measured, along, jacobian_at, leading_rows, samples_of
+from prune_jax.trainability.data_set import Measured, along, leading_rows, samples_of
 from prune_jax.trainability.mean_plan import Plan, Setting
 from prune_jax.trainability.output_space import output_directions
 
@@ -45,7 +45,7 @@ def measured_plan(
         return mean_plan.lanczos_plan(setting), samples
     reduced = data if samples is None else along(data, samples, setting.rank)
     rows = jax.random.permutation(pilot_key, setting.examples)[:pilot]
-    jacobian = leading_rows(jacobian_at(reduced, rows), setting.values)
+    jacobian = leading_rows(reduced, rows, setting.values)
     grams = jnp.einsum("kbd,lbd->bkl", jacobian, jacobian, precision="highest")
     setting = setting._replace(budget=setting.budget - taken, spent=setting.spent + taken)
     spread = mean_plan.spread_of(grams, count=data.values, key=probe_key)
@@ -53,12 +53,15 @@ def measured_plan(
 
 
 def _with_directions(data: Measured, setting: Setting, key: jax.Array) -> tuple[Setting, jax.Array | None]:
-    """The setting within the outputs' rank, and the samples that show it."""
+    """The setting within the outputs' rank, and the samples that show it.
+
+    More outputs than inputs are left as they are unless their rank shows: no few of them stand for the inputs.
+    """
     share = setting.budget // _BASIS_SHARE
     based_on = min(data.batch, setting.examples, share)
-    if data.outputs > data.inputs or not based_on:
+    if not based_on:
         return setting, None
-    most = min(share // based_on, -(-(data.outputs + _SPARE) // based_on))
+    most = min(share // based_on, -(-(data.values + _SPARE) // based_on))
     samples = jnp.zeros((0, data.outputs))
     rank, pushes = None, 0
     while rank is None and pushes < most:
@@ -66,9 +69,11 @@ def _with_directions(data: Measured, setting: Setting, key: jax.Array) -> tuple[
         pushes += 1
         weights = output_directions(samples)[1]
         standing = int(jnp.sum(weights > _TOLERANCE * weights[0]))
-        if 0 < standing <= min(samples.shape[0] - _SPARE, data.outputs - 1):
+        if 0 < standing <= min(samples.shape[0] - _SPARE, data.values - 1):
             rank = standing
     taken = pushes * based_on
+    if rank is None and data.outputs > data.inputs:
+        return setting._replace(budget=setting.budget - taken, spent=taken), None
     setting = setting._replace(
         values=rank or setting.values,
         budget=setting.budget - taken,

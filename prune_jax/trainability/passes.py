@@ -15,6 +15,9 @@ from prune_jax.trainability import linear_ends
 from prune_jax.trainability.singular_values import Method, singular_values
 
 Apply = Callable[[jax.Array], jax.Array]
+# Of the chunks' gradients, (seeds, batch, ...) each, and ``entry``, to (batch, ...): a jitted function, or a
+# ``partial`` of one with its static arguments.
+Finish = Callable[[list[jax.Array], jax.Array | None], jax.Array]
 
 
 class Forward(NamedTuple):
@@ -76,6 +79,7 @@ def compiled(function: Callable[..., Any], *arguments: Any, **static: Any) -> Ca
     JAX remembers what it compiled: a piece that has run at these shapes isn't compiled again, nor the reverse.
     """
     target, given = _bare(function)
+    static |= getattr(function, "keywords", {})
     return functools.partial(target.lower(*given, *arguments, **static).compile(), *given)
 
 
@@ -119,18 +123,22 @@ def _pulled(pull_back: Any, seeds: jax.Array, start: Any, step: int, batch: int)
 
 def _solved(parts: list[jax.Array], entry: jax.Array | None, count: int, method: Method) -> jax.Array:
     """``count`` singular values of each example; those that the linear ends rule out are 0."""
-    batch = parts[0].shape[1]
-    jacobian = jnp.concatenate(parts).reshape(-1, batch, parts[0][0, 0].size)
-    if entry is not None:
-        jacobian = jnp.einsum("kbf,gf->kbg", jacobian, entry, precision=jax.lax.Precision.HIGHEST)
-    found = singular_values(jacobian, method)
+    found = singular_values(whole(parts, entry), method)
     return jnp.pad(found, ((0, 0), (0, count - found.shape[1])))
+
+
+def whole(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    """The Jacobians of a batch from their chunks, ``(seeds, batch, D)``; fewer columns behind an ``entry``."""
+    jacobian = jnp.concatenate(parts).reshape(-1, *parts[0].shape[1:2], parts[0][0, 0].size)
+    if entry is None:
+        return jacobian
+    return jnp.einsum("kbf,gf->kbg", jacobian, entry, precision=jax.lax.Precision.HIGHEST)
 
 
 def _at_once(apply: Apply, x: jax.Array, rows: jax.Array, method: Method) -> jax.Array:
     made = _begin(apply, x, rows, narrow=True)
-    whole = _pulled(made.pull_back, made.seeds, 0, len(made.seeds), len(x))
-    return _solved([whole], made.entry, min(len(rows), x[0].size), method)
+    pulled = _pulled(made.pull_back, made.seeds, 0, len(made.seeds), len(x))
+    return _solved([pulled], made.entry, min(len(rows), x[0].size), method)
 
 
 _STATIC = ("step", "batch")

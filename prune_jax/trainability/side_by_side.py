@@ -15,8 +15,7 @@ from jax.extend import core
 from threadpoolctl import threadpool_limits
 
 from prune_jax.trainability import memory
-from prune_jax.trainability.passes import Passes, Shapes, chunks, compiled, solve
-from prune_jax.trainability.singular_values import Method
+from prune_jax.trainability.passes import Finish, Passes, Shapes, chunks, compiled
 
 # Bytes of one seed's gradients at the largest activation of a part: half and twice as many made ResNet-56 slower.
 PART = 2**19
@@ -40,10 +39,10 @@ def share(x: jax.Array, shapes: Shapes) -> tuple[int, int]:
     return math.ceil(len(x) / (rounds * threads)), threads
 
 
-def values(
-    network: Passes, x: jax.Array, rows: np.ndarray, shapes: Shapes, step: int, method: Method
+def reduced(
+    network: Passes, x: jax.Array, rows: np.ndarray, shapes: Shapes, step: int, finish: Finish, narrow: bool
 ) -> jax.Array:
-    """Singular values of all examples, in parts of ``shapes``, ``step`` seeds at once.
+    """``finish`` of all examples' Jacobians, in parts of ``shapes``, ``step`` seeds at once.
 
     Compiled here, where the configuration of the calling thread holds; the threads only run what was compiled.
     The last part overlaps the one before, so that all have one shape. LAPACK keeps to one thread meanwhile: its
@@ -52,20 +51,19 @@ def values(
     made, size = shapes.made, len(shapes.entered)
     pieces = chunks(len(made.seeds), step)
     parts = [x[min(start, len(x) - size) :][:size] for start in range(0, len(x), size)]
-    forward = compiled(network.forward, parts[0], rows, narrow=True)
+    forward = compiled(network.forward, parts[0], rows, narrow=narrow)
     pull = {
         n: compiled(network.pull, made.pull_back, made.seeds, 0, step=n, batch=size)
         for n in {n for _, n in pieces}
     }
     rows_of = [jax.ShapeDtypeStruct((n, *shapes.entered.shape), shapes.entered.dtype) for _, n in pieces]
-    count = min(len(rows), math.prod(x.shape[1:]))
-    finish = compiled(solve, rows_of, made.entry, count=count, method=method)
+    solve = compiled(finish, rows_of, made.entry)
     wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
     def one(part: jax.Array) -> jax.Array:
         with jax.enable_x64(wide):
             done = forward(part, rows)
-            found = finish([pull[n](done.pull_back, done.seeds, i) for i, n in pieces], done.entry)
+            found = solve([pull[n](done.pull_back, done.seeds, i) for i, n in pieces], done.entry)
             return jax.block_until_ready(found)  # before the next part takes memory
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:

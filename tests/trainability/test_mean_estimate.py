@@ -107,6 +107,28 @@ def test_a_plan_finds_the_rank_and_is_the_same_for_the_same_key():
     assert plan.pull_backs + plan.spent - plan.pushes * plan.based_on <= 330
 
 
+def test_more_outputs_than_inputs_are_taken_along_their_rank():
+    head = jnp.asarray(np.random.default_rng(1).normal(size=(FEATURES, 3 * D)), jnp.float32)
+    exact = np.asarray(jacobian_singular_values(Partial(network, head), X), np.float64).mean(1)
+    make = partial(plan_mean_jsv, Partial(network, head), X, key=jax.random.key(3), batch=N)
+    plan = make(budget=330)
+    assert plan.rank == FEATURES
+    assert plan.pull_backs + plan.spent - plan.pushes * plan.based_on <= 330
+    found = mean_jsv_estimate(Partial(network, head), X, method=plan, key=jax.random.key(4), batch=N)
+    assert abs(found.value - exact.mean()) < 3 * found.error + 1e-4 * exact.mean()
+    # full rank: neither the outputs' directions nor their samples are of any use
+    wide = jnp.asarray(np.random.default_rng(1).normal(size=(D, 3 * D)), jnp.float32)
+    plan = plan_mean_jsv(Partial(_tanh, wide), X, key=jax.random.key(3), batch=N, budget=450)
+    assert plan.rank is None
+    assert plan.pushes == 0
+    assert plan.spent >= N
+    assert plan.pull_backs + plan.spent <= 450
+
+
+def _tanh(wide, x):
+    return jnp.tanh(x) @ wide
+
+
 def test_what_each_setting_makes_of_a_budget():
     setting = Setting(examples=100, values=50, budget=1000)
     assert mean_plan.exact_plan(setting)[:2] == ("exact", 20)
