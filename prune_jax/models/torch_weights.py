@@ -89,7 +89,8 @@ def convert(state: Mapping[str, np.ndarray], name: str, variables: Variables) ->
 def _existing(path: str | Path) -> Path:
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"no weights at {file}")
+        wrong = "is a folder" if file.is_dir() else "is no file"
+        raise FileNotFoundError(f"{file} {wrong}; weights come as .safetensors or {', '.join(_PICKLED)}")
     return file
 
 

@@ -210,6 +210,8 @@ def test_a_pickle_that_is_no_state_dict_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
         torch_weights.read(tmp_path / "nowhere.pth")
+    with pytest.raises(FileNotFoundError, match=r"is a folder; weights come as \.safetensors"):
+        torch_weights.read(tmp_path)
 
 
 def test_content_id_is_the_sha256_of_the_bytes(tmp_path):
