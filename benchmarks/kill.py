@@ -5,7 +5,8 @@ python -m benchmarks.kill --kills=20                         as in the tests
 python -m benchmarks.kill --kills=5 -- --config=configs/table6.py:quick    of another one; after -- run.py's flags
 
 A killed launch is started again until it ends by itself; then the next one begins in a new folder, until all kills
-are spent. Exit code 1, with the differences, when an end is not bit for bit the same. Needs Linux.
+are spent. Exit code 1, with the differences, when an end is not bit for bit the same. Needs Linux. Commit nothing
+meanwhile: reports name the checkout's commit.
 """
 
 import argparse

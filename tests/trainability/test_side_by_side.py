@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_info
 
 from prune_jax import trainability
 from prune_jax.trainability import jacobian, memory, passes, side_by_side
+from prune_jax.trainability.mean_plan import Plan
 
 
 def network(kernels, x):
@@ -63,6 +64,20 @@ def test_a_plain_function_and_a_stream(three_cores):
     found = trainability.spectrum(lambda v: apply(v), [x[:4], x[4:]])
     np.testing.assert_allclose(found.values[:, :4], exact(apply, x)[:, :4], rtol=1e-4)
     assert found.unresolved.tolist() == [1] * 6  # four features behind five outputs
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_mean_of_a_data_set(three_cores, plain):
+    apply, x = made(12)
+    given = (lambda v: apply(v)) if plain else apply
+    wanted = exact(apply, x).mean(1)
+    key = jax.random.key(0)
+    found = trainability.mean_jsv_estimate(given, x, budget=60, key=key, batch=6)
+    np.testing.assert_allclose(found.value, wanted.mean(), rtol=1e-5)
+    # two counts of directions from one Jacobian; four features are behind its outputs, so four tell the whole
+    plan = Plan("leading", 6, leading=4, pushes=1, based_on=12)
+    found = trainability.mean_jsv_estimate(given, x, method=plan, key=key, batch=6)
+    np.testing.assert_allclose(found.value, wanted.mean(), rtol=1e-4)
 
 
 def test_traces_of_the_caller_keep_the_batch_whole(three_cores):
