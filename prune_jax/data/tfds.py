@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
+from prune_jax import leases
 from prune_jax.data import packaged
 from prune_jax.data.imagenet import ENTRIES
 from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
@@ -137,11 +139,8 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     root = Path(builder.data_dir_root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lease = filelock.SoftFileLease(root / f".{builder.name}.preparing", lease_duration=LEASE_SECONDS)
-        with (
-            lease,
-            contextlib.redirect_stdout(io.StringIO()),
-        ):  # TFDS announces a download; nothing is downloaded
+        # TFDS announces a download; nothing is downloaded
+        with _leased(root / f".{builder.name}.preparing"), contextlib.redirect_stdout(io.StringIO()):
             if not builder.is_prepared():
                 builder.download_and_prepare()
     except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as a RuntimeError
@@ -149,6 +148,22 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"data set {builder.name!r} can't be written under {root} "
             f"({str(error).splitlines()[0][:160]}): free disk space, or choose another dataset.data_dir"
         ) from error
+
+
+@contextlib.contextmanager
+def _leased(path: Path) -> Iterator[None]:
+    """Hold a lease, after whoever holds it now."""
+    lease, sight = filelock.SoftFileLease(path, lease_duration=LEASE_SECONDS), None
+    while True:
+        try:
+            lease.acquire(timeout=1.0)
+            break
+        except filelock.Timeout:
+            sight = leases.watch_empty(path, sight, LEASE_SECONDS)
+    try:
+        yield
+    finally:
+        lease.release()
 
 
 def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:

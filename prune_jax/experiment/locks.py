@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import filelock
 
+from prune_jax import leases
 from prune_jax.experiment import distributed
 
 # A lease that nobody renews for so long is taken over; it is renewed three times in it. Well above the minute for
@@ -27,17 +28,19 @@ class Locks(NamedTuple):
     """The leases of a workdir, as this process sees them.
 
     ``seen`` keeps one lease object per name: each remembers since when it has watched another's lease unrenewed,
-    on this process's own clock, so clocks that differ between hosts do no harm.
+    on this process's own clock, so clocks that differ between hosts do no harm. ``empty``: since when files without
+    a holder's name have been watched.
     """
 
     folder: Path
     seconds: float
     seen: dict[str, filelock.SoftFileLease]
+    empty: dict[str, leases.Sight | None]
 
 
 def open_locks(root: Path, seconds: float = LEASE_SECONDS) -> Locks:
     """The leases of the workdir ``root``, lost when not renewed for ``seconds``; all its processes must agree on it."""
-    return Locks(root / "locks", seconds, {})
+    return Locks(root / "locks", seconds, {}, {})
 
 
 @contextlib.contextmanager
@@ -70,6 +73,8 @@ def _acquire(locks: Locks, names: Sequence[str], stack: contextlib.ExitStack) ->
         try:
             lease.acquire(timeout=0)
         except filelock.Timeout:
+            path = Path(lease.lock_file)
+            locks.empty[name] = leases.watch_empty(path, locks.empty.get(name), locks.seconds)
             return f"{name} is held by {_holder(lease)}"
         stack.callback(lease.release)
     return None

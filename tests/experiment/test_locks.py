@@ -82,3 +82,21 @@ def test_who_was_taken_over_is_told(tmp_path):
         with pytest.raises(locks.BusyError, match="b was not renewed for 120 s and is now held by process 7"):
             locks.check(mine, ["a", "b"])
     assert (mine.folder / "b.lock").read_text() == ELSEWHERE.format(120.0)  # theirs to let go
+
+
+def test_a_file_that_its_holder_died_over_before_naming_itself_is_taken_over(tmp_path):
+    mine = locks.open_locks(tmp_path, seconds=0.3)
+    mine.folder.mkdir()
+    (mine.folder / "a.lock").touch()
+    with pytest.raises(locks.BusyError, match="a is held by another process"), locks.held(mine, ["a"]):
+        pytest.fail("its holder may be about to name itself")
+    for _ in range(300):
+        try:
+            with locks.held(mine, ["a"]):
+                locks.check(mine, ["a"])
+            break
+        except locks.BusyError:
+            time.sleep(0.1)
+    else:
+        pytest.fail("held for ever")
+    assert not list(mine.folder.iterdir())
