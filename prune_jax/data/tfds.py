@@ -81,9 +81,8 @@ def prepared_builder(
         if not packaged.is_packaged(name):
             raise not_prepared(name, builder.name, str(builder.data_dir_root))
         _prepare(builder)
-        builder = find_builder(
-            name, split_seed=split_seed, data_dir=data_dir
-        )  # another process may have made it
+        # Anew: another process may have made it, which this builder would not know.
+        builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)
     formats = builder.info.available_file_formats()
     if tfds.core.FileFormat.ARRAY_RECORD not in formats:
         found = ", ".join(sorted(form.value for form in formats)) or "files of an unknown form"
