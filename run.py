@@ -78,5 +78,6 @@ if __name__ == "__main__":
     logging.set_verbosity(
         logging.FATAL
     )  # what goes wrong below reaches us as an exception, and the user as one line
+    failures.hush_closed_loops()
     flags.mark_flag_as_required("config")
     app.run(main, flags_parser=command_line.parse_flags)

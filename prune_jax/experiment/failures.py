@@ -35,6 +35,24 @@ def one_line() -> Iterator[None]:
         _leave("interrupted; what was finished is kept, run the same command again", code=130)
 
 
+def hush_closed_loops() -> None:
+    """For a whole process: no traceback from a thread that reports to an event loop that is closed.
+
+    Orbax closes its loop at the first write that fails, and raises it; TensorStore's other writes, hundreds of them
+    on a full disk, still report to that loop, and their tracebacks would run into the one line that matters.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        closed = isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(
+            unraisable.exc_value
+        )
+        if not closed:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def _leave(message: str, code: int = 1) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
