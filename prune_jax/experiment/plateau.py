@@ -4,6 +4,9 @@ The paper (§5.2, App. D) extends first LR stages by hand and says that nobody k
 rule is ours. ``optax.contrib.reduce_on_plateau`` is not used: it watches one value, asks whether it still improves
 (a JSV has no better or worse), scales updates for ever by one factor instead of walking along a schedule's stages,
 and knows neither a shortest and longest stage nor an end of training. Its state inspired ours.
+
+A stage of training fits into one ``lax.scan`` over epochs: the LR is ``rates[state.stage]``, and what has ``done``
+keeps its weights. A launch steps over the epochs from outside, since after each it measures and may keep a checkpoint.
 """
 
 from typing import NamedTuple

@@ -8,7 +8,7 @@ from typing import Any
 
 _PUBLIC = {
     "bypassed": "prune_jax.trainability.modules",
-    "check_finite": "prune_jax.trainability.inputs",
+    "check_finite": "prune_jax.trainability.weights",
     "compare_trainability": "prune_jax.trainability.accuracy",
     "epochs_to": "prune_jax.trainability.accuracy",
     "equivalent_epochs": "prune_jax.trainability.accuracy",

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,14 +53,3 @@ def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:
     if len(set(chosen.tolist())) < chosen.size:
         raise ValueError(f"outputs {outputs!r} names an output twice")
     return chosen
-
-
-def check_finite(tree: Any) -> None:
-    """ValueError naming the first leaf of ``tree`` (weights, statistics) that holds NaN or infinity."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            continue
-        wrong = leaf.size - int(jnp.isfinite(leaf).sum())
-        if wrong:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(f"{name} holds {wrong} of {leaf.size} values that are not finite")

@@ -12,7 +12,7 @@ from jax.extend import core
 
 from prune_jax.trainability.jacobian import jacobian_singular_values
 from prune_jax.trainability.layerwise import Measure, Part, StageMeasure, per_example, unknown_name
-from prune_jax.trainability.weights import check_known_finite
+from prune_jax.trainability.weights import check_finite
 
 Call = Callable[[nnx.Module, jax.Array], Any]
 _Around = Callable[..., Any]  # (the module's own bound call, *its arguments) -> what the caller gets
@@ -115,7 +115,7 @@ def _depends_on_first(jaxpr: Any) -> bool:
 def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Callable[..., list[Any]]:
     """run(x, record, replaced): what the module ``record`` (None: the network) gave in each of its calls."""
     _check_paths(module, paths)
-    check_known_finite(nnx.to_pure_dict(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
+    check_finite(nnx.to_pure_dict(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
     graphdef, state = nnx.split(module)
     forward = call or _evaluation(type(module))
 

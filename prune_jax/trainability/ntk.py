@@ -7,18 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
+from prune_jax.trainability.operators import Estimate
 from prune_jax.trainability.weights import at_least_float32, check_weights
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
 Kernel = Literal["full", "trace"]
-
-
-class TraceEstimate(NamedTuple):
-    """An estimate, its standard error, and the pull-backs of the whole batch that it took."""
-
-    value: jax.Array
-    error: jax.Array
-    pull_backs: int
 
 
 class NTKSpectrum(NamedTuple):
@@ -90,12 +83,12 @@ def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable
     return product, outputs
 
 
-def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int) -> TraceEstimate:
+def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int) -> Estimate:
     """Hutchinson's estimate of the full kernel's trace: mean of |Jᵀ v|² over random signs v, ``(N, K)``.
 
-    Each probe is one pull-back of the whole batch. The standard error is the sample's; the error is that of
-    Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace' kernel. Source:
-    Hutchinson, 1990. Raises ValueError for fewer than 2 probes, and as ``ntk_matrix``.
+    Each probe is one pull-back of the whole batch, and counted as one. The standard error is the sample's; the
+    error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
+    kernel. Source: Hutchinson, 1990. Raises ValueError for fewer than 2 probes, and as ``ntk_matrix``.
     """
     if probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
@@ -108,7 +101,7 @@ def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, 
         return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(()))
 
     samples = jnp.stack([squared(probe_key) for probe_key in jax.random.split(key, probes)])
-    return TraceEstimate(samples.mean(), samples.std(ddof=1) / probes**0.5, probes)
+    return Estimate(samples.mean(), samples.std(ddof=1) / probes**0.5, probes)
 
 
 def ntk_top(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import inputs, jacobian, passes, singular_values
+from prune_jax.trainability import jacobian, passes, singular_values, weights
 from prune_jax.trainability.statistics import Statistics, per_example, pooled, standard_errors
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -56,7 +56,7 @@ def spectrum(
     singular_values.check_method(method)
     _check_quantiles(quantiles)
     if isinstance(apply, jax.tree_util.Partial):
-        inputs.check_finite((apply.args, apply.keywords))
+        weights.check_finite((apply.args, apply.keywords))
     network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
     for x in map(jnp.asarray, _stream(batches)):

@@ -17,22 +17,25 @@ def check_weights(params: Any) -> None:
             raise ValueError(
                 f"leaf {name!r} has dtype {dtype}; derivatives need floating weights: leave it out"
             )
-    check_known_finite(params)
+    check_finite(params)
 
 
-def check_known_finite(tree: Any) -> None:
-    """ValueError naming the first leaf that holds NaN or infinity; under jit, tracers are passed over."""
+def check_finite(tree: Any) -> None:
+    """ValueError naming the first leaf (weights, statistics) with NaN or infinity; tracers are passed over."""
     for name, leaf in _named(tree):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) and known_broken(leaf):
-            raise ValueError(f"leaf {name!r} holds NaN or infinity: this network has diverged")
+        broken = known_broken(leaf)
+        if broken:
+            raise ValueError(
+                f"leaf {name!r} holds NaN or infinity in {broken} of {leaf.size} values: this network has diverged"
+            )
 
 
-def known_broken(array: Any) -> bool:
-    """Whether an array holds NaN or infinity; False where that can't be known, for a tracer."""
-    if isinstance(array, jax.core.Tracer):
-        return False
+def known_broken(array: Any) -> int:
+    """How many values are NaN or infinity; 0 where that can't be known, for a tracer."""
+    if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
+        return 0
     with jax.ensure_compile_time_eval():  # a constant inside someone's jit is still a constant
-        return not bool(jnp.isfinite(array).all())
+        return int((~jnp.isfinite(array)).sum())
 
 
 def at_least_float32(array: jax.Array) -> jax.Array:

@@ -3,8 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from prune_jax import data, models, trainability
+from prune_jax.experiment import specs, train
+from prune_jax.experiment.course import course_of
+from prune_jax.experiment.execution import Execution
+from prune_jax.experiment.feeding import open_feed
 from prune_jax.experiment.plateau import plateau_start, plateau_step
 from prune_jax.experiment.specs import Plateau
+from prune_jax.experiment.step import floats
 
 RULE = Plateau(window=3, loss=0.02, jsv=0.05, minimum=7, examples=1)
 LONGEST = (30, 12)
@@ -87,3 +93,77 @@ def test_nothing_changes_after_the_end():
     after = plateau_step(state, 5.0, 5.0, RULE, LONGEST)
     for a, b in zip(state, after, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def _made_up(examples=24):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, examples).astype(np.int32)
+    images = (60 * labels[:, None, None, None] + rng.integers(0, 90, (examples, 6, 6, 1))).astype(np.uint8)
+    split = data.Split(images, labels)
+    return train.to_device(data.Dataset("made up", split, split, 3))
+
+
+def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_them():
+    rule, longest, rates = Plateau(2, loss=0.2, jsv=0.6, minimum=2, examples=8), (8, 8), (0.05, 0.005)
+    recipe = train.Recipe(
+        specs.DataSpec("made up", (0.5,), (0.25,)),
+        specs.ModelSpec("mlp7_relu", (6, 6, 1), 3, (("hidden", 8), ("depth", 3))),
+        batch_size=8,
+        momentum=0.9,
+        weight_decay=1e-3,
+        execution=Execution("scan", "vmap"),
+    )
+    spec = specs.TrainSpec("0:0.05,8:0.005", 16, 8, 0.9, 1e-3, extend=rule)
+    on, trainer = _made_up(), train.make_trainer(recipe)
+    network = models.functional(train.abstract_model(recipe.model))
+    keys = jnp.stack([jax.random.key(seed) for seed in (100, 103)])
+
+    def start():
+        made = [_variables(recipe.model, seed) for seed in (0, 3)]
+        return trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+
+    def mean_jsv(state):
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        x = floats(recipe.data, on.train_images[: rule.examples])
+        return trainability.jacobian_singular_values(lambda v: network.apply(variables, v), x).mean()
+
+    def epoch(carry, number):
+        state, plateau = carry
+        drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        lrs = jnp.repeat(jnp.asarray(rates, jnp.float32)[plateau.stage][:, None], 3, axis=1)
+        new, losses = trainer.epoch(state, on, drawn, lrs)
+        new = jax.tree.map(
+            lambda a, b: jnp.where(plateau.done.reshape(-1, *[1] * (a.ndim - 1)), a, b), state, new
+        )
+        after = jax.vmap(lambda p, loss, jsv: plateau_step(p, loss, jsv, rule, longest))(
+            plateau, losses, jax.vmap(mean_jsv)(new)
+        )
+        return (new, after), (plateau.stage, plateau.done)
+
+    @jax.jit
+    def whole(state):
+        at_start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (2,)), plateau_start())
+        (state, _), told = jax.lax.scan(epoch, (state, at_start), jnp.arange(16))
+        return state, told
+
+    scanned, (stages, done) = whole(start())
+    course = course_of(spec, trainer, on, replicas=2)
+    feed = open_feed(trainer, recipe, on, keys, 0, {})
+    state, lrs = course.begin(start()), []
+    while course.going(state, len(lrs)).any():
+        going = course.going(state, len(lrs))
+        state, values = course.epoch(feed, state, len(lrs), None, None, None)
+        lrs.append(np.where(going, values["lr"], np.nan))
+    wanted = np.where(done, np.nan, np.asarray(rates)[stages])
+    np.testing.assert_allclose(wanted[: len(lrs)], lrs, rtol=1e-5)
+    assert np.isnan(wanted[len(lrs) :]).all()
+    assert stages[6].tolist() == [0, 1]  # each seed at its own time, and one before the longest
+    for a, b in zip(jax.tree.leaves(scanned), jax.tree.leaves(course.network(state)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)  # the same steps in another compiled program
+
+
+def _variables(spec, seed):
+    made = models.create(
+        spec.name, num_classes=3, input_shape=(6, 6, 1), key=jax.random.key(seed), **dict(spec.options)
+    )
+    return models.functional(made).variables

@@ -297,6 +297,6 @@ def test_a_leaf_that_is_not_finite_is_named():
         "layers": [{"kernel": jnp.ones((2, 2))}, {"kernel": jnp.array([1.0, jnp.nan])}],
         "step": jnp.array(3),
     }
-    with pytest.raises(ValueError, match="layers/1/kernel holds 1 of 2 values that are not finite"):
+    with pytest.raises(ValueError, match="leaf 'layers/1/kernel' holds NaN or infinity in 1 of 2 values"):
         trainability.check_finite(tree)
     trainability.check_finite(tree["layers"][0])
