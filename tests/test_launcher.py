@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -20,8 +19,16 @@ def environment(tmp_path_factory):
     return {**os.environ, "TFDS_DATA_DIR": str(tmp_path_factory.mktemp("tfds")), "JAX_PLATFORMS": "cpu"}
 
 
-def start(environment, *arguments, **options):
-    command = [sys.executable, "run.py", CONFIG, "--config.quick", *map(str, arguments)]
+# A Python that can't write a file of more than 20,000 bytes; set by itself, as a fork of this process could hang.
+SMALL_FILES = """import os, resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def start(environment, *arguments, python=(sys.executable,), **options):
+    command = [*python, "run.py", CONFIG, "--config.quick", *map(str, arguments)]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -57,16 +64,13 @@ def results(workdir):
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_loses_nothing(environment, tmp_path):
-    def small_files():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
+    small_files = [sys.executable, "-c", SMALL_FILES]
     empty = {**environment, "TFDS_DATA_DIR": str(tmp_path / "tfds")}
-    code, _, err = finish(empty, f"--workdir={tmp_path / 'w'}", preexec_fn=small_files)
+    code, _, err = finish(empty, f"--workdir={tmp_path / 'w'}", python=small_files)
     assert code == 1
     assert err.startswith("error: data set 'digits' can't be written under")
     assert finish(environment, "--dry_run")[0] == 0  # prepares the data set
-    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", preexec_fn=small_files)
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", python=small_files)
     assert code == 1, out
     assert "Traceback" not in err
     told = [line for line in err.splitlines() if line.startswith("error: ")]
