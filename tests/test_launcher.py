@@ -3,10 +3,8 @@
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -27,33 +25,10 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def start(environment, *arguments, python=(sys.executable,), **options):
+def finish(environment, *arguments, python=(sys.executable,)):
     command = [*python, "run.py", CONFIG, "--config.quick", *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
-    )
-
-
-def finish(environment, *arguments, **options):
-    process = start(environment, *arguments, **options)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def kill_after(process, workdir, finished, seconds):
-    """SIGKILL some time after so many stages are on disk: in the middle, however fast the machine is."""
-    while process.poll() is None and len(list(workdir.glob("stages/*/stage.json"))) < finished:
-        time.sleep(0.02)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    ended = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 def results(workdir):
