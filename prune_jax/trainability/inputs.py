@@ -9,11 +9,13 @@ import numpy as np
 
 def check_images(x: Any) -> None:
     """ValueError unless ``x`` is a batch of at least one example of floating values."""
-    if x.ndim < 2 or x.shape[0] == 0:
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise ValueError(f"x is a {type(x).__name__}; it needs an array (batch, ...) of floating values")
+    if len(x.shape) < 2 or x.shape[0] == 0:
         raise ValueError(
             f"x has shape {x.shape}; it needs at least one example along axis 0 and one more axis"
         )
-    if not x.size:
+    if 0 in x.shape:
         raise ValueError(f"x has shape {x.shape}; an example without values has no Jacobian")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(

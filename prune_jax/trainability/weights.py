@@ -1,9 +1,14 @@
 """Refusal of weights that no measurement can be taken of."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+_NUMBERS = (jax.Array, np.ndarray, np.generic)
 
 
 def check_weights(params: Any) -> None:
@@ -26,13 +31,37 @@ def check_finite(tree: Any) -> None:
         broken = known_broken(leaf)
         if broken:
             raise ValueError(
-                f"leaf {name!r} holds NaN or infinity in {broken} of {leaf.size} values: this network has diverged"
+                f"leaf {name!r} holds NaN or infinity in {broken} of {jnp.size(leaf)} values: this network has diverged"
             )
 
 
+def check_network(apply: Callable[..., Any]) -> None:
+    """``check_finite`` of all that a ``jax.tree_util.Partial`` binds; what a plain function closes over is hidden."""
+    if isinstance(apply, Partial):
+        for bound in (*apply.args, *apply.keywords.values()):
+            check_finite(bound)
+
+
+def check_measured(values: Any, apply: Callable[..., Any], what: str) -> None:
+    """ValueError where ``values`` ``(batch, ...)``, measured of ``apply``, aren't finite; tracers are passed over.
+
+    Names the first broken leaf where it can be seen, else the first example. ``what`` is what was measured.
+    """
+    if not known_broken(values):
+        return
+    check_network(apply)
+    finite = np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1)
+    raise ValueError(
+        f"the {what} of {int((~finite).sum())} of {len(values)} examples is not finite, first that of example "
+        f"{int(np.argmin(finite))}: check the weights with check_finite(params), and the images"
+    )
+
+
 def known_broken(array: Any) -> int:
-    """How many values are NaN or infinity; 0 where that can't be known, for a tracer."""
-    if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
+    """How many values are NaN or infinity; 0 where that can't be known, for a tracer, and for what is no number."""
+    if isinstance(array, jax.core.Tracer) or not isinstance(array, (*_NUMBERS, float)):
+        return 0
+    if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
         return 0
     with jax.ensure_compile_time_eval():  # a constant inside someone's jit is still a constant
         return int((~jnp.isfinite(array)).sum())
