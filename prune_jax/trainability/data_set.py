@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from prune_jax.trainability.inputs import check_images, check_logits
 from prune_jax.trainability.jacobian import reduced
 from prune_jax.trainability.operators import (
     Apply,
     Jacobian,
     Kernels,
-    check_input,
-    check_outputs,
     compiled_parts,
     jacobian_of,
 )
@@ -51,11 +50,11 @@ def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
     or infinity, by name.
     """
     x = jnp.asarray(x)
-    check_input(x)
+    check_images(x)
     if batch < 1:
         raise ValueError(f"batch is {batch}; at least one example goes through the network at a time")
     logits = jax.eval_shape(apply, x)
-    check_outputs(logits)
+    check_logits(logits, len(x))
     if isinstance(apply, Partial):
         _check_arrays(apply)
     part, kernels = compiled_parts(apply)

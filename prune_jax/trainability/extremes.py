@@ -12,8 +12,17 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.trainability import factorise
-from prune_jax.trainability.operators import Apply, Estimate, Jacobian, check_budget, jacobian_of
+from prune_jax.trainability.operators import (
+    Apply,
+    Estimate,
+    Jacobian,
+    check_budget,
+    check_whole,
+    jacobian_of,
+)
+from prune_jax.trainability.product_memory import refuse_if_kept
 from prune_jax.trainability.singular_values import resolution
+from prune_jax.trainability.weights import check_measured
 
 _OVERSAMPLING = 2
 
@@ -26,7 +35,8 @@ def largest_jsv(apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Arr
     Ritz values of the largest come from below. ``budget`` products for each example: a step on a block of
     k + 2 vectors takes a pull-back and a push-forward of each. Keeps budget / 2 vectors of size K and D for
     each example. ``apply`` as for ``jacobian_of``; ValueError for bad input, a ``k`` that is not among the
-    min(K, D) values, or a budget under one step.
+    min(K, D) values, a budget under one step, more than fits memory, and, outside a ``jit``, for weights or values
+    that aren't finite.
     """
     values, bounds, spent = _ritz(apply, x, k, budget, key)
     return Estimate(values[:, :k], bounds[:, :k], spent)
@@ -46,19 +56,24 @@ def _ritz(
     apply: Apply, x: jax.Array, k: int, budget: int, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, int]:
     """Ritz values (batch, m), descending, the bounds, and the products spent."""
-    check_budget(budget, 2, "a step takes a pull-back and a push-forward of each vector")
+    budget = check_budget(budget, 2, "a step takes a pull-back and a push-forward of each vector")
+    k = check_whole("k", k)
     jacobian = jacobian_of(apply, x)
     if not 1 <= k <= jacobian.small:
         raise ValueError(f"k is {k}; each example has {jacobian.small} singular values")
     block = min(k + _OVERSAMPLING, jacobian.small)
     check_budget(budget, 2 * block, f"a step pulls back and pushes forward {block} vectors (k = {k})")
-    basis, there, back = _krylov(jacobian, block, min(budget // 2, jacobian.small), key)
+    size = min(budget // 2, jacobian.small)
+    kept = size * (3 * jacobian.small + 2 * max(jacobian.outputs, jacobian.inputs))
+    refuse_if_kept(kept, jacobian.dtype.itemsize, jacobian.batch, f"a Krylov space of {size} vectors")
+    basis, there, back = _krylov(jacobian, block, size, key)
     _, values, rotation = factorise.each(_svd_of_triangle, there.mT)
     highest = jax.lax.Precision.HIGHEST
     left = jnp.matmul(rotation, basis, precision=highest)
     image = jnp.matmul(rotation, back, precision=highest)  # J Jᵀ u
     off = jnp.linalg.norm(image - values[..., None] ** 2 * left, axis=-1)
     bounds = _bounds(values, off)
+    check_measured(values, apply, "extreme singular values")
     floor = resolution("svd", jacobian.network_dtype) * values[:, :1]
     return values, jnp.maximum(bounds, floor), 2 * basis.shape[1]
 
@@ -76,7 +91,7 @@ def _krylov(
     jacobian: Jacobian, block: int, size: int, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Orthonormal rows U (batch, size, r) of the block Krylov space, and their products there and back."""
-    start = jax.random.normal(key, (jacobian.batch, jacobian.small, jacobian.small), jacobian.dtype)
+    start = jax.random.normal(key, (jacobian.batch, size, jacobian.small), jacobian.dtype)
     new = factorise.each(_orthonormal, start[:, :block].mT).mT
     basis, theres, backs = new, [], []
     while True:
@@ -95,7 +110,7 @@ def _next_block(basis: jax.Array, rows: jax.Array, spare: jax.Array) -> jax.Arra
     """Orthonormal rows that extend ``basis`` towards ``rows``; what has run out is replaced at random."""
     highest = jax.lax.Precision.HIGHEST
     size = jnp.linalg.norm(rows, axis=-1, keepdims=True)
-    rows = rows / jnp.where(size > 0, size, 1.0) + jnp.finfo(rows.dtype).eps * spare
+    rows = rows / jnp.where(size == 0, 1.0, size) + jnp.finfo(rows.dtype).eps * spare
     for _ in range(3):
         rows = rows - jnp.matmul(jnp.matmul(rows, basis.mT, precision=highest), basis, precision=highest)
         rows = factorise.each(_orthonormal, rows.mT).mT

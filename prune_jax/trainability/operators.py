@@ -8,11 +8,15 @@ Krylov bases on the input side.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
+
+from prune_jax.trainability.inputs import check_images, check_logits
+from prune_jax.trainability.product_memory import vectors_at_once
+from prune_jax.trainability.singular_values import coarsest
 
 Apply = Callable[[jax.Array], jax.Array]
 
@@ -43,8 +47,8 @@ class Jacobian(NamedTuple):
 
     push: (..., batch, D) -> (..., batch, K), J v for every example; pull: (..., batch, K) -> (..., batch, D),
     Jᵀ u. ``there`` and ``back`` are the two seen from the smaller side, r = min(K, D): back(there(u)) is the
-    Gram operator, J Jᵀ u for K <= D. All of them give at least float32,
-    whatever ``network_dtype`` the network computes in.
+    Gram operator, J Jᵀ u for K <= D. All of them give at least float32, whatever the network computes in:
+    ``network_dtype`` is the coarsest format. ``step``: vectors that go through together, so that they fit.
     """
 
     push: Callable[[jax.Array], jax.Array]
@@ -54,6 +58,7 @@ class Jacobian(NamedTuple):
     inputs: int
     dtype: jnp.dtype
     network_dtype: jnp.dtype = jnp.dtype("float32")
+    step: int = 2**62
 
     @property
     def small(self) -> int:
@@ -109,53 +114,54 @@ def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> J
     mode does. The forward pass and the two products are compiled apart and called from Python by whoever
     iterates: compile time doesn't grow with the steps, and no loop holds the gradient of a convolution.
     Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call;
-    ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables.
-    Raises ValueError for an empty batch, an input that is not floating or outputs that are not rank 2.
+    ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables. As many vectors go
+    through together as memory takes. Raises ValueError for an empty batch, an input that is not floating,
+    outputs that are not rank 2, or memory that doesn't take one vector for each example.
     """
-    check_input(x)
+    check_images(x)
+    x = jnp.asarray(x)
     if kernels is None:
         apply, kernels = compiled_parts(apply)
-    check_outputs(jax.eval_shape(apply, x))
+    check_logits(jax.eval_shape(apply, x), len(x))
     logits, tangent_map = kernels.linearise(apply, x)
     batch, outputs = logits.shape
+    step = vectors_at_once(tangent_map, x, logits)
     inputs = x.size // batch
     dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
 
     def push(v: jax.Array) -> jax.Array:
         tangents = v.reshape(-1, *x.shape).astype(x.dtype)
-        return kernels.push(tangent_map, tangents).reshape(*v.shape[:-1], outputs).astype(dtype)
+        pushed = _in_pieces(lambda piece: kernels.push(tangent_map, piece), tangents, step)
+        return pushed.reshape(*v.shape[:-1], outputs).astype(dtype)
 
     def pull(u: jax.Array) -> jax.Array:
         cotangents = u.reshape(-1, batch, outputs).astype(logits.dtype)
-        return kernels.pull(tangent_map, x, cotangents).reshape(*u.shape[:-1], inputs).astype(dtype)
+        pulled = _in_pieces(lambda piece: kernels.pull(tangent_map, x, piece), cotangents, step)
+        return pulled.reshape(*u.shape[:-1], inputs).astype(dtype)
 
-    return Jacobian(push, pull, batch, outputs, inputs, dtype, logits.dtype)
-
-
-def check_input(x: jax.Array) -> None:
-    """ValueError unless ``x`` holds examples of floating values."""
-    if x.ndim < 2 or x.shape[0] == 0:
-        raise ValueError(
-            f"x has shape {x.shape}; it needs at least one example along axis 0 and one more axis"
-        )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"x has dtype {x.dtype}; a Jacobian needs floating inputs: normalise the images first"
-        )
+    computed = coarsest([x, logits, *jax.tree.leaves(tangent_map)])
+    return Jacobian(push, pull, batch, outputs, inputs, dtype, computed, step)
 
 
-def check_outputs(logits: jax.ShapeDtypeStruct) -> None:
-    """ValueError unless an output of this shape is (batch, outputs)."""
-    if len(logits.shape) != 2:
-        raise ValueError(
-            f"apply returned shape {logits.shape}; Jacobian singular values need (batch, outputs): "
-            "flatten or reduce the other axes inside apply"
-        )
+def _in_pieces(function: Callable[[jax.Array], jax.Array], vectors: jax.Array, step: int) -> jax.Array:
+    pieces = [function(vectors[start : start + step]) for start in range(0, len(vectors), step)]
+    return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
 
 
-def check_budget(budget: int, minimum: int, why: str) -> None:
-    """ValueError for a budget in Jacobian products that is no whole number or under ``minimum``."""
-    if isinstance(budget, bool) or int(budget) != budget:
-        raise ValueError(f"budget {budget!r} is not a whole number of pull-backs")
+def check_budget(budget: int, minimum: int, why: str) -> int:
+    """The budget in Jacobian products; ValueError where it is no whole number or under ``minimum``."""
+    budget = check_whole("budget", budget, " of pull-backs")
     if budget < minimum:
         raise ValueError(f"budget {budget} is under the minimum of {minimum} pull-backs: {why}")
+    return budget
+
+
+def check_whole(name: str, value: Any, of: str = "") -> int:
+    """``value`` as an int; ValueError naming the argument where it is no whole number."""
+    try:
+        whole = int(value)
+        if not isinstance(value, bool) and whole == value:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} {value!r} is not a whole number{of}")

@@ -1,7 +1,7 @@
 """Singular values of many Jacobians at once, and how far down they can be trusted."""
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,12 @@ def resolution(method: Method, dtype: np.dtype) -> float:
     method = resolve(method, np.dtype(dtype))
     squared = method == "gram" or (method == "gram64" and dtype == np.float64)
     return noise**0.5 if squared else noise
+
+
+def coarsest(arrays: Iterable[Any]) -> np.dtype:
+    """The floating format with the largest ``eps`` among the arrays that a network computes with."""
+    formats = {np.dtype(a.dtype) for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)}
+    return max(formats, key=lambda dtype: float(jnp.finfo(dtype).eps))
 
 
 def check_method(method: str) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-_NUMBERS = (jax.Array, np.ndarray, np.generic)
+_NUMBERS = (jax.Array, np.ndarray, np.number)
 
 
 def check_weights(params: Any) -> None:

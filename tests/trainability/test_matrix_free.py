@@ -219,18 +219,16 @@ CALLS = {
 def test_jit_vmap_and_repetition_change_nothing():
     apply, keys = network(), jax.random.split(jax.random.key(7), 2)
 
-    names = ("square", "mean")
-
     def everything(x, key):
-        return {name: CALLS[name](apply, x, key=key)[:2] for name in names}
+        return {name: call(apply, x, key=key)[:2] for name, call in CALLS.items()}
 
     compiled = quick_jit(everything)
     one, again = compiled(SMALL_X, keys[0]), compiled(SMALL_X, keys[0])
     stacked = quick_jit(jax.vmap(everything))(jnp.stack([SMALL_X, SMALL_X[::-1]]), keys)
-    plain = CALLS["square"](apply, SMALL_X, key=keys[0])
-    np.testing.assert_allclose(plain.value, one["square"][0], rtol=1e-4)
-    np.testing.assert_allclose(plain.error, one["square"][1], rtol=1e-3)
-    for name in names:
+    for name, call in CALLS.items():
+        plain = call(apply, SMALL_X, key=keys[0])
+        np.testing.assert_allclose(plain.value, one[name][0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(plain.error, one[name][1], rtol=1e-3, atol=1e-5)
         np.testing.assert_array_equal(one[name][0], again[name][0])
         np.testing.assert_allclose(stacked[name][0][0], one[name][0], rtol=1e-4, atol=1e-5)
 
@@ -325,7 +323,14 @@ KEY = jax.random.key(0)
     ("call", "message"),
     [
         (partial(hutchinson.mean_squared_jsv, budget=1), "under the minimum of 2"),
-        (partial(hutchinson.mean_squared_jsv, budget=2.5), "not a whole number"),
+        (partial(hutchinson.mean_squared_jsv, budget=2.5), "budget 2.5 is not a whole number"),
+        (partial(hutchinson.mean_squared_jsv, budget=None), "budget None is not a whole number"),
+        (partial(hutchinson.mean_squared_jsv, budget=float("inf")), "budget inf is not a whole number"),
+        (partial(hutchinson.mean_squared_jsv, budget=float("nan")), "budget nan is not a whole number"),
+        (
+            partial(matrix_free.mean_jsv_by_quadrature, budget=99, steps=2.5),
+            "steps 2.5 is not a whole number",
+        ),
         (partial(matrix_free.mean_jsv_by_quadrature, budget=5), "under the minimum of 6"),
         (partial(matrix_free.mean_jsv_by_quadrature, budget=9, steps=3), "under the minimum of 10"),
         (partial(matrix_free.mean_jsv_by_quadrature, budget=9, steps=0), "at least 1"),
@@ -335,6 +340,10 @@ KEY = jax.random.key(0)
         ),
         (lambda a, x, key: extremes.largest_jsv(a, x, 2, budget=7, key=key), "under the minimum of 8"),
         (lambda a, x, key: extremes.largest_jsv(a, x, 6, budget=99, key=key), "has 5 singular values"),
+        (
+            lambda a, x, key: extremes.largest_jsv(a, x, 1.5, budget=99, key=key),
+            "k 1.5 is not a whole number",
+        ),
     ],
 )
 def test_budgets_and_arguments_that_cannot_be_used_are_named(call, message):
@@ -348,7 +357,13 @@ def test_budgets_and_arguments_that_cannot_be_used_are_named(call, message):
         (SMALL_X[:0], network(), "at least one example"),
         (SMALL_X[0], network(), "at least one example"),
         (jnp.ones((2, 7), jnp.int32), network(), "floating"),
-        (SMALL_X, lambda x: x[:, None], r"need \(batch, outputs\)"),
+        (SMALL_X, lambda x: x[:, None], r"need \(batch, outputs\).*reduce the other axes inside apply"),
+        (SMALL_X, lambda x: (x, 1.0), "returned a tuple"),
+        (SMALL_X, lambda x: x[:2], r"shape \(2, 7\) for 3 examples"),
+        (SMALL_X, lambda x: (x > 0).astype(int), "floating outputs"),
+        (SMALL_X, lambda x: x[:, :0], r"it needs \(3, outputs\)"),
+        (SMALL_X.tolist(), network(), "x is a list"),
+        (SMALL_X[:, :0], lambda x: jnp.ones((3, 2)) + x.sum(), "an example without values"),
     ],
 )
 @pytest.mark.parametrize("name", CALLS)
