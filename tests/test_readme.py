@@ -14,6 +14,9 @@ def test_the_python_of_the_readme_runs():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "(1, 10) 1664 832" in done.stdout  # 16*64 + 64*10 multiply-accumulates, half of them after pruning
+    mean, error, lost = re.search(r"mean JSV (\S+) ± (\S+) unresolved (\d+)", done.stdout).groups()
+    assert 0 < float(error) < float(mean)
+    assert lost == "0"
 
 
 def test_every_file_and_config_that_the_readme_names_is_there():

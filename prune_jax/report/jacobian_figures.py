@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,17 @@ from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.report import reading
 from prune_jax.report.figures import COLORS, band, longest_of_each_lr, save
 
-Curve = tuple[str, dict[str, Any], list[JSVSummary]]  # label, how it is drawn, a summary for each seed
+START: Mapping[str, Any] = MappingProxyType({"color": "#3f8f5b", "linestyle": "-.", "linewidth": 1.4})
+# How a network before the last stage is drawn, by the names of ``reading.spectra_before``.
+STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        reading.DENSE: MappingProxyType({"color": "0.25", "linestyle": ":", "linewidth": 1.6}),
+        "after pruning": MappingProxyType({"color": "#c0392b", "linestyle": "--", "linewidth": 1.4}),
+        "after recovery": START,
+        "at the start": START,
+    }
+)
+Curve = tuple[str, Mapping[str, Any], list[JSVSummary]]  # label, how it is drawn, a summary for each seed
 
 
 def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
@@ -44,7 +55,7 @@ def spectra(records: Sequence[RunRecord], path: Path) -> bool:
 
     A row for each ratio and method, a column for each initial LR's longest run; the seeds pooled.
     """
-    measured = [record for record in records if any(e.spectrum for r in record.results for e in r.epochs)]
+    measured = [record for record in records if reading.has_spectra(record)]
     rows = [longest_of_each_lr(group) for group in reading.families(measured).values()]
     if not rows:
         return False
@@ -112,22 +123,12 @@ def _label(axes: Any) -> None:
 
 def _curves(record: RunRecord) -> Iterator[Curve]:
     """What is known of the record's networks, in the order in which they came to be."""
-    results = record.results
-    base = [r.base_spectrum for r in results if r.base_spectrum]
-    cut = [r.pruned_spectrum for r in results if r.pruned_spectrum]
-    start = [r.epochs[0].spectrum for r in results if r.epochs[0].spectrum]
-    if base:
-        yield "dense", {"color": "0.25", "linestyle": ":", "linewidth": 1.6}, base
-    if cut:
-        yield "after pruning", {"color": "#c0392b", "linestyle": "--", "linewidth": 1.4}, cut
-    if start and start != cut:
-        name = "after recovery" if cut else "at the start"
-        yield name, {"color": "#3f8f5b", "linestyle": "-.", "linewidth": 1.4}, start
+    for name, summaries in reading.spectra_before(record).items():
+        yield name, STYLES[name], summaries
     for shade, epoch in zip((0.45, 1.0), _middle_and_last(record), strict=False):
-        along = [_at(r.epochs, epoch) for r in results]
-        summaries = [summary for summary in along if summary is not None]
+        along = [_at(r.epochs, epoch) for r in record.results]
         style = {"color": "#0b6fb8", "alpha": shade, "linewidth": 1.6}
-        yield f"retrained, {epoch} epochs", style, summaries
+        yield f"retrained, {epoch} epochs", style, [summary for summary in along if summary is not None]
 
 
 def _middle_and_last(record: RunRecord) -> list[int]:

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from prune_jax.fairness import EpochMetrics, RunRecord, Stage
+from prune_jax.fairness import EpochMetrics, JSVSummary, RunRecord, Stage
 from prune_jax.schedules import LRSchedule
 from prune_jax.trainability import accuracy
 
 Family = tuple[str, str]
+DENSE = "dense"
 
 
 def last_stage(record: RunRecord) -> Stage:
@@ -78,6 +79,28 @@ def curve(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.ndarray]:
 def has(record: RunRecord, quantity: str) -> bool:
     """Whether ``quantity`` was measured along the last stage."""
     return bool(record.results) and all(_points(result.epochs, quantity) for result in record.results)
+
+
+def has_spectra(record: RunRecord) -> bool:
+    """Whether a spectrum was measured anywhere along the last stage."""
+    return any(e.spectrum for result in record.results for e in result.epochs)
+
+
+def spectra_before(record: RunRecord) -> dict[str, list[JSVSummary]]:
+    """Spectra of the networks before the last stage, one for each seed, in the order in which they came to be.
+
+    The names are ``DENSE``, 'after pruning', and 'after recovery' or, of a stage that begins anew, 'at the start';
+    where nothing was recovered, retraining starts from the pruned network itself.
+    """
+    results = record.results
+    found = {
+        DENSE: [r.base_spectrum for r in results if r.base_spectrum],
+        "after pruning": [r.pruned_spectrum for r in results if r.pruned_spectrum],
+    }
+    start = [r.epochs[0].spectrum for r in results if r.epochs and r.epochs[0].spectrum]
+    if start != found["after pruning"]:
+        found["after recovery" if found["after pruning"] else "at the start"] = start
+    return {name: summaries for name, summaries in found.items() if summaries}
 
 
 def trainability_accuracies(record: RunRecord) -> list[float]:

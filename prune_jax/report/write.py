@@ -12,6 +12,7 @@ from prune_jax.report import (
     curves,
     figures,
     jacobian_figures,
+    jacobian_tables,
     plateau,
     pruning_value,
     tables,
@@ -72,6 +73,10 @@ FIGURES: Mapping[str, Drawing] = MappingProxyType(
         ),
     }
 )
+# Section name of a figure -> the table beneath it, '' without data.
+BENEATH: Mapping[str, Callable[[Sequence[RunRecord]], str]] = MappingProxyType(
+    {"spectra": jacobian_tables.isometry}
+)
 SECTIONS = (*TABLES, *FIGURES)
 
 
@@ -114,7 +119,9 @@ def _figure(folder: Path, name: str, records: Sequence[RunRecord], draw: bool) -
     heading, alternative, drawing = FIGURES[name]
     path = folder / "figures" / f"{name}.png"
     there = drawing(records, path) if draw else path.exists()
-    return [f"## {heading}\n\n![{alternative}](figures/{name}.png)"] if there else []
+    shown = [f"![{alternative}](figures/{name}.png)"] if there else []
+    shown += [text for text in [BENEATH[name](records)] if text] if name in BENEATH else []
+    return [f"## {heading}", *shown] if shown else []
 
 
 def _provenance(records: Sequence[RunRecord]) -> str:
