@@ -109,6 +109,11 @@ def train_cohort(
     todo = tuple(
         m for m in members if (m.id in wanted if wanted is not None else not is_finished(context, m.id))
     )
+    for member in todo:
+        known = disk.read_diverged(context.store, member.id)
+        if known:
+            message, file = known
+            raise TrainingDivergedError(f"{message}; known from before: to train it again, remove {file}")
     if todo:
         _train(context, spec, cohort, todo, recipe, initial)
 
@@ -228,8 +233,11 @@ def _refuse_nan(job: Job, losses: np.ndarray, epoch: int) -> None:
         if kept
         else "no checkpoint of this stage was due yet; the stages before it are kept"
     )
-    raise TrainingDivergedError(
-        f"train loss is {losses[job.members.index(lost[0])]} in stage {kind(spec)} {lost[0].id} "
-        f"(seed {lost[0].seed}) at epoch {epoch} of {spec.train.epochs} under LR {spec.train.schedule}: "
-        f"lower the LR; {where}"
-    )
+    for member in reversed(lost):
+        message = (
+            f"train loss is {losses[job.members.index(member)]} in stage {kind(spec)} {member.id} "
+            f"(seed {member.seed}) at epoch {epoch} of {spec.train.epochs} under LR {spec.train.schedule}: "
+            f"lower the LR; {where}"
+        )
+        disk.save_diverged(job.context.store, member.id, message)
+    raise TrainingDivergedError(message)

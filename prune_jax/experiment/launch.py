@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from prune_jax import fairness
 from prune_jax.experiment import distributed, locks, plan, preemption, submission
 from prune_jax.experiment.board import Board, WriteReport
-from prune_jax.experiment.cohort import GO_ON, Context, History, Member
+from prune_jax.experiment.cohort import GO_ON, Context, History, Member, TrainingDivergedError
 from prune_jax.experiment.datasets import open_dataset, spec_of
 from prune_jax.experiment.inputs import prepared
 from prune_jax.experiment.locks import BusyError
@@ -49,7 +49,8 @@ def launch(
 
     Other processes may do the same there at the same time: nothing is computed twice at once. Returns the path of
     the report, over all records that are present. Raises ValueError before any work for a config that can't be
-    run; TrainingDivergedError, CheckpointError or OSError later, with everything finished kept.
+    run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError at the end, when all
+    runs that don't diverge are done.
     """
     dataset = distributed.main_first(lambda: open_dataset(config))
     arms = plan.plan_arms(config, sweep, dataset)
@@ -66,6 +67,7 @@ def launch(
         closing(store),
         preemption.noticed() as stopping,
     ):
+        lost: dict[int, TrainingDivergedError] = {}
 
         def attempt(index: int, arm: Arm) -> None:
             if distributed.any_of(stopping()):
@@ -73,13 +75,22 @@ def launch(
             progress.run(index + 1, arm.label)
             shared = (on[arm.mesh.devices], arm.measure, config.checkpoint_seconds, progress)
             context = Context(store, *shared, keep=config.checkpoint.keep, stopping=stopping)
-            if _finish(context, arm, board, names[index], command):
+            try:
+                made = _finish(context, arm, board, names[index], command)
+            except TrainingDivergedError as error:
+                lost[index] = error
+                progress.line(f"run {index + 1}/{len(arms)} {arm.label} diverged; the others go on")
+                made = False
+            if made:
                 progress.line(_summary(index + 1, len(arms), board.record(names[index])))
                 distributed.from_main(lambda: str(board.report(draw=False)))
             progress.over()
 
         _take_turns(todo, attempt, progress)
-        return Path(distributed.from_main(lambda: str(board.report(draw=True))))
+        written = Path(distributed.from_main(lambda: str(board.report(draw=True))))
+    if lost:
+        raise TrainingDivergedError(_diverged(lost, arms, len(todo), written))
+    return written
 
 
 def submit(
@@ -162,6 +173,15 @@ def record_id(arm: Arm) -> str:
     """16 hex digits naming a run's record: its stages' ids, what it measures and its label."""
     ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
     return hashlib.sha256(repr((ids, arm.measure, arm.label)).encode()).hexdigest()[:16]
+
+
+def _diverged(lost: Mapping[int, Exception], arms: Sequence[Arm], runs: int, report: Path) -> str:
+    first = min(lost)
+    which = f"{len(lost)} of {runs} runs diverged, the others are done (report: {report})"
+    others = ", ".join(str(index + 1) for index in sorted(lost))
+    return (
+        f"{which}: run{'s' * (len(lost) > 1)} {others}. Run {first + 1}, {arms[first].label}: {lost[first]}"
+    )
 
 
 def _summary(number: int, runs: int, record: fairness.RunRecord) -> str:

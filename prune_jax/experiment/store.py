@@ -28,7 +28,7 @@ class Store(NamedTuple):
 
     ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``: a stage is finished when that
     file is there; ``measured/`` may follow. ``partial/ID/`` holds the states of a stage in the middle (see
-    partial.py).
+    partial.py), ``diverged/ID.json`` says of a stage that it has no end.
     """
 
     root: Path
@@ -67,6 +67,21 @@ def save_measured(store: Store, stage_id: str, name: str, values: dict[str, Any]
 def read_measured(store: Store, stage_id: str, name: str) -> dict[str, Any] | None:
     """What was measured under ``name`` on a finished stage's checkpoint, or None."""
     return _read_json(store.root / "stages" / stage_id / "measured" / f"{name}.json")
+
+
+def save_diverged(store: Store, stage_id: str, message: str) -> None:
+    """Keep that a stage's loss was no longer finite, so that nobody trains it again to see the same."""
+    _write_json(_diverged(store, stage_id), {"message": message})
+
+
+def read_diverged(store: Store, stage_id: str) -> tuple[str, Path] | None:
+    """What was said of a stage that diverged, and the file to remove for another try; None of any other stage."""
+    found = _read_json(_diverged(store, stage_id))
+    return None if found is None else (found["message"], _diverged(store, stage_id))
+
+
+def _diverged(store: Store, stage_id: str) -> Path:
+    return store.root / "diverged" / f"{stage_id}.json"
 
 
 def load_variables(store: Store, stage_id: str, like: Any) -> Any:

@@ -190,6 +190,27 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
     assert len(digests(tmp_path / "w")) == 4  # both seeds' pretraining and sparsifying action
 
 
+def test_a_stage_that_diverged_is_not_trained_again_until_someone_says_so(tmp_path, digits, monkeypatch):
+    arm = arm_of(small_config(**{"retrain.schedule": "0:1e30"}), digits)
+    context = context_of(tmp_path / "w", digits, arm)
+    with pytest.raises(cohort.TrainingDivergedError, match="under LR 0:1e"):
+        stages.run_chain(context, arm)
+    real = cohort._train
+    monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("it was trained again"))
+    marks = sorted((tmp_path / "w" / "diverged").iterdir())
+    with pytest.raises(cohort.TrainingDivergedError, match=f"known from before: .*remove {marks[0].parent}"):
+        stages.run_chain(context, arm)
+    monkeypatch.setattr(cohort, "_train", real)
+    assert {mark.stem for mark in marks} == {specs.chain_ids(arm.chain, seed)[-1] for seed in arm.seeds}
+    for mark in marks:
+        mark.unlink()
+    with pytest.raises(
+        cohort.TrainingDivergedError,
+        match=r"at epoch 1 of 2 .*: lower the LR; [^;]*(; the stages before it are kept)?$",
+    ):
+        stages.run_chain(context, arm)
+
+
 def test_scratch_is_a_small_dense_network_with_its_own_init(tmp_path, digits):
     config = small_config(**{"pipeline": "scratch", "scratch.epochs": 1})
     arm = arm_of(config, digits)
