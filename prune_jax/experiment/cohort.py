@@ -18,6 +18,8 @@ from prune_jax.experiment import partial
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.clock import Clock
 from prune_jax.experiment.course import Course, course_of
+from prune_jax.experiment.divergence import TrainingDivergedError as TrainingDivergedError
+from prune_jax.experiment.divergence import emptied, is_known, nothing_left
 from prune_jax.experiment.feeding import Feed, Halfway, open_feed
 from prune_jax.experiment.inputs import Inputs
 from prune_jax.experiment.measuring import entries, measure
@@ -33,11 +35,12 @@ GO_ON = "what was finished is kept, run the same command again to go on"
 
 
 class Member(NamedTuple):
-    """One replica: its seed, its stage's id and its parent stage's id."""
+    """One replica: its seed, its stage's id, its parent stage's id and the LR schedule of its run."""
 
     seed: int
     id: str
     parent: str | None
+    schedule: str
 
 
 class Context(NamedTuple):
@@ -50,6 +53,7 @@ class Context(NamedTuple):
     progress: Progress
     # (spec, members, their histories so far): called as a cohort begins and after every epoch, before it is saved
     on_epoch: Callable[[Any, tuple[Member, ...], list[History]], None] = lambda *_: None
+    arms: tuple[Any, ...] = ()  # all runs of the sweep: a run's replicas may train with those of others
     keep: int = 1  # checkpoints of an unfinished stage
     stopping: Callable[[], bool] = lambda: False  # whether the run is to end at the next step that allows it
 
@@ -66,10 +70,6 @@ class Job(NamedTuple):
     kept: partial.Partial
     about: dict[str, Any]
     clock: Clock
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss of a stage is no longer finite."""
 
 
 def member_key(seed: int, purpose: str) -> jax.Array:
@@ -94,11 +94,12 @@ def train_cohort(
     recipe: Recipe,
     initial: Callable[[Member], Any],
 ) -> None:
-    """Bring every member's stage to its end on disk; finished ones are left alone.
+    """Bring every member's stage to its end on disk; finished ones, and those known to diverge, are left alone.
 
-    ``initial(member)`` gives the variables to start from. An unfinished cohort goes on from its last
-    checkpoint with exactly the members it had, so that it ends bit-identical to an uninterrupted one.
-    Raises TrainingDivergedError when a loss is not finite.
+    ``initial(member)`` gives the variables to start from; ``spec`` holds for all members but for the LR schedule,
+    which is each one's own. An unfinished cohort goes on from its last checkpoint with exactly the members it had,
+    so that it ends bit-identical to an uninterrupted one. Where a loss is not finite, its run is lost, and the
+    others go on; raises TrainingDivergedError once all runs are.
     """
     cohort = cohort_id(members)
     before = partial.read_partial(context.store, cohort)
@@ -106,14 +107,13 @@ def train_cohort(
         partial.drop_partial(context.store, cohort)  # measured otherwise: its curve would have a gap
         before = None
     wanted = None if before is None else set(before["members"])
-    todo = tuple(
-        m for m in members if (m.id in wanted if wanted is not None else not is_finished(context, m.id))
-    )
-    for member in todo:
-        known = disk.read_diverged(context.store, member.id)
-        if known:
-            message, file = known
-            raise TrainingDivergedError(f"{message}; known from before: to train it again, remove {file}")
+
+    def is_open(member: Member) -> bool:
+        if wanted is not None:
+            return member.id in wanted
+        return not is_finished(context, member.id) and not is_known(context.store, member.id)
+
+    todo = tuple(filter(is_open, members))
     if todo:
         _train(context, spec, cohort, todo, recipe, initial)
 
@@ -129,7 +129,7 @@ def _train(
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
-    course = course_of(spec.train, trainer, context.data, len(members))
+    course = course_of(spec.train, trainer, context.data, [member.schedule for member in members])
     start = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, members)))
     state = course.begin(start)
     with partial.open_partial(context.store, cohort, context.keep) as kept:
@@ -146,10 +146,17 @@ def _train(
         partial.settle(kept)
         timing = {"seconds": clock.seconds(), "together": len(members)}
         for i, (member, history) in enumerate(zip(members, histories, strict=True)):
+            if is_known(context.store, member.id):
+                continue
             variables = jax.tree.map(lambda leaf, i=i: leaf[i], variables_of(course.network(state)))
-            mine = {"seed": member.seed, "parent": member.parent, "history": history}
-            disk.save_stage(context.store, member.id, variables, {**about, **mine, **timing})
+            mine = {"spec": stated(_own(spec, member)), "seed": member.seed, "parent": member.parent}
+            told = {**about, **mine, "history": history, **timing}
+            disk.save_stage(context.store, member.id, variables, told)
     partial.drop_partial(context.store, cohort)
+
+
+def _own(spec: TrainingStage, member: Member) -> TrainingStage:
+    return dataclasses.replace(spec, train=dataclasses.replace(spec.train, schedule=member.schedule))
 
 
 def _epochs(job: Job, state: Any, before: dict[str, Any]) -> tuple[Any, list[History]]:
@@ -166,7 +173,7 @@ def _epochs(job: Job, state: Any, before: dict[str, Any]) -> tuple[Any, list[His
         keep = functools.partial(_keep, job, epoch, histories)
         state, trained = course.epoch(job.feed, state, epoch, start, job.clock.due, keep)
         start, epoch, went = Halfway(), epoch + 1, going
-        _refuse_nan(job, trained["train_loss"], epoch)
+        state = _without_lost(job, state, trained["train_loss"], epoch)
         going = course.going(state, epoch)
         histories = _measured(job, state, histories, epoch, went, going, trained)
         context.progress.epoch(epoch, float(np.mean([history[-1]["test_accuracy"] for history in histories])))
@@ -196,7 +203,7 @@ def _measured(
 def _keep(job: Job, epoch: int, histories: list[History], state: Any, halfway: Halfway) -> None:
     """Begin to keep the state after ``epoch`` epochs and ``halfway``; PreemptedError where the run is to end."""
     if halfway.sums:
-        _refuse_nan(job, np.asarray(halfway.sums), epoch + 1)
+        _refuse_lost(job, np.asarray(halfway.sums), epoch + 1)
     steps = epoch * job.course.steps + halfway.step
     content = {
         "members": [member.id for member in job.members],
@@ -222,22 +229,41 @@ def variables_of(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def _refuse_nan(job: Job, losses: np.ndarray, epoch: int) -> None:
-    lost = [m for m, loss in zip(job.members, losses, strict=True) if not math.isfinite(loss)]
-    if not lost:
-        return
+def _without_lost(job: Job, state: Any, losses: np.ndarray, epoch: int) -> Any:
+    """The state without the replicas whose loss is no longer finite; TrainingDivergedError where no run is left."""
+    lost = ~np.isfinite(losses)
+    if not lost.any():
+        return state
+    gone = [new or is_known(job.context.store, m.id) for m, new in zip(job.members, lost, strict=True)]
+    if nothing_left(gone, [member.schedule for member in job.members]):
+        _refuse_lost(job, losses, epoch)
+    _tell_lost(job, losses, epoch)
+    return emptied(state, lost)
+
+
+def _refuse_lost(job: Job, losses: np.ndarray, epoch: int) -> None:
+    """TrainingDivergedError for a loss that is not finite, of the first replica that has one."""
+    told = _tell_lost(job, losses, epoch)
+    if told:
+        raise TrainingDivergedError(told[0])
+
+
+def _tell_lost(job: Job, losses: np.ndarray, epoch: int) -> list[str]:
+    """What is said of each replica whose loss is not finite, kept on disk."""
+    if np.isfinite(losses).all():
+        return []
     partial.settle(job.kept)
-    kept, spec = partial.newest(job.kept), job.spec
+    kept, spec, said = partial.newest(job.kept), job.spec, []
     where = (
         f"the last good checkpoint, after epoch {kept['epoch']}, is kept in {job.kept.directory}"
         if kept
         else "no checkpoint of this stage was due yet; the stages before it are kept"
     )
-    for member in reversed(lost):
-        message = (
-            f"train loss is {losses[job.members.index(member)]} in stage {kind(spec)} {member.id} "
-            f"(seed {member.seed}) at epoch {epoch} of {spec.train.epochs} under LR {spec.train.schedule}: "
-            f"lower the LR; {where}"
-        )
-        disk.save_diverged(job.context.store, member.id, message)
-    raise TrainingDivergedError(message)
+    for member, loss in zip(job.members, losses, strict=True):
+        if not math.isfinite(loss):
+            said.append(
+                f"train loss is {loss} in stage {kind(spec)} {member.id} (seed {member.seed}) at epoch {epoch} of "
+                f"{spec.train.epochs} under LR {member.schedule}: lower the LR; {where}"
+            )
+            disk.save_diverged(job.context.store, member.id, said[-1])
+    return said

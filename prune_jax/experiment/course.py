@@ -1,7 +1,7 @@
 """Which LR each replica trains at, and when it has ended: along a schedule, or until plateaus."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -39,28 +39,40 @@ class Extended(NamedTuple):
     plateau: PlateauState
 
 
-def course_of(spec: TrainSpec, trainer: Trainer, data: Inputs, replicas: int) -> Course:
-    """The course of a training stage of so many replicas. ValueError for a plateau rule on streamed data."""
+def course_of(spec: TrainSpec, trainer: Trainer, data: Inputs, schedules: Sequence[str]) -> Course:
+    """The course of a training stage whose replicas have these LR schedules, the rest being as in ``spec``.
+
+    ValueError for a plateau rule on streamed data, or of replicas with several schedules.
+    """
     steps = steps_per_epoch(data.train_size, spec.batch_size)
     if spec.extend is None:
-        return _scheduled(spec, steps, replicas)
+        return _scheduled(spec, steps, schedules)
     if not isinstance(data, DeviceData):
         raise ValueError("retrain.extend is 'plateau', whose rule looks at training examples on the device")
-    return _until_plateaus(spec, trainer, data, steps, replicas)
+    if len(set(schedules)) > 1:
+        raise ValueError(f"retrain.extend is 'plateau', and replicas have several schedules: {schedules}")
+    return _until_plateaus(spec, trainer, data, steps, len(schedules))
 
 
-def _scheduled(spec: TrainSpec, steps: int, replicas: int) -> Course:
-    schedule = LRSchedule.parse(spec.schedule, spec.epochs).optax(steps)
-    lrs = np.asarray([float(schedule(epoch * steps)) for epoch in range(spec.epochs)], np.float32)
+def _scheduled(spec: TrainSpec, steps: int, schedules: Sequence[str]) -> Course:
+    lrs = np.stack([_rates(text, spec.epochs, steps) for text in schedules], axis=1)  # (epochs, replicas)
 
     def epoch(feed: Feed, state: TrainState, number: int, *how: Any) -> tuple[TrainState, dict]:
-        state, losses = feed.run(state, number, np.repeat(lrs[number], steps), *how)
-        return state, _values(train_loss=losses, lr=np.repeat(lrs[number], replicas))
+        now = lrs[number]
+        shared = len(set(schedules)) == 1
+        each = np.repeat(now[0], steps) if shared else np.repeat(now[:, None], steps, axis=1)
+        state, losses = feed.run(state, number, each, *how)
+        return state, _values(train_loss=losses, lr=now)
 
     def going(_: TrainState, epochs: int) -> np.ndarray:
-        return np.repeat(epochs < spec.epochs, replicas)
+        return np.repeat(epochs < spec.epochs, len(schedules))
 
     return Course(steps, lambda state: state, lambda state: state, going, epoch)
+
+
+def _rates(text: str, epochs: int, steps: int) -> np.ndarray:
+    schedule = LRSchedule.parse(text, epochs).optax(steps)
+    return np.asarray([float(schedule(epoch * steps)) for epoch in range(epochs)], np.float32)
 
 
 def _until_plateaus(spec: TrainSpec, trainer: Trainer, data: DeviceData, steps: int, replicas: int) -> Course:

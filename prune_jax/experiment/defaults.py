@@ -92,7 +92,8 @@ def default_config() -> ConfigDict:
             "budget": 0,  # 0: exact; else the pull-backs, over all examples, that an estimate of the mean may take
         }
     )
-    config.execution = ConfigDict({"epoch": "auto", "replicas": "auto"})
+    # together: 'run', one program trains the seeds of a run; 'sweep': of all runs that differ in the LR alone
+    config.execution = ConfigDict({"epoch": "auto", "replicas": "auto", "together": "run"})
     # Devices that seeds under vmap are spread over, that a batch is split over (0: chosen, see placement.py),
     # and that share every parameter (FSDP); no part of a stage's id.
     config.mesh = ConfigDict({"replicas": 0, "data": 0, "fsdp": 1})

@@ -8,31 +8,43 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 EPOCHS = ("auto", "scan", "step")
 REPLICAS = ("auto", "vmap", "loop")
+TOGETHER = ("run", "sweep")
 
 
 class Execution(NamedTuple):
-    """``epoch``: 'scan' (one program an epoch) or 'step'; ``replicas``: 'vmap' (together) or 'loop'."""
+    """``epoch``: 'scan' (one program an epoch) or 'step'; ``replicas``: 'vmap' (together) or 'loop'.
+
+    ``together``: the replicas of a 'run', its seeds; or of all runs of the 'sweep' that differ in the LR alone.
+    """
 
     epoch: str
     replicas: str
+    together: str = "run"
 
 
-def decide(backend: str, convolutional: bool, epoch: str = "auto", replicas: str = "auto") -> Execution:
+def decide(
+    backend: str, convolutional: bool, epoch: str = "auto", replicas: str = "auto", together: str = "run"
+) -> Execution:
     """The execution for a backend ('cpu', 'gpu', 'tpu') and a network; 'auto' is replaced, the rest kept.
 
     XLA:CPU runs the gradient of a convolution inside a loop about 19 times slower than outside one
     (measured on jax 0.10.2) and gains nothing from ``vmap`` over convolutions, so there convolutional
     networks step from Python, one replica after another. Everything else scans, replicas under ``vmap``.
-    Raises ValueError for a choice that is neither 'auto' nor one of the two.
+    Raises ValueError for a choice that is not allowed, or one that the others don't go with.
     """
-    for name, choice, allowed in (("epoch", epoch, EPOCHS), ("replicas", replicas, REPLICAS)):
+    choices = (("epoch", epoch, EPOCHS), ("replicas", replicas, REPLICAS), ("together", together, TOGETHER))
+    for name, choice, allowed in choices:
         if choice not in allowed:
             raise ValueError(f"execution.{name} is {choice!r}; allowed: {', '.join(allowed)}")
     slow_loops = backend == "cpu" and convolutional
-    return Execution(
-        ("step" if slow_loops else "scan") if epoch == "auto" else epoch,
-        ("loop" if slow_loops else "vmap") if replicas == "auto" else replicas,
-    )
+    if replicas == "auto":
+        replicas = "loop" if slow_loops and together == "run" else "vmap"
+    if together == "sweep" and replicas == "loop":
+        raise ValueError(
+            "execution.together is 'sweep', whose replicas are one program, and execution.replicas 'loop': choose "
+            "together='run', or replicas='vmap' (no streamed data set allows it)"
+        )
+    return Execution(("step" if slow_loops else "scan") if epoch == "auto" else epoch, replicas, together)
 
 
 def is_convolutional(apply: Callable[..., Any], *arguments: Any) -> bool:

@@ -74,7 +74,7 @@ def launch(
                 raise preemption.PreemptedError(f"asked to end before run {index + 1}; {GO_ON}")
             progress.run(index + 1, arm.label)
             shared = (on[arm.mesh.devices], arm.measure, config.checkpoint_seconds, progress)
-            context = Context(store, *shared, keep=config.checkpoint.keep, stopping=stopping)
+            context = Context(store, *shared, arms=arms, keep=config.checkpoint.keep, stopping=stopping)
             try:
                 made = _finish(context, arm, board, names[index], command)
             except TrainingDivergedError as error:
@@ -140,10 +140,12 @@ def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -
         return False
     with locks.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
         write = _writer(context, arm, name)
+        mine = {its_id for seed in arm.seeds for its_id in chain_ids(arm.chain, seed)}
 
         def on_epoch(spec: Stage, members: tuple[Member, ...], histories: list[History]) -> None:
             for member, history in zip(members, histories, strict=True):
-                write(kind(spec), member.id, member.seed, history)
+                if member.id in mine:
+                    write(kind(spec), member.id, member.seed, history)
 
         _replay(context, arm, write)
         run_chain(context._replace(on_epoch=on_epoch), arm)

@@ -1,6 +1,7 @@
 """From a config to what is run: every value checked, every schedule canonical, every group named."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from prune_jax.experiment.specs import (
 from prune_jax.experiment.step import PRECISIONS, REMATS
 from prune_jax.pruning.criteria import CRITERIA
 from prune_jax.schedules import LRSchedule
+from prune_jax.trainability import mean_plan
 
 PIPELINES = ("prune", "scratch")
 RECOVERIES = ("none", "orthp")
@@ -179,18 +181,19 @@ def _measure(config: ConfigDict, dataset: AnyDataset) -> Measure:
             f"measure.examples is {examples}; {dataset.name} has {available} test examples: "
             f"allowed: 1 to {available}, or 0: {min(MEASURED, available)}"
         )
-    return Measure(examples, every, what, _budget(section.budget, what, dataset.num_classes))
+    least = mean_plan.least_budget(examples, min(dataset.num_classes, math.prod(dataset.input_shape)))
+    return Measure(examples, every, what, _budget(section.budget, what, least))
 
 
-def _budget(budget: int, what: str, outputs: int) -> int:
+def _budget(budget: int, what: str, least: int) -> int:
     if budget and what == "spectrum":
         raise ValueError(f"measure.budget is {budget}, but measure.jsv='spectrum' is exact; allowed there: 0")
     if budget and jax.process_count() > 1:
         raise ValueError(f"measure.budget is {budget}; several processes measure exactly, with budget 0")
-    if budget and budget < 2 * outputs:
+    if budget and budget < least:
         raise ValueError(
-            f"measure.budget is {budget}; allowed: 0 (exact), or at least {2 * outputs} pull-backs, two examples' "
-            "exact spectra, without which there is no standard error"
+            f"measure.budget is {budget}; allowed: 0 (exact), or at least {least} pull-backs, the fewest that any "
+            "method has a standard error from"
         )
     return budget
 
@@ -205,7 +208,7 @@ def _execution(config: ConfigDict, model: ModelSpec, streamed: bool) -> executio
                 "'step' and 'loop' (or 'auto') only"
             )
         epoch, replicas = "step", "loop"
-    return execution.decide(jax.default_backend(), convolutional, epoch, replicas)
+    return execution.decide(jax.default_backend(), convolutional, epoch, replicas, section.together)
 
 
 def _mesh(config: ConfigDict, replicas: int) -> placement.MeshShape:

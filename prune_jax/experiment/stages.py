@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import imported, locks, networks, partial, spectra, stage_network
+from prune_jax.experiment import columns, imported, locks, networks, partial, spectra, stage_network
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, cohort_id, is_finished, member_key, train_cohort
+from prune_jax.experiment.divergence import refuse_known
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import (
     Imported,
@@ -35,17 +36,13 @@ def run_chain(context: Context, arm: Arm) -> None:
     """
     ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
     for position, spec in enumerate(arm.chain):
-        members = tuple(
-            Member(seed, chain[position], chain[position - 1] if position else None)
-            for seed, chain in zip(arm.seeds, ids, strict=True)
-        )
         if isinstance(spec, Sparsify):
-            for member in members:
-                _sparsify(context, arm.model, spec, member)
+            for seed, chain in zip(arm.seeds, ids, strict=True):
+                _sparsify(context, arm.model, spec, seed, *chain[position - 1 : position + 1])
         elif isinstance(spec, Imported):
-            _bring_in(context, arm, spec, members[0].id)
+            _bring_in(context, arm, spec, ids[0][position])
         else:
-            _train(context, arm, spec, members)
+            _train(context, arm, position)
     spectra.measure_missing(context, arm)
 
 
@@ -64,10 +61,13 @@ def _is_there(context: Context, spec: Stage, its_id: str) -> bool:
     return is_finished(context, its_id)
 
 
-def _train(
-    context: Context, arm: Arm, spec: Pretrain | Retrain | Scratch, members: tuple[Member, ...]
-) -> None:
-    recipe = recipe_of(arm, spec)
+def _train(context: Context, arm: Arm, position: int) -> None:
+    """Train a stage of the arm, with those of the runs that share its column (see ``columns``)."""
+    shared = columns.column(context.arms, arm, position)
+    spec: Any = shared[0].chain[position]
+    recipe, mine = recipe_of(arm, spec), columns.members([arm], position)
+    ids = [member.id for member in mine]
+    refuse_known(context.store, ids)
 
     def initial(member: Member) -> Any:
         if isinstance(spec, Pretrain):
@@ -77,27 +77,35 @@ def _train(
         assert member.parent is not None
         return stage_network.load(context.store, member.parent).variables
 
-    together = [members] if arm.execution.replicas == "vmap" else [(member,) for member in members]
+    vmap = arm.execution.replicas == "vmap"
+    together = [columns.members(shared, position)] if vmap else [(member,) for member in mine]
     busy = None
     for cohort in together:
         try:
-            _train_alone(context, spec, cohort, recipe, initial)
+            _train_alone(
+                context, spec, cohort, [its for its in ids if vmap or its == cohort[0].id], recipe, initial
+            )
         except locks.BusyError as error:  # the other cohorts need not wait for this one
             busy = error
     if busy:
         raise busy
+    refuse_known(context.store, ids)
 
 
 def _train_alone(
     context: Context,
     spec: Pretrain | Retrain | Scratch,
     members: tuple[Member, ...],
+    wanted: list[str],
     recipe: Recipe,
     initial: Callable[[Member], Any],
 ) -> None:
-    """Train a cohort while no other process does; BusyError when one does, or has taken it over meanwhile."""
+    """Train a cohort, for the stages ``wanted`` of it, while no other process does.
+
+    BusyError when one does, or has taken it over meanwhile.
+    """
     store, ids = context.store, [member.id for member in members]
-    finished = all(is_finished(context, its_id) for its_id in ids)
+    finished = all(is_finished(context, its_id) for its_id in wanted)
     if finished and partial.read_partial(store, cohort_id(members)) is None:
         return
 
@@ -151,23 +159,24 @@ def fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
     return models.functional(module).variables
 
 
-def _sparsify(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:
+def _sparsify(
+    context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: str, its_id: str
+) -> None:
     """The sparsifying action, unless it is done; BusyError when another process is at it."""
-    if disk.read_stage(context.store, member.id) is not None:
+    if disk.read_stage(context.store, its_id) is not None:
         return
-    with locks.held(context.store.locks, [member.id]):
-        if disk.read_stage(context.store, member.id) is None:
-            _cut(context, model, spec, member)
+    with locks.held(context.store.locks, [its_id]):
+        if disk.read_stage(context.store, its_id) is None:
+            _cut(context, model, spec, seed, parent, its_id)
 
 
-def _cut(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> None:
+def _cut(context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: str, its_id: str) -> None:
     """Score, choose, cut, and recover where the spec asks for it."""
-    assert member.parent is not None
     context.progress.begin(kind(spec), 1, 0)
     like = models.functional(abstract_model(model)).variables
-    variables = disk.load_variables(context.store, member.parent, like)
+    variables = disk.load_variables(context.store, parent, like)
     groups = networks.groups_of(model)
-    evidence = Evidence(variables, groups, key=member_key(member.seed, "criterion"))
+    evidence = Evidence(variables, groups, key=member_key(seed, "criterion"))
     scores = CRITERIA[spec.criterion](evidence)
     keep = {
         name: allocation.lowest(scores[name], allocation.pruned_count(len(scores[name]), ratio))
@@ -179,8 +188,8 @@ def _cut(context: Context, model: ModelSpec, spec: Sparsify, member: Member) -> 
     about = {
         "kind": kind(spec),
         "spec": stated(spec),
-        "seed": member.seed,
-        "parent": member.parent,
+        "seed": seed,
+        "parent": parent,
         "keep": {name: np.asarray(kept).tolist() for name, kept in keep.items()},
     }
-    disk.save_stage(context.store, member.id, small, about)
+    disk.save_stage(context.store, its_id, small, about)

@@ -16,12 +16,13 @@ from prune_jax.experiment import execution
     ],
 )
 def test_the_decision_table(backend, convolutional, wanted):
-    assert execution.decide(backend, convolutional) == wanted
+    assert execution.decide(backend, convolutional) == (*wanted, "run")
 
 
 def test_the_config_overrides_each_part():
-    assert execution.decide("cpu", True, epoch="scan") == ("scan", "loop")
-    assert execution.decide("cpu", False, replicas="loop") == ("scan", "loop")
+    assert execution.decide("cpu", True, epoch="scan") == ("scan", "loop", "run")
+    assert execution.decide("cpu", False, replicas="loop") == ("scan", "loop", "run")
+    assert execution.decide("cpu", True, together="sweep") == ("step", "vmap", "sweep")
     with pytest.raises(ValueError, match=r"execution.epoch is 'unroll'; allowed: auto, scan, step"):
         execution.decide("cpu", False, epoch="unroll")
 

@@ -147,7 +147,7 @@ def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_
         return state, told
 
     scanned, (stages, done) = whole(start())
-    course = course_of(spec, trainer, on, replicas=2)
+    course = course_of(spec, trainer, on, [spec.schedule] * 2)
     feed = open_feed(trainer, recipe, on, keys, 0, {})
     state, lrs = course.begin(start()), []
     while course.going(state, len(lrs)).any():
