@@ -4,16 +4,17 @@ python -m benchmarks.jacobian [--rounds 3] [--quick] [--only WORD ...] [--out re
 
 Each measurement is a process of its own and reports its median; the processes take turns, and of several
 rounds the median counts. ``--only resnet56 ours`` runs the measurements that hold all of these words. What is
-measured stands in the sections below: modules with ``cases(quick)``, the measurements, as tuples of strings;
-``measure(*case)``, one of them, as a dict of numbers; ``ratios(found)``, what is quoted of the medians.
+measured stands in the sections below: modules with ``cases(quick, backend)``, the measurements, as tuples of strings;
+``on_accelerator(*case)``, whether one is of an accelerator, else it is held to the CPU; ``measure(*case)``, one of
+them, as a dict of numbers; ``ratios(found)``, what is quoted of the medians.
 """
 
 import argparse
 import contextlib
 import importlib
 import json
+import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -32,16 +33,35 @@ def child(name, *case):
 
 
 def run(case):
+    name, *rest = case
+    held = {} if section(name).on_accelerator(*rest) else {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "benchmarks.jacobian", "--child", *case]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | held)
     if done.returncode:
         raise SystemExit(f"{' '.join(case)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def default_backend():
+    """What jax runs on here; asked in a process of its own, which gives the device back."""
+    command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
+def accelerated(found):
+    """Which measurements ran on an accelerator, as their processes said themselves."""
+    mine = [
+        f"{' '.join(case)} on {result['device']}"
+        for case, result in found.items()
+        if result.get("backend", "cpu") != "cpu"
+    ]
+    return f"measured: {', '.join(mine)}" if mine else "not measured"
+
+
 def run_rounds(rounds, quick, only):
     """Every measurement once a round, and the results of all rounds."""
-    cases = [(name, *case) for name in SECTIONS for case in section(name).cases(quick)]
+    backend = default_backend()
+    cases = [(name, *case) for name in SECTIONS for case in section(name).cases(quick, backend)]
     found = {case: [] for case in cases if set(only) <= set(case)}
     if not found:
         raise SystemExit(f"no measurement holds {' and '.join(only)}; words: {sorted(set().union(*cases))}")
@@ -94,7 +114,7 @@ def main():
         result = {
             "command": " ".join(["python -m benchmarks.jacobian", *sys.argv[1:]]),
             "machine": f"{platform.machine()}, {platform.system()}",
-            "gpu": "measured" if shutil.which("nvidia-smi") else "not measured",
+            "gpu": accelerated(found),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "numpy", "torch")},
             "seed": 0,

@@ -178,15 +178,20 @@ def draw(result, path):
 
 
 def verdict(times, curve, goal):
-    """Whether the goal is met: 2 % (one standard error) at 1/goal of exact pull-backs' time."""
+    """Whether the goal is met: 2 % (one standard error) at 1/goal of the time of K pull-backs, and of exact spectra's.
+
+    The latter are the fairer rival: they take as many pull-backs as there are features, on all cores.
+    """
     row = next(row for row in curve["budgets"] if row["share"] == goal * 3 // 2)
     error, ratio = row["auto"]["error"], times["K pull-backs / (planning + following)"]
+    fair = times["exact from features / (planning + following)"]
     stated, off = times["stated error / truth"], abs(times["value / truth"] - 1)
-    met = error <= 0.02 and stated <= 0.02 and off <= 3 * stated and ratio >= goal
+    accurate = error <= 0.02 and stated <= 0.02 and off <= 3 * stated
+    met, fairly = ("met" if accurate and times >= goal else "NOT met" for times in (ratio, fair))
     return (
         f"K = {curve['outputs']}: error {100 * error:.2f} % over keys, {100 * stated:.2f} % stated by the run on the "
         f"network ({100 * off:.2f} % off), at 1/{ratio:.0f} of the time of K pull-backs of every example "
-        f"(goal 2 % at 1/{goal}): " + ("met" if met else "NOT met")
+        f"(goal 2 % at 1/{goal}): {met}; at 1/{fair:.1f} of that of exact spectra from the features: {fairly}"
     )
 
 
