@@ -15,13 +15,14 @@ from prune_jax.trainability.operators import (
     Apply,
     Jacobian,
     Kernels,
+    check_whole,
     compiled_parts,
     jacobian_of,
 )
 from prune_jax.trainability.output_space import output_directions, push_random, within
 from prune_jax.trainability.passes import Passes, passes, whole
 from prune_jax.trainability.singular_values import singular_values
-from prune_jax.trainability.weights import check_weights
+from prune_jax.trainability.weights import check_network, known_broken
 
 _BYTES = 2**28
 
@@ -46,17 +47,17 @@ class Measured(NamedTuple):
 def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
     """The two together, checked.
 
-    Raises ValueError as ``jacobian_of``, for a ``batch`` under 1, and for arrays of a ``Partial`` that hold NaN
-    or infinity, by name.
+    Raises ValueError as ``jacobian_of``, for a ``batch`` under 1, and, before any work, for weights of a
+    ``Partial`` and examples that hold NaN or infinity, by name and number.
     """
-    x = jnp.asarray(x)
     check_images(x)
-    if batch < 1:
+    x = jnp.asarray(x)
+    if check_whole("batch", batch, " of examples") < 1:
         raise ValueError(f"batch is {batch}; at least one example goes through the network at a time")
     logits = jax.eval_shape(apply, x)
     check_logits(logits, len(x))
-    if isinstance(apply, Partial):
-        _check_arrays(apply)
+    check_network(apply)
+    _check_values(x)
     part, kernels = compiled_parts(apply)
     outputs, inputs = logits.shape[1], x[0].size
     plain = not isinstance(apply, Partial)
@@ -66,7 +67,7 @@ def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
         _passes(part, plain),
         plain,
         x,
-        min(batch, x.shape[0]),
+        min(int(batch), x.shape[0]),
         outputs,
         inputs,
         min(outputs, inputs),
@@ -89,7 +90,10 @@ def samples_of(data: Measured, based_on: int, pushes: Sequence[int], key: jax.Ar
     """Tangents number ``pushes`` of ``based_on`` random examples pushed forward: (examples * pushes, K)."""
     rows = jax.random.permutation(key, data.x.shape[0])[:based_on]
     jacobian = jacobian_at(data, rows)
-    return jnp.concatenate([push_random(jacobian, jax.random.fold_in(key, push)) for push in pushes])
+    samples = [push_random(jacobian, jax.random.fold_in(key, push)) for push in pushes]
+    for sample in samples:
+        refuse_not_finite(sample, rows)
+    return jnp.concatenate(samples)
 
 
 def along(data: Measured, samples: jax.Array, rank: int | None) -> Measured:
@@ -102,9 +106,11 @@ def along(data: Measured, samples: jax.Array, rank: int | None) -> Measured:
 def leading_rows(data: Measured, rows: jax.Array, count: int) -> jax.Array:
     """The first ``count`` rows of the Jacobians, (count, batch, D), or columns where D < K; as many products."""
     if data.outputs > data.inputs:
-        return _columns(jacobian_at(data, rows), count)
-    x, seeds = data.x[rows], _seeds(data, count)
-    found = reduced(data.network, x, seeds, _examples_first, narrow=False)
+        found = jnp.moveaxis(_columns(jacobian_at(data, rows), count), 1, 0)
+    else:
+        x, seeds = data.x[rows], _seeds(data, count)
+        found = reduced(data.network, x, seeds, _examples_first, narrow=False)
+    refuse_not_finite(found, rows)
     return jnp.moveaxis(found, 0, 1)
 
 
@@ -127,7 +133,24 @@ def means(data: Measured, rows: jax.Array, counts: Sequence[int]) -> list[jax.Ar
             reduced(data.network, data.x[piece], seeds, finish, narrow=narrow)
             for piece in batches(data, rows)
         ]
-    return list(jnp.concatenate(found).T / data.values)
+    sums = jnp.concatenate(found)
+    refuse_not_finite(sums, rows)
+    return list(sums.T / data.values)
+
+
+def refuse_not_finite(found: jax.Array, rows: jax.Array) -> None:
+    """ValueError where what was ``found`` ``(n, ...)`` of the examples ``rows`` isn't finite; tracers are passed over.
+
+    The weights of a ``Partial`` were looked at before; a plain function's are hidden, and a product may overflow.
+    """
+    if known_broken(found):
+        broken = ~np.isfinite(np.asarray(found)).reshape(len(found), -1).all(1)
+        measured_rows = np.asarray(rows)
+        wrong = np.unique(measured_rows[broken])
+        raise ValueError(
+            f"the Jacobian of {len(wrong)} of the {len(np.unique(measured_rows))} examples measured is not finite, "
+            f"first that of example {wrong[0]}: check the weights with check_finite(params), and the images"
+        )
 
 
 def _columns(jacobian: Jacobian, count: int) -> jax.Array:
@@ -155,11 +178,10 @@ def _examples_first(parts: list[jax.Array], entry: jax.Array | None) -> jax.Arra
     return jnp.moveaxis(whole(parts, entry), 0, 1)
 
 
-def _check_arrays(apply: Partial) -> None:
-    def if_floating(leaf: jax.Array) -> jax.Array | None:
-        return leaf if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else None
-
-    floating = jax.tree.map(if_floating, {"args": apply.args, "keywords": apply.keywords})
-    if jax.tree.leaves(floating):
-        with jax.ensure_compile_time_eval():  # arrays that jit closes over can be looked at
-            check_weights(floating)
+def _check_values(x: jax.Array) -> None:
+    if known_broken(x):
+        finite = np.isfinite(np.asarray(x)).reshape(len(x), -1).all(1)
+        raise ValueError(
+            f"{int((~finite).sum())} of {len(x)} examples of x hold NaN or infinity, first example "
+            f"{int(np.argmin(finite))}: leave them out, or check how they were normalised"
+        )

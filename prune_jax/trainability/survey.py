@@ -11,12 +11,12 @@ Found = tuple[jax.Array, jax.Array]
 
 
 def sample_mean(values: jax.Array, population: float) -> Found:
-    """Mean and standard error of a simple random sample (n,), n > 1 or the whole population.
+    """Mean and standard error of a simple random sample (n,); NaN for one of many, which has no spread.
 
     Cochran 1977, Sampling Techniques, 2.5: a sample of the whole population has error 0.
     """
-    n = values.shape[0]
-    return jnp.mean(values), jnp.sqrt(_variance(values) * max(1 / n - 1 / population, 0.0))
+    mean, left = jnp.mean(values), max(1 / values.shape[0] - 1 / population, 0.0)
+    return mean, jnp.sqrt(_variance(values) * left) if left else jnp.zeros_like(mean)
 
 
 def regression_mean(values: jax.Array, easy: jax.Array, easy_rest: jax.Array, population: float) -> Found:
@@ -26,9 +26,11 @@ def regression_mean(values: jax.Array, easy: jax.Array, easy_rest: jax.Array, po
     fitted on the sample and read at the mean of all N; its bias is of order 1/n (Cochran 1977, 7.1 to 7.3).
     The error weighs each residual as the estimate does and divides it by 1 - leverage, as a jackknife does
     (HC3: MacKinnon and White 1985), since residuals grow with the Jacobian and a few examples lead the fit.
-    Needs n > 2.
+    Raises ValueError for n < 3: a line through two points leaves no residuals to judge it by.
     """
     n, examples = values.shape[0], easy.shape[0] + easy_rest.shape[0]
+    if n < 3:
+        raise ValueError(f"a regression on {n} examples has no error bar; it needs at least 3")
     centred = easy - jnp.mean(easy)
     spread = jnp.sum(centred**2)
     per_spread = jnp.where(spread > 0, 1 / jnp.where(spread > 0, spread, 1.0), 0.0)
@@ -47,16 +49,23 @@ def repeated_mean(measured: jax.Array, examples: int, population: float) -> Foun
     """Mean over ``examples`` that were each measured with noise, measurement j being of example j mod examples.
 
     The measurements' spread within an example is the noise; the rest of the spread between examples alone
-    shrinks with the finite population. Needs at least one example measured twice.
+    shrinks with the finite population. The error is NaN for one example of many, which has no spread.
+    Raises ValueError where no example was measured twice.
     """
+    if measured.shape[0] <= examples:
+        raise ValueError(
+            f"{measured.shape[0]} measurements of {examples} examples don't show their noise; it takes one more"
+        )
     which = jnp.arange(measured.shape[0]) % examples
     times = jnp.zeros(examples, measured.dtype).at[which].add(1)
     each = jnp.zeros(examples, measured.dtype).at[which].add(measured) / times
     noise = jnp.sum((measured - each[which]) ** 2) / (measured.shape[0] - examples)
+    if examples == population == 1:
+        return jnp.mean(each), jnp.sqrt(noise / times[0])
     total = _variance(each)
     between = jnp.maximum(total - noise * jnp.mean(1 / times), 0.0)
     return jnp.mean(each), jnp.sqrt(jnp.maximum(total / examples - between / population, 0.0))
 
 
 def _variance(values: jax.Array) -> jax.Array:
-    return jnp.var(values, ddof=1) if values.shape[0] > 1 else jnp.zeros((), values.dtype)
+    return jnp.var(values, ddof=1) if values.shape[0] > 1 else jnp.full((), jnp.nan, values.dtype)
