@@ -76,8 +76,8 @@ def plan_mean_jsv(apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, ba
     """The plan of least predicted error that, made and followed at once as 'auto' does, fits ``budget``.
 
     Followed apart it takes its ``pushes`` again. Exact spectra of all examples where the budget buys them;
-    else by a pilot, see ``measured_plan``. Looks at numbers, thus not under ``jit``; a plan made once serves
-    compiled calls on networks of this kind, for ``plan.pull_backs`` each. Arguments and errors as
+    else by a pilot, see ``measured_plan``. Looks at numbers, thus not under ``jit`` or ``vmap``; a plan made
+    once serves compiled calls on networks of this kind, for ``plan.pull_backs`` each. Arguments and errors as
     ``mean_jsv_estimate``.
     """
     return _plan_for(measured(apply, x, batch), "auto", budget, key)[0]

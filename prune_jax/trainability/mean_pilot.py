@@ -41,7 +41,7 @@ def measured_plan(
     taken = pilot * setting.values
     if pilot < 3 or taken > setting.budget // _SHARE:
         if method == "leading":
-            raise ValueError(_too_little_for_leading(given, pilot, setting.values))
+            raise ValueError(_too_little_for_leading(given, setting))
         return mean_plan.plan_without_pilot(setting), samples
     reduced = data if samples is None else along(data, samples, setting.rank)
     rows = jax.random.permutation(pilot_key, setting.examples)[:pilot]
@@ -50,10 +50,7 @@ def measured_plan(
     setting = setting._replace(budget=setting.budget - taken, spent=setting.spent + taken)
     plan = mean_plan.best_plan(setting, spread_of(grams, count=data.values, key=probe_key), method)
     if plan is None:
-        raise ValueError(
-            f"budget {given} is too small for method 'leading': {setting.spent} pull-backs told the directions, and "
-            f"one of each of {setting.examples} examples leave too few for the exact spectra of {pilot}"
-        )
+        raise ValueError(_too_little_for_leading(given, setting))
     return plan, samples
 
 
@@ -90,13 +87,18 @@ def _with_directions(data: Measured, setting: Setting, key: jax.Array) -> tuple[
     return setting, samples
 
 
-def _too_little_for_leading(budget: int, pilot: int, values: int) -> str:
+def _too_little_for_leading(budget: int, setting: Setting) -> str:
+    """Why, and a budget that is enough, whatever share of it the directions take."""
+    examples, values, pilot = setting.examples, setting.values, min(_EXAMPLES, setting.examples)
     if pilot < 3:
         return f"method 'leading' can't be used with {pilot} examples: a regression needs at least 3"
-    enough = -(-_SHARE * pilot * values * _BASIS_SHARE // (_BASIS_SHARE - 1))
+    if values < 2:
+        return "method 'leading' can't be used with one singular value of each example: that is the exact spectrum"
+    left = max(_SHARE * pilot * values, pilot * values + examples + pilot * (values - 1))
     return (
-        f"budget {budget} is under the minimum of {enough} pull-backs for method 'leading': its pilot of {pilot} "
-        f"exact spectra, {values} pull-backs each, may take a quarter of what is left after a tenth for the directions"
+        f"budget {budget} is too small for method 'leading'; {-(-left * _BASIS_SHARE // (_BASIS_SHARE - 1))} "
+        f"pull-backs are enough: up to a tenth for the directions, of the rest a quarter at most for a pilot of "
+        f"{pilot} exact spectra, {values} each, then one of each of {examples} examples and {pilot} exact spectra more"
     )
 
 

@@ -64,7 +64,7 @@ def cost_of(plan: Plan, examples: int, values: int) -> int:
         own = plan.examples * lanczos.products_of(plan.steps)
     else:
         own = plan.examples * (values - plan.leading) + examples * plan.leading
-    return own + plan.pushes * plan.based_on
+    return int(own + plan.pushes * plan.based_on)
 
 
 def check_plan(plan: Plan, examples: int, outputs: int, inputs: int) -> None:

@@ -244,13 +244,15 @@ x = jnp.asarray(rng.normal(size=(16, 6, 6, 2)), jnp.float32)
 mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
 assert len(spread.devices()) == 8
-for method in ("auto", "gram", "svd"):
+# Seen: no bit of difference. Another partition may round otherwise, to eps, which the largest value over the
+# smallest, 24 here, multiplies in an SVD, and its square in a Gram matrix.
+for method, rtol in (("auto", 1e-5), ("gram", 2e-4), ("svd", 1e-5)):
     wanted = trainability.jacobian_singular_values(apply, x, method=method)
     for function in (apply, jax.jit(apply)):
         got = trainability.jacobian_singular_values(function, spread, method=method)
-        np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(got, wanted, rtol=rtol)
     got = jax.jit(lambda v: trainability.jacobian_singular_values(apply, v, method=method))(spread)
-    np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(got, wanted, rtol=rtol)
 np.testing.assert_allclose(
     trainability.spectrum(apply, spread).pooled.mean, trainability.spectrum(apply, x).pooled.mean, rtol=1e-5
 )
@@ -282,6 +284,7 @@ def test_resnet_with_a_hundred_classes_has_the_rank_of_its_features():
     assert got.rank.max() == 64
     np.testing.assert_array_equal(got.unresolved, 100 - got.rank)
     resolved = np.isfinite(got.values)
-    np.testing.assert_allclose(got.values[resolved], wanted[resolved], rtol=2e-3)
+    # seen: 7e-7; the smallest of the resolved are 1/57 of the largest, in units of whose eps values are rounded
+    np.testing.assert_allclose(got.values[resolved], wanted[resolved], rtol=2e-5)
     alone = trainability.spectrum(jax.tree_util.Partial(network.apply, network.variables), x[:1])
-    np.testing.assert_allclose(alone.values[0], got.values[0], rtol=2e-3)
+    np.testing.assert_allclose(alone.values[0], got.values[0], rtol=2e-5)
