@@ -18,8 +18,10 @@ def rise_mb(function):
     return max(_status_mb("VmHWM") - before, 0.0)
 
 
-def median_rise_mb(function, calls=3):
-    """The median of several calls; ``function`` has been called before, so that nothing is compiled."""
+def median_rise_mb(function, calls=9):
+    """The median of several calls: threads overlap otherwise in each. ``function`` has been called before, so
+    nothing is compiled.
+    """
     return statistics.median(rise_mb(function) for _ in range(calls))
 
 
