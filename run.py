@@ -1,5 +1,6 @@
 """Launch an experiment: python run.py --config=configs/NAME.py [--config.key=value ...] [--workdir=DIR]."""
 
+import logging as python_logging
 import shlex
 import sys
 from pathlib import Path
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> None:
     replicas.one_device_per_core()
     with failures.one_line():
         command_line.refuse_extra_arguments(argv[1:])
+        _refuse_flags_without_effect()
         if DISTRIBUTED.value:
             meeting = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             distributed.start(distributed.Cluster(*meeting, **CONFIG.value.distributed))
@@ -74,10 +76,23 @@ def main(argv: list[str]) -> None:
         print(f"report: {launch.launch(config, sweep, workdir, command, report.write, shard)}")
 
 
+def _refuse_flags_without_effect() -> None:
+    meeting = {"coordinator": COORDINATOR, "num_processes": NUM_PROCESSES, "process_id": PROCESS_ID}
+    given = [name for name, flag in meeting.items() if flag.value is not None]
+    if given and not DISTRIBUTED.value:
+        raise ValueError(f"--{given[0]} says how processes meet, which they do with --distributed: add it")
+    if PROFILE.value is not None and (LAUNCHER.value or SWEEP.value != "all"):
+        other = f"--launcher={LAUNCHER.value}" if LAUNCHER.value else f"--sweep={SWEEP.value}"
+        raise ValueError(
+            f"--profile traces the sweep's first run here and goes without {other}: leave one out"
+        )
+
+
 if __name__ == "__main__":
     logging.set_verbosity(
         logging.FATAL
     )  # what goes wrong below reaches us as an exception, and the user as one line
+    python_logging.getLogger("jax._src.xla_bridge").setLevel(python_logging.WARNING)  # a GPU that goes unused
     failures.hush_closed_loops()
     flags.mark_flag_as_required("config")
     app.run(main, flags_parser=command_line.parse_flags)

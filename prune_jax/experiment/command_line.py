@@ -88,4 +88,7 @@ def resolved(config: ConfigDict, module: ModuleType, given: Mapping[str, Any]) -
 def refuse_extra_arguments(arguments: list[str]) -> None:
     """ValueError for arguments that are no flags, such as a mistyped dash."""
     if arguments:
-        raise ValueError(f"unexpected arguments {arguments}; every setting is a flag, --config.key=value")
+        raise ValueError(
+            f"unexpected arguments {arguments}; every setting is a flag joined to its value, as --config.key=value "
+            "or --sweep=3/16"
+        )

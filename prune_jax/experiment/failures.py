@@ -4,12 +4,20 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+import jax
+
 from prune_jax.data import NotPreparedError
 from prune_jax.experiment.cohort import TrainingDivergedError
 from prune_jax.experiment.preemption import EXIT_CODE, PreemptedError
 from prune_jax.experiment.roll_call import LostWorkerError
 from prune_jax.experiment.store import CheckpointError
 from prune_jax.experiment.submission import JobFailedError
+
+LESS_MEMORY = (
+    "a batch in parts takes less (--config.optimizer.accumulate=2), and so do --config.remat=elementwise, parameters "
+    "spread over devices (--config.mesh.fsdp), or fewer seeds at once (--config.execution.replicas=loop); what was "
+    "finished is kept"
+)
 
 
 @contextlib.contextmanager
@@ -29,6 +37,10 @@ def one_line() -> Iterator[None]:
         LostWorkerError,
     ) as error:
         _leave(str(error))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _leave(f"the device's memory is full ({str(error).splitlines()[0][:160]}); {LESS_MEMORY}")
     except PreemptedError as error:
         _leave(str(error), code=EXIT_CODE)
     except KeyboardInterrupt:

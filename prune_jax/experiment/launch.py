@@ -1,11 +1,13 @@
 """A launch: every run of a config, one record each, the report brought up to date as they end."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from prune_jax import fairness
@@ -17,7 +19,7 @@ from prune_jax.experiment.inputs import prepared
 from prune_jax.experiment.locks import BusyError
 from prune_jax.experiment.metrics import Metrics
 from prune_jax.experiment.progress import Progress
-from prune_jax.experiment.record import make_record
+from prune_jax.experiment.record import device_name, make_record
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.shards import WHOLE, Shard, part
 from prune_jax.experiment.specs import Stage, chain_ids, kind
@@ -54,6 +56,7 @@ def launch(
     """
     dataset = distributed.main_first(lambda: open_dataset(config))
     arms = plan.plan_arms(config, sweep, dataset)
+    _refuse_missing_gpu(config.cluster.gpus)
     store = open_workdir(workdir, config.experiment)
     use_compilation_cache(workdir)
     measured = max(arm.measure.jsv_examples for arm in arms)
@@ -67,6 +70,7 @@ def launch(
         closing(store),
         preemption.noticed() as stopping,
     ):
+        progress.line(f"on {device_name()}")
         lost: dict[int, TrainingDivergedError] = {}
 
         def attempt(index: int, arm: Arm) -> None:
@@ -91,6 +95,17 @@ def launch(
     if lost:
         raise TrainingDivergedError(_diverged(lost, arms, len(todo), written))
     return written
+
+
+def _refuse_missing_gpu(gpus: int) -> None:
+    """ValueError in a job that has GPUs, by Slurm's word or as ``gpus`` asks, where JAX computes on the CPU."""
+    asked = gpus if "SLURM_JOB_ID" in os.environ else 0
+    given = os.environ.get("SLURM_GPUS_ON_NODE") or asked
+    if given and jax.default_backend() == "cpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
+        raise ValueError(
+            f"this job has GPUs ({given}), but JAX finds none: install JAX for them into this environment, "
+            f'pip install "jax[cuda12]=={jax.__version__}", or say that the CPU is meant, JAX_PLATFORMS=cpu'
+        )
 
 
 def submit(

@@ -13,6 +13,15 @@ from typing import Any
 from prune_jax.experiment import event_files
 
 
+def _id_in(line: str, file: Path) -> str:
+    try:
+        return json.loads(line)["id"]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(
+            f"{file} holds a line that is no metric, {line.strip()[:60]!r}: remove the line"
+        ) from None
+
+
 class Metrics:
     """``metrics/NAME.jsonl``: one line per stage, seed and epoch of a run, appended as they come, never twice.
 
@@ -25,7 +34,7 @@ class Metrics:
         folder = re.sub(r"[^\w.+=-]+", "_", label).strip("_") or "run"
         self._events = root / "tensorboard" / f"{folder}-{name[:6]}" if tensorboard else None
         self._files: dict[Path, Path] = {}
-        self._written = Counter(json.loads(line)["id"] for line in _whole_lines(self._lines))
+        self._written = Counter(_id_in(line, self._lines) for line in _whole_lines(self._lines))
 
     def write(self, kind: str, stage_id: str, seed: int | None, history: Sequence[Mapping[str, Any]]) -> None:
         """Add what of a stage's ``history``, its entries from epoch 0 on, is not there yet."""

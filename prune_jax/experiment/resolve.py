@@ -60,6 +60,10 @@ class Arm(NamedTuple):
 
 def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
     """The run that ``config`` describes. Raises ValueError naming the key, the value and what is allowed."""
+    if config.checkpoint.keep < 1:
+        raise ValueError(
+            f"checkpoint.keep is {config.checkpoint.keep}; at least 1 is kept of a stage in the middle"
+        )
     model = _model(config, dataset)
     images = spec_of(config, dataset)
     ratios = _ratios(config, model)

@@ -23,7 +23,7 @@ def meet(coordinator: str, processes: int, process: int, timeout: float) -> None
     Raises LostWorkerError after ``timeout`` seconds, and ValueError for an address or numbers that can't be.
     """
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
         raise ValueError(f"--coordinator={coordinator} is no HOST:PORT, such as node1:1234")
     if not 0 <= process < processes:
         raise ValueError(

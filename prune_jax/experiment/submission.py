@@ -89,8 +89,11 @@ def submit(
     except (TypeError, ValueError) as error:
         raise ValueError(f"config.cluster: {' '.join(str(error).split())}") from error
     jobs = [ShardJob((*command, f"--sweep={i}/{shards}"), os.getcwd()) for i in range(1, shards + 1)]
-    with _importable(), executor.batch():
-        return [executor.submit(job) for job in jobs]
+    try:
+        with _importable(), executor.batch():
+            return [executor.submit(job) for job in jobs]
+    except submitit.core.utils.FailedJobError as error:  # a partition, an account or a limit that is refused
+        raise ValueError(f"--launcher={launcher}: {_reason(str(error))}; see config.cluster") from error
 
 
 def parameters(section: ConfigDict, name: str) -> dict[str, Any]:
@@ -113,16 +116,26 @@ def parameters(section: ConfigDict, name: str) -> dict[str, Any]:
     return {"name": name, "timeout_min": section.minutes, "nodes": 1, "tasks_per_node": 1, **given}
 
 
+def _reason(told: str) -> str:
+    """Of what sbatch says, the line that says why."""
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "it was refused")
+
+
 def wait(jobs: Sequence[Any]) -> None:
-    """Until all jobs are over; JobFailedError naming the log of one that failed."""
-    for job in jobs:
-        error = job.exception()
-        if error is not None:
-            told = job.stderr() or ""
-            last = next(
-                (line for line in told.splitlines() if line.startswith("error: ")), type(error).__name__
-            )
-            raise JobFailedError(f"job {job.job_id} failed ({last}); its log is {job.paths.stderr}")
+    """Until all jobs are over; then JobFailedError naming the logs of those that failed."""
+    failed = [said for job in jobs if (said := _failure(job))]
+    if failed:
+        raise JobFailedError("; ".join(failed))
+
+
+def _failure(job: Any) -> str:
+    error = job.exception()  # waits for the job's end
+    if error is None:
+        return ""
+    told = job.stderr() or ""
+    last = next((line for line in told.splitlines() if line.startswith("error: ")), type(error).__name__)
+    return f"job {job.job_id} failed ({last}); its log is {job.paths.stderr}"
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The folder of an experiment: claimed once by one experiment, with its compilation cache."""
 
 import contextlib
+import fnmatch
 import json
 import os
 import tempfile
@@ -18,6 +19,23 @@ from prune_jax.experiment.store import Store
 
 FORMAT = 1
 CLAIMING = ".claiming-"  # how a claim's file is named while it is written
+# What launches and the tools around them leave in a workdir. One that holds nothing else has lost its
+# experiment.json, as to a purge of old files, and is claimed anew.
+OURS = (
+    *(
+        "stages",
+        "partial",
+        "diverged",
+        "locks",
+        "records",
+        "metrics",
+        "tensorboard",
+        "figures",
+        "jobs",
+        "profile",
+    ),
+    *("compilation_cache", "report.md", "report.html", ".*", "slurm-*", "*.log"),
+)
 
 
 def open_workdir(root: Path, experiment: str) -> Store:
@@ -40,6 +58,7 @@ def claim(root: Path, experiment: str) -> None:
         root.mkdir(parents=True, exist_ok=True)
         # Written even when the folder is claimed already: what can't be written is told before any work.
         _write_once(file, {"experiment": experiment, "format": FORMAT})
+        file.touch()  # a purge goes by age
     except OSError as error:
         raise ValueError(
             f"--workdir={root} can't be written ({error.strerror or error}): choose another folder"
@@ -69,7 +88,9 @@ def _publish(temporary: Path, file: Path) -> None:
 
 
 def _is_foreign(root: Path) -> bool:
-    return root.is_dir() and any(not path.name.startswith(CLAIMING) for path in root.iterdir())
+    if not root.is_dir():
+        return False
+    return any(not any(fnmatch.fnmatch(path.name, name) for name in OURS) for path in root.iterdir())
 
 
 def _refuse_other(root: Path, file: Path, experiment: str) -> None:
@@ -77,6 +98,8 @@ def _refuse_other(root: Path, file: Path, experiment: str) -> None:
         held = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"--workdir={root}: {file} is no JSON ({error}); choose another folder") from error
+    if not isinstance(held, dict):
+        raise ValueError(f"--workdir={root}: {file} says nothing of an experiment; choose another folder")
     if held.get("experiment") != experiment:
         raise ValueError(
             f"--workdir={root} holds experiment {held.get('experiment')!r}, not {experiment!r}: "

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import jax
 import pytest
 
 from prune_jax.experiment import failures
@@ -34,6 +35,11 @@ def test_only_a_closed_event_loop_goes_unsaid(monkeypatch):
         (OSError(28, "No space left on device", "w/stage.json"), "No space left on device (w/stage.json)", 1),
         (PreemptedError("stopped on SIGTERM"), "error: stopped on SIGTERM", EXIT_CODE),
         (KeyboardInterrupt(), "error: interrupted", 130),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"),
+            "error: the device's memory is full (RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.); a batch in",
+            1,
+        ),
     ],
 )
 def test_a_known_failure_is_one_line_and_an_exit_code(error, line, code, capsys):
@@ -46,5 +52,6 @@ def test_a_known_failure_is_one_line_and_an_exit_code(error, line, code, capsys)
 
 
 def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), failures.one_line():
-        raise ZeroDivisionError
+    for error in (ZeroDivisionError(), jax.errors.JaxRuntimeError("INTERNAL: a bug")):
+        with pytest.raises(type(error)), failures.one_line():
+            raise error

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from prune_jax.experiment.metrics import Metrics
 
 HISTORY = [
@@ -58,3 +60,13 @@ def test_event_files_hold_numbers_alone_and_a_new_launch_adds_a_file(tmp_path):
     again.write("pretrain", "id1", 3, [{"epoch": 0}, {"epoch": 1, "test_accuracy": 11.0}])
     assert len([*(folder / "seed3").iterdir()]) == 2
     assert first.read_bytes() == content
+
+
+def test_a_line_that_is_no_metric_is_named(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    file = tmp_path / "metrics" / "run.jsonl"
+    file.write_text("garbage\n")
+    with pytest.raises(
+        ValueError, match=rf"{file} holds a line that is no metric, 'garbage': remove the line"
+    ):
+        Metrics(tmp_path, "run", "a run")

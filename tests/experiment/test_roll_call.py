@@ -78,6 +78,7 @@ def test_a_port_in_use_is_said(address):
     [
         ("node1", 0, "--coordinator=node1 is no HOST:PORT"),
         ("node1:x", 0, "is no HOST:PORT"),
+        ("node1:99999", 0, "is no HOST:PORT"),
         ("node1:1", 2, "--process_id=2 is not among the 2 of --num_processes: 0 to 1"),
     ],
 )

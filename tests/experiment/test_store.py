@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import jax
@@ -79,6 +80,27 @@ def test_a_workdir_belongs_to_one_experiment(tmp_path):
     (tmp_path / "other" / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match="is not empty and holds no experiment"):
         workdir.open_workdir(tmp_path / "other", "first")
+
+
+def test_a_workdir_that_lost_its_claim_is_claimed_anew_and_no_other_folder_is(tmp_path):
+    root = tmp_path / "w"
+    workdir.open_workdir(root, "one")
+    for name in ("stages", "records", "locks", ".snapshot"):
+        (root / name).mkdir(exist_ok=True)
+    (root / "slurm-7.out").touch()
+    (root / "experiment.json").unlink()
+    workdir.open_workdir(root, "one")
+    old = (root / "experiment.json").stat().st_mtime_ns
+    os.utime(root / "experiment.json", (1, 1))
+    workdir.open_workdir(root, "one")
+    assert (root / "experiment.json").stat().st_mtime_ns >= old  # a purge goes by age
+    (root / "experiment.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"experiment.json says nothing of an experiment"):
+        workdir.open_workdir(root, "one")
+    (root / "experiment.json").unlink()
+    (root / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="is not empty and holds no experiment"):
+        workdir.open_workdir(root, "one")
 
 
 def test_a_workdir_that_cannot_be_written_is_told_at_once(tmp_path):

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -120,3 +121,43 @@ def test_a_run_that_slurm_itself_asked_to_end_is_queued_again_too(tmp_path):
         assert told == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_what_sbatch_refuses_is_told_in_its_own_line(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    refusal = "sbatch: error: invalid partition specified: a101"
+    for name, line in (
+        ("srun", ""),
+        ("sbatch", f"echo '{refusal}' >&2; echo 'sbatch: error: Batch' >&2; exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(ValueError, match=rf"^--launcher=slurm: .*{refusal}.*; see config.cluster$"):
+        submission.submit("slurm", default_config().cluster, ("true",), tmp_path / "sweep", 2)
+
+
+class Ended:
+    """A job that is over, as submitit shows it."""
+
+    def __init__(self, job_id, error=None):
+        self.job_id, self._error, self.asked = job_id, error, False
+        self.paths = types.SimpleNamespace(stderr=f"jobs/{job_id}.err")
+
+    def exception(self):
+        self.asked = True
+        return self._error
+
+    def stderr(self):
+        return "a traceback\nerror: no disk\n"
+
+
+def test_all_jobs_are_waited_for_and_every_one_that_failed_is_named():
+    jobs = [Ended("1", OSError()), Ended("2"), Ended("3", OSError())]
+    with pytest.raises(submission.JobFailedError) as error:
+        submission.wait(jobs)
+    assert str(error.value) == "; ".join(
+        f"job {i} failed (error: no disk); its log is jobs/{i}.err" for i in ("1", "3")
+    )
+    assert all(job.asked for job in jobs)
+    submission.wait(jobs[1:2])
