@@ -8,12 +8,14 @@ from prune_jax.data.stream import Stream, open_stream, prefetch_to_device
 from prune_jax.data.streamed import StreamedDataset
 from prune_jax.data.synthetic import synthetic
 from prune_jax.data.tfds import Dataset, Split, load
+from prune_jax.data.workers import ReaderLostError, number_of_workers
 
 __all__ = [
     "IMAGENET_RECIPE",
     "Dataset",
     "ImageRecipe",
     "NotPreparedError",
+    "ReaderLostError",
     "Split",
     "Stream",
     "StreamedDataset",
@@ -22,6 +24,7 @@ __all__ = [
     "input_of",
     "load",
     "normalize",
+    "number_of_workers",
     "open_dataset",
     "open_stream",
     "prefetch_to_device",

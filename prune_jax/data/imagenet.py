@@ -1,16 +1,12 @@
 """ImageNet and the part of it called ImageNet100: its manual downloads, and which classes are used."""
 
-import contextlib
 import difflib
-import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 
 class Entry(NamedTuple):
@@ -29,8 +25,6 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
         "imagenet100": Entry("imagenet2012", 100),
     }
 )
-CHUNK = 1024  # records read at once while labels are listed
-SILENT = 100_000  # examples; more take minutes, which a line explains
 
 
 def choose_classes(name: str, seed: int, file: str, label_names: Sequence[str]) -> tuple[int, ...]:
@@ -80,39 +74,3 @@ def read_classes(file: Path, wanted: int, label_names: Sequence[str]) -> tuple[i
     if len(found) != wanted:
         raise ValueError(f"dataset.classes_file: {file} lists {len(found)} classes; {wanted} are needed")
     return tuple(sorted(found))
-
-
-def records_of(builder: tfds.core.DatasetBuilder, split: str, classes: Sequence[int]) -> np.ndarray:
-    """The record numbers int64, ascending, of the examples of ``classes`` in a prepared split."""
-    return np.flatnonzero(np.isin(list_labels(builder, split), np.asarray(classes)))
-
-
-def list_labels(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
-    """Every record's label int32, read once through the whole split and then kept in a file beside it."""
-    file = Path(builder.data_dir) / f"labels-{split}.npy"
-    examples = builder.info.splits[split].num_examples
-    try:
-        labels = np.load(file)
-        if labels.shape == (examples,):
-            return labels
-    except (OSError, ValueError, EOFError):
-        pass  # not there yet, or damaged: read anew
-    if examples > SILENT:
-        logging.getLogger(__name__).warning(
-            "reading the label of all %d examples once, for %s", examples, file
-        )
-    source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-    labels = np.empty(examples, np.int32)
-    for start in range(0, examples, CHUNK):
-        chunk = range(start, min(start + CHUNK, examples))
-        labels[start : chunk.stop] = [example["label"] for example in source.__getitems__(list(chunk))]
-    _keep(file, labels)
-    return labels
-
-
-def _keep(file: Path, labels: np.ndarray) -> None:
-    with contextlib.suppress(OSError):  # a data set that others own and share: read again next time
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as out:
-            np.save(out, labels)
-        Path(out.name).chmod(0o644)
-        Path(out.name).replace(file)

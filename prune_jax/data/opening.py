@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from prune_jax.data import imagenet
 from prune_jax.data import tfds as whole
 from prune_jax.data.images import ImageRecipe
+from prune_jax.data.labels import records_of
 from prune_jax.data.streamed import StreamedDataset, open_split
 from prune_jax.data.synthetic import NAME as SYNTHETIC
 from prune_jax.data.synthetic import synthetic
@@ -111,7 +112,7 @@ def _streamed(
     here = {old: number for number, old in enumerate(classes)}
     numbers = tuple(here.get(old, -1) for old in range(labels)) if classes else None
     train, test = (
-        open_split(builder, split, imagenet.records_of(builder, split, classes) if classes else None, numbers)
+        open_split(builder, split, records_of(builder, split, classes) if classes else None, numbers)
         for split in splits
     )
     for split in (train, test):

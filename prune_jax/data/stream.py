@@ -1,9 +1,8 @@
 """Batches of a data set that is read while it is used: Grain over TFDS's random access, resumable at any step."""
 
+import contextlib
 import dataclasses
-import multiprocessing
-import os
-import threading
+import gc
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from prune_jax.data import workers as processes
 from prune_jax.data.images import ImageRecipe
 from prune_jax.data.streamed import StreamedDataset, StreamedSplit, read_examples
 
@@ -31,10 +31,15 @@ class Stream(Iterator[Batch]):
     def __init__(self, steps: "_Steps", steps_per_epoch: int, workers: int, first: int) -> None:
         self.steps_per_epoch = steps_per_epoch
         self._steps, self._workers = steps, workers
+        self._iterator: Iterator[Batch]
+        self._started: bool
         self._start(first)
 
     def __next__(self) -> Batch:
-        batch = next(self._iterator)
+        first = self._workers and not self._started
+        with processes.starting() if first else contextlib.nullcontext(), processes.watched():
+            batch = next(self._iterator)
+        self._started = True
         self.step += 1
         # A worker's arrays lie in shared memory that Grain takes back; JAX on a CPU would keep looking at it.
         return tuple(map(np.array, batch)) if self._workers else batch
@@ -56,25 +61,27 @@ class Stream(Iterator[Batch]):
         self._start(state["step"])
 
     def close(self) -> None:
-        """End the threads or workers that read ahead."""
+        """End the threads or workers that read ahead; no batch comes after."""
         close = getattr(self._iterator, "close", None)
         if close:
             close()
+        self._iterator = iter(())
+        if self._workers:
+            gc.collect()  # Grain's shared memory goes with its iterators, which cycles keep alive
 
     def _start(self, first: int) -> None:
-        self.step = first
+        self.step, self._started = first, False
         remaining = dataclasses.replace(self._steps, first=first)
         read = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
         batches = grain.MapDataset.source(remaining).to_iter_dataset(read)
-        if self._workers:
-            if (
-                not flags.FLAGS.is_parsed()
-            ):  # Grain's workers read its flags, which only absl's own main parses
-                flags.FLAGS.mark_as_parsed()
-            batches = batches.mp_prefetch(
-                grain.MultiprocessingOptions(self._workers, AHEAD), _end_with_parent
-            )
-        self._iterator = iter(batches)
+        if not self._workers:
+            self._iterator = iter(batches)
+            return
+        if not flags.FLAGS.is_parsed():  # Grain's workers read its flags, which only absl's own main parses
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(self._workers, AHEAD)
+        with processes.starting():
+            self._iterator = iter(batches.mp_prefetch(options, processes.live_with_parent))
 
 
 def open_stream(
@@ -96,7 +103,9 @@ def open_stream(
     Evaluation: one pass in order, ``(images, labels, weights)``; the last batch is filled up with zeros whose
     float32 weight is 0. The processes' parts, one below the other, are the batch of a single process; order
     and random crops depend on ``seed``, epoch and example alone. ``recipe`` None leaves images as they are.
-    ``workers`` processes read ahead; 0: a thread of this one does. Raises ValueError for sizes that don't fit.
+    ``workers`` processes read ahead, no more than an evaluation has batches; 0: a thread of this one does. Raises
+    ValueError for sizes that don't fit, and when a batch is asked for: for an image that can't be read, and
+    ReaderLostError for a process that is gone.
     """
     split = source.train if train else source.test
     examples = len(split)
@@ -107,12 +116,13 @@ def open_stream(
             f"optimizer.batch_size is {batch_size}, which {process_count} processes don't divide; choose a "
             f"multiple of {process_count}, such as {-(-batch_size // process_count) * process_count}"
         )
-    if not 0 <= process_index < process_count or workers < 0 or start_step < 0:
+    if not 0 <= process_index < process_count or start_step < 0:
         raise ValueError(
-            f"process_index {process_index} of {process_count}, workers {workers}, start_step {start_step}: "
-            "an index is below its count, and none is negative"
+            f"process_index {process_index} of {process_count}, start_step {start_step}: an index is below its "
+            "count, and none is negative"
         )
     per_epoch = examples // batch_size if train else -(-examples // batch_size)
+    workers = processes.number_of_workers(workers)
     order = grain.MapDataset.range(examples)
     if train:
         order = order.shuffle(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -129,7 +139,7 @@ def open_stream(
         process_index * part,
         part,
     )
-    return Stream(steps, per_epoch, workers, start_step)
+    return Stream(steps, per_epoch, workers if train else min(workers, per_epoch), start_step)
 
 
 def prefetch_to_device(
@@ -145,19 +155,6 @@ def prefetch_to_device(
         if len(waiting) > depth:
             yield waiting.popleft()
     yield from waiting
-
-
-def _end_with_parent(worker: int, workers: int) -> None:
-    """Grain's workers outlive a killed trainer; ours watch for its end."""
-    del worker, workers
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _to_device(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:

@@ -3,23 +3,19 @@
 import contextlib
 import difflib
 import io
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 
-from prune_jax import leases
 from prune_jax.data import packaged
 from prune_jax.data.imagenet import ENTRIES
 from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
-
-# A process that died while it made a packaged set loses its lease after so long; making one takes a few seconds.
-LEASE_SECONDS = 60.0
+from prune_jax.data.turns import turn
 
 OTHER_NAMES = ("imagenet100", "synthetic")  # known here, but neither packaged nor TFDS's
+SHOWN = 8  # features that a refusal lists
 
 
 class Split(NamedTuple):
@@ -57,7 +53,8 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
     """The TFDS builder of ``name``; the packaged sets are split by ``split_seed``.
 
     For 'imagenet100' it is the builder of the whole of ImageNet. Raises ValueError for a name that neither
-    this package nor TFDS knows.
+    this package nor TFDS knows, for one that TFDS can't open without a package that isn't here, and for data
+    that aren't images with one label each.
     """
     known = [*packaged.NAMES, *OTHER_NAMES, *tfds.list_builders(with_community_datasets=False)]
     if name not in known:
@@ -66,7 +63,37 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
     if packaged.is_packaged(name):
         config = packaged.packaged_config(name, split_seed)
         return tfds.builder(name, config=config, data_dir=data_dir or None, file_format="array_record")
-    return tfds.builder(ENTRIES[name].builder if name in ENTRIES else name, data_dir=data_dir or None)
+    try:
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # TFDS says there at length that TensorFlow is missing
+            builder = tfds.builder(
+                ENTRIES[name].builder if name in ENTRIES else name, data_dir=data_dir or None
+            )
+            refuse_other_features(name, builder.info.features)
+    except ImportError as error:
+        raise ValueError(
+            f"dataset.name: TFDS can't open {name!r} without a package that is not installed "
+            f"({str(error).splitlines()[-1].rpartition(': ')[2]}); for TensorFlow: pip install '.[prepare]'"
+        ) from error
+    return builder
+
+
+def refuse_other_features(name: str, features: Any) -> None:
+    """Raise ValueError unless a data set's examples are an 'image' of height, width and channels and a 'label'."""
+    there = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image, label = there.get("image"), there.get("label")
+    missing = []
+    if not isinstance(image, tfds.features.Image | tfds.features.Tensor) or len(image.shape) != 3:
+        missing.append("'image' (height, width, channels)")
+    if not isinstance(label, tfds.features.ClassLabel):
+        missing.append("'label' (one class)")
+    if missing:
+        kinds = [f"{key} ({type(there[key]).__name__})" for key in sorted(there)] or [type(features).__name__]
+        raise ValueError(
+            f"dataset.name: {name!r} has no feature {' and no '.join(missing)}, which a network that classifies "
+            f"images needs; it has {', '.join(kinds[:SHOWN])}{' and more' * (len(kinds) > SHOWN)}"
+        )
 
 
 def prepared_builder(
@@ -139,7 +166,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         # TFDS announces a download; nothing is downloaded
-        with _leased(root / f".{builder.name}.preparing"), contextlib.redirect_stdout(io.StringIO()):
+        with turn(root / f".{builder.name}.preparing"), contextlib.redirect_stdout(io.StringIO()):
             if not builder.is_prepared():
                 builder.download_and_prepare()
     except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as a RuntimeError
@@ -147,22 +174,6 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"data set {builder.name!r} can't be written under {root} "
             f"({str(error).splitlines()[0][:160]}): free disk space, or choose another dataset.data_dir"
         ) from error
-
-
-@contextlib.contextmanager
-def _leased(path: Path) -> Iterator[None]:
-    """Hold a lease, after whoever holds it now."""
-    lease, sight = filelock.SoftFileLease(path, lease_duration=LEASE_SECONDS), None
-    while True:
-        try:
-            lease.acquire(timeout=1.0)
-            break
-        except filelock.Timeout:
-            sight = leases.watch_empty(path, sight, LEASE_SECONDS)
-    try:
-        yield
-    finally:
-        lease.release()
 
 
 def _read(builder: tfds.core.DatasetBuilder, split: str) -> Split:

@@ -21,6 +21,7 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
     stream = STREAM.get(section.stream.lower())
     if stream is None:
         raise ValueError(f"dataset.stream is {section.stream!r}; allowed: 'auto', 'True', 'False'")
+    data.number_of_workers(section.workers)
     return data.open_dataset(
         section.name,
         split_seed=section.split_seed,
@@ -60,10 +61,14 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
 
 
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:
-    """The augmentation as a record names it, e.g. ``('crop4', 'flip')``."""
+    """The augmentation as a record names it, e.g. ``('crop4', 'flip')``; a recipe's boxes where they aren't usual."""
     crops = (f"crop{spec.crop_pad}",) if spec.crop_pad else ()
     if spec.recipe is not None:
+        usual = data.IMAGENET_RECIPE
         crops = (f"resized-crop{spec.recipe.size}",)
+        for name in ("scale", "ratio"):
+            low, high = getattr(spec.recipe, name)
+            crops += (f"{name}{low:.4g}-{high:.4g}",) * ((low, high) != getattr(usual, name))
     return crops + ("flip",) * (spec.flip or bool(spec.recipe and spec.recipe.flip))
 
 

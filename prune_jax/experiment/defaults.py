@@ -26,7 +26,10 @@ def default_config() -> ConfigDict:
             # and images that vary in size; or 'True', 'False'.
             "stream": "auto",
             "fits_gib": 8.0,
-            "workers": 0,  # processes that read and decode ahead of a stream; 0: a thread
+            # Processes that read and decode ahead of a stream, on which no number depends: so many, 0 for a thread
+            # of this process; or, chosen, one for every CPU that this process may use but one, from the least to
+            # the most here, and the least where there are two CPUs.
+            "workers": _any_type((0, 16)),
             # Images that vary in size, ImageNet's: in training a box of `scale` times the image's area and an
             # aspect in `ratio` becomes `size` x `size`; in evaluation the shorter side becomes `resize`, then the
             # centre `size` x `size` is cut.

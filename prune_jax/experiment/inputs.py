@@ -1,6 +1,6 @@
 """What a trainer is fed from: a data set on the device, or one that is read while it is used."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import jax
@@ -13,6 +13,7 @@ from prune_jax.experiment.specs import DataSpec
 
 # images, labels, and each example's weight: 1, or 0 where it only fills a batch up; None: all are 1.
 TestBatch = tuple[jax.Array, jax.Array, jax.Array | None]
+Workers = int | Sequence[int]  # as ``dataset.workers``: a number, or the least and the most
 
 
 class DeviceData(NamedTuple):
@@ -62,22 +63,25 @@ def to_device(dataset: data.Dataset, mesh: MeshShape = APART) -> DeviceData:
 
 
 def on_stream(
-    dataset: data.StreamedDataset, spec: DataSpec, workers: int, measured: int, mesh: MeshShape = APART
+    dataset: data.StreamedDataset, spec: DataSpec, workers: Workers, measured: int, mesh: MeshShape = APART
 ) -> StreamData:
-    """A streamed set, and its first ``measured`` test images on every device of a mesh."""
+    """A streamed set, read by ``workers`` (see ``data.number_of_workers``), and its first ``measured`` test images
+    on every device of a mesh.
+    """
     images: np.ndarray = np.zeros((0, *dataset.input_shape), np.uint8)
     if measured:
         first = data.open_stream(dataset, batch_size=measured, seed=0, train=False, recipe=spec.recipe)
         images = next(first)[0]
         first.close()
-    return StreamData(dataset, workers, placement.put_whole(placement.placement(mesh), images))
+    number = data.number_of_workers(workers)
+    return StreamData(dataset, number, placement.put_whole(placement.placement(mesh), images))
 
 
 def prepared(
     dataset: data.Dataset | data.StreamedDataset,
     spec: DataSpec,
     meshes: Iterable[MeshShape],
-    workers: int,
+    workers: Workers,
     measured: int,
 ) -> dict[int, Inputs]:
     """The data set for every mesh, by its number of devices; ``workers`` and ``measured`` as ``on_stream``."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
-from prune_jax.fairness import chain
+from prune_jax.fairness import chain, images
 from prune_jax.fairness.decode import unknown
 from prune_jax.fairness.record import RunRecord
 
@@ -16,7 +16,7 @@ _S32 = (*_S31, "retrain_schedule", "optimiser", "augmentation")
 _S41 = (*_S32, "prune_epochs")
 # Each setup and the fields that must agree. S1 to S4.2 contain one another, the paper's printed order.
 # S3.2 asks for the LR schedule alone and takes the other settings as equal: stated and different breaks it,
-# unstated is listed among the assumptions.
+# unstated is listed among the assumptions. So it is with the form of the images (see images.py) in 'dataset'.
 SETUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "S1": _S1,
@@ -117,6 +117,15 @@ def _equal(field: str, read: Callable[[RunRecord], Any]) -> Callable[..., Break 
     return check
 
 
+def _dataset(a: RunRecord, b: RunRecord, _: float) -> Break | None:
+    """One name, and under it the same classes and the same form of images."""
+    x, y = a.dataset, b.dataset
+    if x is None or x != y:
+        return Break("dataset", x, y)
+    unlike = images.unlike(a, b)
+    return None if unlike is None else Break("dataset", *(f"{x} ({text})" for text in unlike))
+
+
 def _rate(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
     pairs = {kind: (getattr(a.costs, kind), getattr(b.costs, kind)) for kind in ("speedup", "compression")}
     if any(_near(x, y, tolerance) for x, y in pairs.values()):
@@ -193,12 +202,12 @@ def _assumptions(a: RunRecord, b: RunRecord) -> tuple[str, ...]:
     assumed = [f"optimiser {key}" for key in sorted(keys) if key not in x or key not in y]
     if a.augmentation is None or b.augmentation is None:
         assumed.append("augmentation")
-    return tuple(assumed)
+    return (*assumed, *images.assumed(a, b))
 
 
 _CHECKS: Mapping[str, Callable[..., Break | None]] = MappingProxyType(
     {
-        "dataset": _equal("dataset", lambda r: r.dataset),
+        "dataset": _dataset,
         "network": _equal("network", lambda r: r.network),
         "rate": _rate,
         "base_model": _base_model,

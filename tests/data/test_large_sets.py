@@ -1,5 +1,6 @@
 """Names whose images vary in size or don't fit: their shape without files, and what says how to prepare them."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -28,6 +29,38 @@ def test_shapes_are_known_without_files(name, shape, classes, tmp_path):
 def test_images_of_varying_size_are_refused():
     with pytest.raises(ValueError, match=r"'caltech101' has images of varying size \(None, None, 3\)"):
         data.input_of("caltech101")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "imdb_reviews",
+            r"'imdb_reviews' has no feature 'image' \(height, width, channels\), which .*label \(ClassL",
+        ),
+        (
+            "lfw",
+            r"'lfw' has no feature 'label' \(one class\), which .*; it has image \(Image\), label \(Text\)",
+        ),
+        ("squad", r"no feature 'image' .* and no 'label' .*; it has answers"),
+        ("bair_robot_pushing_small", "no feature 'image' .* and no 'label' .*; it has Sequence"),
+        ("kddcup99", "; it has .* and more$"),
+    ],
+)
+def test_what_is_no_labelled_image_names_the_missing_feature(name, message, tmp_path):
+    for read in (data.input_of, data.open_dataset, data.load, data.varies):
+        with pytest.raises(ValueError, match=message):
+            read(name, data_dir=str(tmp_path))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is installed")
+def test_what_only_tensorflow_opens_says_how_to_install_it(tmp_path, capfd):
+    for read in (data.input_of, data.open_dataset):
+        with pytest.raises(
+            ValueError, match=r"can't open 'coco' .*\(No module named .*pip install '.\[prepare\]'"
+        ):
+            read("coco", data_dir=str(tmp_path))
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["imagenet2012", "imagenet100"])

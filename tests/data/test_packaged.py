@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from prune_jax import data
-from prune_jax.data import packaged, tfds
+from prune_jax.data import packaged, turns
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_processes_that_start_at_once_make_a_set_once(tmp_path):
 
 
 def test_a_maker_that_died_over_its_lease_is_waited_for_and_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds, "LEASE_SECONDS", 0.1)
+    monkeypatch.setattr(turns, "LEASE_SECONDS", 0.1)
     (tmp_path / ".digits.preparing").touch()
     assert data.load("digits", data_dir=str(tmp_path)).train_size == 1297
     assert not list(tmp_path.glob(".*"))

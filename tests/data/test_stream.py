@@ -108,6 +108,10 @@ def test_worker_processes_change_nothing(imagenet, workers):
     assert_same(
         take(open_train(imagenet, start_step=3, workers=workers), 6), take(open_train(imagenet), 9)[3:]
     )
+    evaluation = {"batch_size": 30, "seed": 0, "train": False, "recipe": RECIPE}  # four batches
+    read = data.open_stream(imagenet, **evaluation, workers=workers)
+    assert_same(list(read), list(data.open_stream(imagenet, **evaluation)))
+    read.close()
 
 
 @pytest.mark.slow
@@ -159,6 +163,20 @@ def test_evaluation_visits_every_example_once_and_weighs_the_filling_nothing(ima
     assert_same(joined, batches)
 
 
+def test_an_evaluation_starts_no_more_processes_than_it_has_batches(imagenet, monkeypatch):
+    asked = []
+
+    def options(number, ahead):
+        asked.append(number)
+        raise KeyboardInterrupt  # before any is started
+
+    monkeypatch.setattr(data.stream.grain, "MultiprocessingOptions", options)
+    for train in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            data.open_stream(imagenet, batch_size=50, seed=0, train=train, recipe=RECIPE, workers=7)
+    assert asked == [2, 7]
+
+
 def test_evaluation_images_are_the_source_through_the_recipe(imagenet):
     stream = data.open_stream(imagenet, batch_size=100, seed=0, train=False, recipe=RECIPE)
     ((images, labels, _),) = list(stream)
@@ -191,7 +209,7 @@ def test_prefetch_lays_the_batch_out_over_a_mesh(imagenet):
         ({"batch_size": 401}, "optimizer.batch_size is 401; imagenet2012/train allows 1 to 400"),
         ({"process_count": 7}, "batch_size is 48, which 7 processes don't divide; .* such as 49"),
         ({"process_index": 2, "process_count": 2}, "process_index 2 of 2"),
-        ({"workers": -1}, "workers -1"),
+        ({"workers": -1}, "dataset.workers is -1; allowed"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(imagenet, changes, message):

@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
     """PyTorch's ImageNet recipe at 32 pixels: ResNet34, one epoch a stage."""
     config = recipes.imagenet("imagenet_path", "imagenet100", "resnet34")
     config.dataset.size, config.dataset.resize = 32, 36
+    config.dataset.workers = 0  # a thread, however many CPUs there are: the images are small
     config.optimizer.batch_size = 100
     config.seeds = (0,)
     config.pretrain.epochs = config.retrain.epochs = config.scratch.epochs = 1

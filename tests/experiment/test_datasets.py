@@ -1,12 +1,13 @@
 """The dataset section of a config: what it opens, and what of it a spec states."""
 
+import dataclasses
 import json
 
 import pytest
 from fake_imagenet import write_fake_imagenet
 
-from prune_jax import data
-from prune_jax.experiment import datasets, specs
+from prune_jax import data, fairness
+from prune_jax.experiment import datasets, inputs, specs
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.recipes import imagenet
 
@@ -67,8 +68,39 @@ def test_the_recipe_is_stated_in_numbers_and_flips_once(imagenet_dir):
     recipe = {"size": 8, "scale": [0.5, 1.0], "ratio": [3 / 4, 4 / 3], "resize": 12, "flip": True}
     assert stated["recipe"] == recipe
     assert "flip" not in stated
-    assert datasets.augmentation_of(spec) == ("resized-crop8", "flip")
+    assert datasets.augmentation_of(spec) == ("resized-crop8", "scale0.5-1", "flip")
+    usual = dataclasses.replace(spec.recipe, scale=data.IMAGENET_RECIPE.scale)
+    assert datasets.augmentation_of(dataclasses.replace(spec, recipe=usual)) == ("resized-crop8", "flip")
     assert datasets.augmentation_of(specs.DataSpec("made up", (), (), crop_pad=4)) == ("crop4",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"classes_seed": 1}, "classes"), ({"size": 16}, "size"), ({"mean": (0.5,) * 3}, "mean")],
+)
+def test_other_images_of_one_data_set_are_another_to_a_comparison(imagenet_dir, changes, word):
+    """What a spec states is what a comparison reads, under the same names."""
+    records = []
+    for each in ({}, changes):
+        config = config_of(imagenet_dir, name="imagenet100", **({"size": 8, "resize": 20} | each))
+        spec = datasets.spec_of(config, datasets.open_dataset(config))
+        stage = fairness.Stage("scratch", None, 9, "0:0.1", spec={"data": specs.stated(spec)})
+        costs = fairness.Costs(speedup=2.0)
+        records.append(fairness.RunRecord("a", "imagenet100/split0", "n", costs=costs, stages=(stage,)))
+    verdict = fairness.strictest_setup(*records)
+    assert not verdict.holds("SX-A")
+    assert verdict.explain("S1").startswith(f"S1 doesn't hold (dataset imagenet100/split0 ({word} ")
+    assert fairness.strictest_setup(records[0], records[0]).holds("SX-A")
+
+
+def test_readers_are_chosen_from_the_cpus(folder, monkeypatch):
+    monkeypatch.setattr(data.workers, "available_cpus", lambda: 6)
+    config = config_of(folder, stream="True")
+    dataset = datasets.open_dataset(config)
+    spec = datasets.spec_of(config, dataset)
+    assert inputs.on_stream(dataset, spec, config.dataset.workers, 0).workers == 5
+    assert inputs.on_stream(dataset, spec, (0, 2), 0).workers == 2
+    assert inputs.on_stream(dataset, spec, 9, 0).workers == 9
 
 
 def test_imagenets_config_is_pytorchs_example():
@@ -97,6 +129,7 @@ def test_synthetic_images_state_their_number(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"workers": -1}, "dataset.workers is -1; allowed: a number of processes"),
         ({"stream": "maybe"}, "dataset.stream is 'maybe'; allowed: 'auto', 'True', 'False'"),
         ({"classes_file": "ids.txt"}, "dataset.classes_file is for dataset.name='imagenet100', not 'digits'"),
         ({"name": "imagenet10"}, "unknown data set 'imagenet10'; nearest: imagenet100"),

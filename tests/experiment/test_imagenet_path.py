@@ -44,7 +44,13 @@ def start(imagenet, workdir, *arguments):
     # The tests compile without most of XLA's effort, which costs more here than it saves: convolutions.
     environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a group of its own, to be signalled whole
     )
 
 
@@ -82,17 +88,37 @@ def test_killed_in_mid_epoch_it_ends_with_the_same_weights(imagenet, tmp_path):
     wait_for_a_checkpoint(tmp_path / "killed", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    end_the_group(imagenet, tmp_path / "killed")
     again = finish(imagenet, tmp_path / "killed", *SMALL, "--config.dataset.workers=1")  # other readers
     for kind in ("pretrain", "sparsify", "retrain"):
         assert again[kind]["digest"] == whole[kind]["digest"]
     assert again["retrain"]["history"] == whole["retrain"]["history"]
 
 
-def wait_for_a_checkpoint(workdir, process):
+def end_the_group(imagenet, workdir):
+    """Go on with a process that reads ahead, and end both as a scheduler does: what is kept is another checkpoint."""
+    readers = ("--config.dataset.workers=1", "--config.checkpoint_seconds=0")
+    before = checkpoints(workdir)
+    process = start(imagenet, workdir, *SMALL, *readers)
+    wait_for_a_checkpoint(workdir, process, before)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 75, err
+    *_, line = err.splitlines()  # and nothing after it
+    assert line.startswith("error: asked to end"), err
+    assert "Traceback" not in err
+    assert checkpoints(workdir) - before
+
+
+def checkpoints(workdir):
+    return {path for path in workdir.glob("partial/*/*") if path.name.isdigit()}
+
+
+def wait_for_a_checkpoint(workdir, process, before=frozenset()):
     """Until a training stage is under way: stages last one epoch, so what is kept before its end is in mid-epoch."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
-        if any(path.name.isdigit() for path in workdir.glob("partial/*/*")):
+        if checkpoints(workdir) - before:
             return
         time.sleep(0.02)
     process.kill()
