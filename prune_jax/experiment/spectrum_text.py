@@ -25,7 +25,7 @@ def table(spectrum: trainability.Spectrum) -> str:
         each = getattr(spectrum.per_example, field)
         known = each[np.isfinite(each)]
         mean = (
-            f"{known.mean():.5g} ± {getattr(spectrum.errors, field):.2g}"
+            f"{getattr(spectrum.means, field):.5g} ± {getattr(spectrum.errors, field):.2g}"
             if len(known)
             else "none is resolved"
         )

@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 
-from prune_jax.trainability.weights import at_least_float32
+from prune_jax.trainability.weights import at_least_float32, known_broken
 
 
 class FeatureRank(NamedTuple):
     """Ranks of one feature matrix, scalars, all 0 for features that are 0 everywhere.
 
-    numerical: singular values above ``rtol`` times the largest one (int32).
+    numerical: singular values above the noise, or above ``rtol`` times the largest one (int32).
     stable: ||A||_F^2 / ||A||_2^2 (Rudelson and Vershynin, 2007, J. ACM 54(4)).
     effective: exp of the entropy of s / sum(s) (Roy and Vetterli, 2007, EUSIPCO).
     srank: fewest leading values whose sum reaches (1 - delta) of all (int32; Kumar et al., 2021,
-    arXiv 2010.14498). numerical >= srank, and numerical >= effective up to what lies below ``rtol``.
+    arXiv 2010.14498). numerical >= srank, and numerical >= effective up to what lies below the tolerance.
+    Where features aren't finite, which only inside a ``jit`` isn't refused, numerical and srank are -1 and the
+    others NaN.
     """
 
     numerical: jax.Array
@@ -30,27 +32,45 @@ def feature_rank(
 ) -> FeatureRank:
     """Ranks of ``features`` ``(batch, width)``, such as what enters a network's head on a batch.
 
-    ``rtol`` defaults to max(batch, width) times the type's epsilon, as ``numpy.linalg.matrix_rank``;
     ``delta`` is srank's, 0.01 in its source. ``centre`` takes the batch mean off first, so that a common
     offset is no direction. At most min(batch, width): take more examples than the width. Computed in
-    float32 or better. Raises ValueError for features that are not floating, empty or not of rank 2.
+    float32 or better. Without ``rtol``, a value counts as none where rounding explains it: up to max(batch, width)
+    times the epsilon of the format of this computation times the largest value, as ``numpy.linalg.matrix_rank``, or
+    up to the epsilon of the format of ``features`` times their norm, twice what rounding each entry makes at worst.
+    So don't cast features of a bfloat16 network before. Raises ValueError for features that are not floating,
+    empty, not of rank 2 or, outside a ``jit``, not finite.
     """
     _check(features, rtol, delta)
     matrix = at_least_float32(features)
-    matrix = matrix - jnp.mean(matrix, axis=0, keepdims=True) if centre else matrix
-    values = jnp.linalg.svd(matrix, compute_uv=False)
-    limit = max(matrix.shape) * jnp.finfo(matrix.dtype).eps if rtol is None else rtol
+    peak = jnp.max(jnp.abs(matrix))
+    matrix = matrix / jnp.where(peak == 0, 1.0, peak)  # ranks don't change, and no norm overflows
+    norm = jnp.linalg.norm(matrix)
+    centred = matrix - jnp.mean(matrix, axis=0, keepdims=True) if centre else matrix
+    values = jnp.linalg.svd(centred, compute_uv=False)
+    noise = rounding_noise(values[0], norm, max(matrix.shape), features.dtype)
+    floor = noise if rtol is None else rtol * values[0]
     # a zero matrix divides by 1 in place of its zero norm, which leaves 0 in the numerator
     largest, total = (jnp.where(n == 0, 1.0, n) for n in (values[0], values.sum()))
     shares = values / total
     below = jnp.cumsum(shares) < (1.0 - delta)
-    some = values[0] > 0
+    some, broken = values[0] > 0, ~jnp.isfinite(norm)
+    srank = jnp.where(some, jnp.minimum(jnp.sum(below) + 1, len(values)), 0)
     return FeatureRank(
-        numerical=jnp.sum(values > limit * values[0]).astype(jnp.int32),
-        stable=jnp.sum(jnp.square(values / largest)),
-        effective=jnp.where(some, jnp.exp(jnp.sum(entr(shares))), 0.0),
-        srank=jnp.where(some, jnp.minimum(jnp.sum(below) + 1, len(values)), 0).astype(jnp.int32),
+        numerical=jnp.where(broken, -1, jnp.sum(values > floor)).astype(jnp.int32),
+        stable=jnp.where(broken, jnp.nan, jnp.sum(jnp.square(values / largest))),
+        effective=jnp.where(broken, jnp.nan, jnp.where(some, jnp.exp(jnp.sum(entr(shares))), 0.0)),
+        srank=jnp.where(broken, -1, srank).astype(jnp.int32),
     )
+
+
+def rounding_noise(largest: jax.Array, norm: jax.Array, size: int, came: jnp.dtype) -> jax.Array:
+    """Singular values up to which rounding explains them, of a matrix whose larger side is ``size``.
+
+    ``largest``: its largest singular value, of the computation's format. ``norm``: the Frobenius norm of what
+    was rounded to the format ``came``, entry by entry.
+    """
+    here = float(jnp.finfo(largest.dtype).eps)
+    return jnp.maximum(size * here * largest, float(jnp.finfo(came).eps) * norm)
 
 
 def _check(features: jax.Array, rtol: float | None, delta: float) -> None:
@@ -61,6 +81,12 @@ def _check(features: jax.Array, rtol: float | None, delta: float) -> None:
         )
     if not jnp.issubdtype(features.dtype, jnp.floating):
         raise ValueError(f"features have dtype {features.dtype}; feature rank needs floating ones")
+    broken = known_broken(features)
+    if broken:
+        raise ValueError(
+            f"features hold NaN or infinity in {broken} of {features.size} values: the network has diverged, "
+            "or the images are broken"
+        )
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
     if not 0 < delta < 1:

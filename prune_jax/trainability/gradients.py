@@ -41,10 +41,20 @@ def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
 def hessian_vector_product(loss: Loss, params: Any, vector: Any) -> Any:
     """H v for the Hessian H of ``loss`` at ``params``; ``vector`` and the result have their structure.
 
-    Forward over reverse differentiation (Pearlmutter, 1994). Raises ValueError as ``gradient_flow``.
+    Forward over reverse differentiation (Pearlmutter, 1994). Raises ValueError as ``gradient_flow``, and for a
+    vector of another structure, shape or type.
     """
     check_weights(params)
+    needed, given = (_leaves(tree) for tree in (params, vector))
+    if needed != given:
+        raise ValueError(f"vector holds {given[1]}, but params {needed[1]}: H v needs the same leaves")
     return jax.jvp(jax.grad(_scalar(loss)), (params,), (vector,))[1]
+
+
+def _leaves(tree: Any) -> tuple[Any, list[str]]:
+    """The structure of a tree, and the type and shape of its leaves."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves]
 
 
 def _gradient_and_product(loss: Loss, params: Any) -> tuple[Any, Any]:

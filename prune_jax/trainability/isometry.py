@@ -61,8 +61,10 @@ def isometry_table(
     """``{path: {state: gap}}``: the gaps of several params side by side, one row a kernel.
 
     ``states`` names them, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``; sizes may differ.
-    Raises ValueError when their kernels have different paths.
+    Raises ValueError when their kernels have different paths, and for no states.
     """
+    if not states:
+        raise ValueError("states names no params; give some, such as {'dense': params}")
     columns = {
         name: isometry_gaps(params, gain=gain, output_axis=output_axis, where=where)
         for name, params in states.items()

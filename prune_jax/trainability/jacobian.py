@@ -21,6 +21,7 @@ from prune_jax.trainability.passes import (
     solve,
 )
 from prune_jax.trainability.singular_values import Method, check_method
+from prune_jax.trainability.weights import check_measured, known_broken
 
 
 def jacobians(
@@ -40,13 +41,17 @@ def jacobians(
     each chunk is compiled apart, as many as fit memory. Give weights as ``jax.tree_util.Partial(apply, variables)``
     and later calls with other weights compile nothing. Raises ValueError, before any work, for an empty
     batch, an input that is not floating, outputs that are not rank 2, or an estimate of memory above
-    ``available`` bytes (default: what the device has).
+    ``available`` bytes (default: what the device has); after it, outside a ``jit``, for Jacobians that aren't
+    finite, by the leaf of a ``Partial`` that isn't, or else by the example. Inside one they come out as they are.
     """
     network = passes(apply)
     rows = wanted(network, x, outputs)
     step = plan(abstract(network, x, rows, narrow=False), chunk, available)
     parts = pulled(network, network.forward(x, rows, narrow=False), step, len(x))
-    return jnp.concatenate(parts).reshape(-1, len(x), math.prod(x.shape[1:]))
+    found = jnp.concatenate(parts).reshape(-1, len(x), math.prod(x.shape[1:]))
+    if known_broken(found):
+        check_measured(jnp.moveaxis(found, 0, 1), apply, "Jacobian")
+    return found
 
 
 def jacobian_singular_values(
@@ -64,7 +69,9 @@ def jacobian_singular_values(
     resolved: see ``singular_values``. Other arguments and errors as ``jacobians``. Source: arXiv
     2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
-    return values(passes(apply), x, outputs, chunk, method, available)
+    found = values(passes(apply), x, outputs, chunk, method, available)
+    check_measured(found, apply, "Jacobian")
+    return found
 
 
 def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto") -> jax.Array:
@@ -138,6 +145,8 @@ def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.n
 
 def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
     """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
+    if chunk is not None and (isinstance(chunk, bool) or int(chunk) != chunk):
+        raise ValueError(f"chunk {chunk!r} is not a whole number of cotangents")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
     seeds, cost = len(shapes.made.seeds), memory.need(shapes)

@@ -40,8 +40,7 @@ def need(shapes: Shapes) -> Need:
     width = max(entered.dtype.itemsize, 4)
     leaves = jax.tree.leaves(shapes.made.pull_back)
     residuals = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    held = [math.prod(leaf.shape) for leaf in leaves if leaf.shape[:1] == entered.shape[:1]]
-    activation, size = width * max(held, default=1), math.prod(entered.shape)
+    activation, size = width * shapes.largest, math.prod(entered.shape)
     fixed = residuals + COPIES * len(seeds) * size * width
     return Need(fixed, LIVE * max(activation, size * width), activation, len(entered))
 

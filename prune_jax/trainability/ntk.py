@@ -6,9 +6,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
+from prune_jax.trainability import memory
+from prune_jax.trainability.features import rounding_noise
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
-from prune_jax.trainability.operators import Estimate
-from prune_jax.trainability.weights import at_least_float32, check_weights
+from prune_jax.trainability.operators import Estimate, check_whole
+from prune_jax.trainability.singular_values import coarsest
+from prune_jax.trainability.weights import at_least_float32, check_measured, check_weights, known_broken
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
 Kernel = Literal["full", "trace"]
@@ -19,7 +22,8 @@ class NTKSpectrum(NamedTuple):
 
     rank: eigenvalues that are resolved, above the rounding noise (int32); n - rank are not, and count
     neither in ``condition``, the largest over the smallest resolved one (NaN where none is), nor as zeros:
-    all that is known of them is that they are below. trace: sum of all.
+    all that is known of them is that they are below. trace: sum of all. Where the kernel isn't finite, which only
+    inside a ``jit`` isn't refused, rank is -1 and the others NaN.
     """
 
     eigenvalues: jax.Array
@@ -39,10 +43,13 @@ def ntk_matrix(apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel 
     ``apply`` treats examples independently; batch statistics are no params: bind them, as in
     ``lambda p, x: network.apply({'params': p, 'batch_stats': stats}, x)``. Costs N K pull-backs of one
     example and J's memory, N K times the number of params: for small problems; else ``ntk_trace`` and
-    ``ntk_top``. Raises ValueError for bad weights, by leaf, an empty batch, or outputs not of rank 2.
+    ``ntk_top``. Raises ValueError for bad weights, by leaf, an empty batch, outputs that are not rank 2 and
+    floating, more memory than there is (before any work), and, outside a ``jit``, images or a kernel not finite.
     """
     features = _features(apply, params, x, kernel)
-    return jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
+    matrix = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
+    _refuse_not_finite(matrix)
+    return matrix
 
 
 def ntk_spectrum(
@@ -51,20 +58,24 @@ def ntk_spectrum(
     """All eigenvalues of ``ntk_matrix`` with rank, condition number and trace.
 
     They are the squared singular values of J, which keeps eigenvalues that a Gram matrix in the same
-    precision would lose. One is resolved if its root is above ``rtol`` (default n times the type's epsilon)
-    of the largest one's. Where there are fewer params than outputs the rest are zero and not resolved. The
+    precision would lose. One is resolved if its root is above ``rtol`` of the largest one's; by default, above what
+    rounding explains: n eps of the largest in the format of this computation, or eps ||J||_F in the coarsest one
+    that the network computes in. Where there are fewer params than outputs the rest are zero and not resolved. The
     condition number bounds how much slower the slowest direction learns. Cost, other arguments and errors as
     ``ntk_matrix``.
     """
+    if rtol is not None and not 0 <= rtol < 1:
+        raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
     features = _features(apply, params, x, kernel)
-    values = jnp.linalg.svd(features, compute_uv=False)
-    rows = features.shape[0]
-    limit = rows * float(jnp.finfo(features.dtype).eps) if rtol is None else rtol
-    resolved = values > limit * values[0]
+    values, rows = jnp.linalg.svd(features, compute_uv=False), features.shape[0]
+    _refuse_not_finite(values)
+    noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
+    resolved = values > (noise if rtol is None else rtol * values[0])
     smallest = jnp.min(jnp.where(resolved, values, jnp.inf))
     eigenvalues = jnp.square(jnp.pad(values, (0, rows - len(values))))
     condition = jnp.where(resolved.any(), jnp.square(values[0] / smallest), jnp.nan)
-    return NTKSpectrum(eigenvalues, resolved.sum().astype(jnp.int32), condition, eigenvalues.sum())
+    rank = jnp.where(jnp.isnan(values[0]), -1, resolved.sum()).astype(jnp.int32)
+    return NTKSpectrum(eigenvalues, rank, condition, eigenvalues.sum())
 
 
 def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable, jax.ShapeDtypeStruct]:
@@ -90,6 +101,7 @@ def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, 
     error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
     kernel. Source: Hutchinson, 1990. Raises ValueError for fewer than 2 probes, and as ``ntk_matrix``.
     """
+    probes = check_whole("probes", probes)
     if probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
     outputs = _check(apply, params, x)
@@ -101,6 +113,7 @@ def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, 
         return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(()))
 
     samples = jnp.stack([squared(probe_key) for probe_key in jax.random.split(key, probes)])
+    _refuse_not_finite(samples)
     return Estimate(samples.mean(), samples.std(ddof=1) / probes**0.5, probes)
 
 
@@ -113,6 +126,7 @@ def ntk_top(
     network's come K at a time, a single vector would see each once). ``count * steps`` products, each a
     pull-back and a push-forward. Raises ValueError when that exceeds N K, and as ``ntk_matrix``.
     """
+    count, steps = check_whole("count", count), check_whole("steps", steps)
     product, outputs = ntk_product(apply, params, x)
     compiled = jax.jit(product)
     size = outputs.shape[0] * outputs.shape[1]
@@ -122,7 +136,9 @@ def ntk_top(
         return jnp.stack([compiled(v.reshape(outputs.shape)).reshape(-1) for v in block.T], axis=1)
 
     dtype = jnp.promote_types(outputs.dtype, jnp.float32)
-    return top_eigenvalues(columns, size, key, count=count, steps=steps, dtype=dtype)
+    found = top_eigenvalues(columns, size, key, count=count, steps=steps, dtype=dtype)
+    _refuse_not_finite(found.values)
+    return found
 
 
 def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel) -> jax.Array:
@@ -130,6 +146,7 @@ def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel) -> 
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel {kernel!r} is none of {', '.join(map(repr, get_args(Kernel)))}")
     examples, outputs = _check(apply, params, x).shape
+    _refuse_too_large(examples, outputs, params)
 
     def one(p: Any, example: jax.Array) -> jax.Array:
         return apply(p, example[None])[0]
@@ -151,4 +168,32 @@ def _check(apply: ApplyParams, params: Any, x: jax.Array) -> jax.ShapeDtypeStruc
             f"apply returned {shapes} for {x.shape[0]} examples; the kernel needs one array (batch, "
             "outputs): flatten or reduce the other axes inside apply"
         )
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise ValueError(f"apply returned dtype {outputs.dtype}; the kernel needs floating outputs")
+    if known_broken(x):
+        check_measured(x.reshape(len(x), -1), apply, "input")
     return outputs
+
+
+def _format(apply: ApplyParams, params: Any, x: jax.Array) -> Any:
+    """The coarsest format that the network computes in, seen from what its backward pass keeps."""
+    kept = jax.eval_shape(lambda p: jax.vjp(lambda q: apply(q, x), p), params)
+    return coarsest(jax.tree.leaves((params, kept)))
+
+
+def _refuse_not_finite(values: jax.Array) -> None:
+    if known_broken(values):
+        raise ValueError(
+            "the kernel holds NaN or infinity though weights and images don't: activations or gradients overflow"
+        )
+
+
+def _refuse_too_large(examples: int, outputs: int, params: Any) -> None:
+    """ValueError where J and its copies as leaves and as a matrix don't fit memory."""
+    needed = 2 * examples * outputs * sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+    room = memory.available() if needed > memory.LITTLE else needed
+    if needed > room:
+        raise ValueError(
+            f"the kernel of {examples} examples with {outputs} outputs needs about {needed / 2**30:.3g} GiB and "
+            f"{room / 2**30:.3g} GiB are available: take {examples * room // needed} examples, or ntk_trace and ntk_top"
+        )

@@ -125,7 +125,7 @@ def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> J
     check_logits(jax.eval_shape(apply, x), len(x))
     logits, tangent_map = kernels.linearise(apply, x)
     batch, outputs = logits.shape
-    step = vectors_at_once(tangent_map, x, logits)
+    step = vectors_at_once(apply, tangent_map, x, logits)
     inputs = x.size // batch
     dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
 

@@ -5,7 +5,7 @@ XLA:CPU computes the gradient of a convolution about 19 times slower.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,10 +34,15 @@ class Forward(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Shapes and dtypes alone: of ``Forward``, and of what gradients are pulled back to, ``(batch, ...)``."""
+    """Shapes and dtypes alone: of ``Forward``, and of what gradients are pulled back to, ``(batch, ...)``.
+
+    ``largest``: values of the largest array in ``made.pull_back`` that grows with the batch, also where a network
+    folds tokens or patches into the leading axis.
+    """
 
     made: Forward
     entered: Any
+    largest: int
 
 
 class Passes(NamedTuple):
@@ -88,7 +93,28 @@ def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
     target, given = _bare(network.forward)
     made = target.eval_shape(*given, x, rows, narrow=narrow)
     row = network.pull.eval_shape(made.pull_back, made.seeds, 0, step=1, batch=len(x))  # type: ignore[attr-defined]
-    return Shapes(made, jax.ShapeDtypeStruct(row.shape[1:], row.dtype))
+    leaves = jax.tree.leaves(made.pull_back)
+    held = largest(leaves, len(x))
+    if largest(leaves, len(x), folded=True) > held:  # weights, or is it folded? Another batch size tells
+        other = jax.ShapeDtypeStruct((len(x) + 1, *x.shape[1:]), x.dtype)
+        try:
+            more = target.eval_shape(*given, other, rows, narrow=narrow).pull_back
+        except (
+            Exception
+        ):  # whatever a network raises that holds values of this one batch, as a part of a module does
+            more = made.pull_back
+        pairs = zip(leaves, jax.tree.leaves(more), strict=False)
+        held = max([leaf.size for leaf, then in pairs if leaf.shape != then.shape], default=held)
+    return Shapes(made, jax.ShapeDtypeStruct(row.shape[1:], row.dtype), held)
+
+
+def largest(leaves: Iterable[Any], batch: int, *, folded: bool = False) -> int:
+    """Values of the largest array whose leading axis is the batch, or if ``folded`` a multiple of it; at least 1."""
+    leading = [leaf for leaf in leaves if leaf.shape]
+    sizes = [
+        leaf.size for leaf in leading if leaf.shape[0] == batch or (folded and leaf.shape[0] % batch == 0)
+    ]
+    return max(sizes, default=1)
 
 
 def chunks(seeds: int, step: int) -> list[tuple[int, int]]:

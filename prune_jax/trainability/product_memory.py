@@ -5,16 +5,20 @@ from typing import Any
 import jax
 
 from prune_jax.trainability import memory
-from prune_jax.trainability.passes import Forward, Shapes
+from prune_jax.trainability.passes import Forward, Shapes, largest
 
 
-def vectors_at_once(tangent_map: Any, x: Any, logits: Any) -> int:
+def vectors_at_once(apply: Any, tangent_map: Any, x: Any, logits: Any) -> int:
     """Vectors for each example of ``x`` that memory takes through a network at once; ValueError for none.
 
-    ``tangent_map`` holds the residuals of its forward pass: arrays, or shapes and dtypes alone.
+    ``tangent_map`` holds the residuals of its forward pass: arrays, or shapes and dtypes alone. Those whose leading
+    axis is a multiple of the batch may be folded activations, and count, but for the shapes of what ``apply`` binds.
     """
+    bound = {leaf.shape for leaf in jax.tree.leaves(apply) if hasattr(leaf, "shape")}
+    own = [leaf for leaf in jax.tree.leaves(tangent_map) if leaf.shape not in bound]
+    held = max(largest(own, len(x), folded=True), largest(jax.tree.leaves(tangent_map), len(x)))
     seed: Any = jax.ShapeDtypeStruct((1, *logits.shape[1:]), logits.dtype)
-    cost = memory.need(Shapes(Forward(tangent_map, seed, None), jax.ShapeDtypeStruct(x.shape, x.dtype)))
+    cost = memory.need(Shapes(Forward(tangent_map, seed, None), jax.ShapeDtypeStruct(x.shape, x.dtype), held))
     room = memory.available()
     step = (room - cost.fixed) // cost.per_cotangent
     if step < 1:

@@ -8,8 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.trainability import jacobian, passes, singular_values, weights
-from prune_jax.trainability.statistics import Statistics, per_example, pooled, standard_errors
+from prune_jax.trainability.statistics import Statistics, means, per_example, pooled, standard_errors
 
+NO_TRACE = (
+    "a spectrum is described on the host, outside jit and vmap: inside them take jacobian_singular_values, and "
+    "give its result to summarize outside"
+)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -19,8 +23,9 @@ class Spectrum(NamedTuple):
     ``values``: float64 ``(n, r)``, descending; NaN where a value is below ``resolution`` times the largest
     of its example, thus not told from rounding. ``rank`` and ``unresolved``: how many of each example's
     values are resolved (the numerical rank) and how many are not, ``(n,)`` each. ``per_example`` and
-    ``pooled``: see ``Statistics``; ``errors``: standard error, over examples, of each statistic's mean.
-    ``at`` are the quantiles' probabilities.
+    ``pooled`` (all values as one set): see ``Statistics``. ``means``: of each example's statistics, over the examples
+    that have it (a dead one has no condition number); ``errors``: their standard errors. A pooled statistic other than
+    mean, isometry gap and log-determinant has none. ``at`` are the quantiles' probabilities.
     """
 
     values: np.ndarray
@@ -28,6 +33,7 @@ class Spectrum(NamedTuple):
     unresolved: np.ndarray
     per_example: Statistics
     pooled: Statistics
+    means: Statistics
     errors: Statistics
     resolution: float
     at: tuple[float, ...]
@@ -57,10 +63,16 @@ def spectrum(
     _check_quantiles(quantiles)
     if isinstance(apply, jax.tree_util.Partial):
         weights.check_finite((apply.args, apply.keywords))
+    _check_resolution(resolution)
+    if isinstance(batches, jax.core.Tracer):
+        raise ValueError(NO_TRACE)
     network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
-    for x in map(jnp.asarray, _stream(batches)):
-        values = np.asarray(jacobian.values(network, x, outputs, chunk, method, available), np.float64)
+    for x in map(_images, _stream(batches)):
+        measured = jacobian.values(network, x, outputs, chunk, method, available)
+        if isinstance(measured, jax.core.Tracer):
+            raise ValueError(NO_TRACE)
+        values = np.asarray(measured, np.float64)
         _refuse_not_finite(values, sum(len(rows) for rows in found))
         if found and values.shape[1] != found[0].shape[1]:
             raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
@@ -78,6 +90,9 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
     Values that were computed inside a compiled program are described here; ``resolution`` comes from
     ``singular_values.resolution``. Raises ValueError for values that are not finite.
     """
+    _check_resolution(resolution)
+    if isinstance(values, jax.core.Tracer):
+        raise ValueError(NO_TRACE)
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"values have shape {values.shape}; a spectrum needs (examples, values), not empty")
@@ -93,10 +108,25 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
         values.shape[1] - rank,
         each,
         pooled(values, quantiles),
+        means(each),
         standard_errors(each),
         float(resolution),
         tuple(quantiles),
     )
+
+
+def _images(batch: Any) -> jax.Array:
+    if isinstance(batch, tuple | list | dict):
+        raise ValueError(
+            f"a batch is a {type(batch).__name__}; a spectrum needs the images alone: give "
+            "(images for images, labels in loader), or what your loader calls them"
+        )
+    return jnp.asarray(batch)
+
+
+def _check_resolution(resolution: float | None) -> None:
+    if resolution is not None and not 0 <= resolution < 1:
+        raise ValueError(f"resolution is {resolution}; it is a share of the largest value, in [0, 1)")
 
 
 def _stream(batches: Any) -> Iterator[Any]:
@@ -107,10 +137,9 @@ def _resolution(
     network: passes.Passes, x: jax.Array, rows: np.ndarray, method: singular_values.Method
 ) -> float:
     """Resolution under the coarsest format that the network computes in, of float32 where that is finer."""
-    seen = jax.tree.leaves(passes.abstract(network, x, rows, narrow=True))
-    formats = [leaf.dtype for leaf in (x, *seen) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    coarsest = max(formats, key=lambda dtype: float(jnp.finfo(dtype).eps))
-    return singular_values.resolution(method, coarsest)
+    shapes = passes.abstract(network, x, rows, narrow=True)
+    seen = jax.tree.leaves((shapes.made, shapes.entered))
+    return singular_values.resolution(method, singular_values.coarsest([x, *seen]))
 
 
 def _refuse_not_finite(values: np.ndarray, before: int) -> None:
@@ -123,6 +152,10 @@ def _refuse_not_finite(values: np.ndarray, before: int) -> None:
 
 
 def _check_quantiles(quantiles: Sequence[float]) -> None:
+    if not isinstance(quantiles, Sequence | np.ndarray):
+        raise ValueError(
+            f"quantiles is {quantiles!r}; it needs a list of probabilities, such as ({quantiles},)"
+        )
     wrong = [q for q in quantiles if not 0 <= q <= 1]
     if wrong:
         raise ValueError(f"quantile {wrong[0]} is not in [0, 1]")

@@ -47,16 +47,35 @@ def per_example(values: np.ndarray, quantiles: Sequence[float]) -> Statistics:
 
 
 def pooled(values: np.ndarray, quantiles: Sequence[float]) -> Statistics:
-    """Statistics of all values of all examples together; the log-determinant is the mean of the examples'."""
+    """Statistics of all values of all examples together; the log-determinant is the mean of those that have one.
+
+    Where ranks differ, log-determinants are sums of different lengths: an example that loses a small value has a
+    larger one. Compare them at equal rank.
+    """
     whole = Statistics(*(field[0] for field in per_example(values.reshape(1, -1), quantiles)))
-    return whole._replace(log_determinant=per_example(values, quantiles).log_determinant.mean())
+    return whole._replace(log_determinant=means(per_example(values, quantiles)).log_determinant)
+
+
+def means(statistics: Statistics) -> Statistics:
+    """Mean over examples of each per-example statistic; examples without a value are left out, NaN where all are."""
+
+    def mean(field: np.ndarray) -> Any:
+        known = np.isfinite(field)
+        total, count = np.where(known, field, 0.0).sum(0), known.sum(0)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)[()]
+
+    return Statistics(*map(mean, statistics))
 
 
 def standard_errors(statistics: Statistics) -> Statistics:
-    """Standard error of the mean over examples of each per-example statistic; NaN for a single example."""
+    """Standard errors of ``means``, over the examples that have a value; NaN where fewer than two have."""
 
-    def error(field: np.ndarray) -> Any:
-        n = len(field)
-        return field.std(0, ddof=1) / n**0.5 if n > 1 else np.full(field.shape[1:], np.nan)[()]
+    def error(field: np.ndarray, mean: Any) -> Any:
+        known = np.isfinite(field)
+        count = known.sum(0)
+        squares = np.where(known, field - mean, 0.0) ** 2
+        return np.where(
+            count > 1, (squares.sum(0) / np.maximum(count - 1, 1) / np.maximum(count, 1)) ** 0.5, np.nan
+        )[()]
 
-    return Statistics(*map(error, statistics))
+    return Statistics(*map(error, statistics, means(statistics)))

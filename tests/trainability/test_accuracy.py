@@ -119,3 +119,8 @@ def test_the_extended_curve_of_figure_3_crosses_the_short_ones_end():
 def test_broken_curves_are_refused(curve, target, message):
     with pytest.raises(ValueError, match=message):
         equivalent_epochs(curve, target)
+
+
+def test_a_schedule_may_be_written_as_in_the_paper():
+    assert trainability_accuracy([60, 70, 80], "0:1e-2,2:1e-3") == 65
+    assert trainability_accuracy([60, 70, 80], "0:1e-2") == 70

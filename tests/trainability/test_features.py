@@ -56,11 +56,42 @@ def test_dead_features_have_rank_zero_and_jit_and_vmap_agree():
     assert [int(v) for v in got.numerical] == [2, 1, 0]
 
 
-def test_bf16_features_are_measured_in_float32():
-    features = with_values([3.0, 2.0, 1.0]).astype(jnp.bfloat16)
-    got, wanted = rank(features), rank(features.astype(jnp.float32))
+@pytest.mark.parametrize(("rows", "width", "k"), [(64, 16, 3), (16, 64, 3), (512, 64, 5), (40, 256, 1)])
+def test_bf16_features_have_the_rank_they_had_before_they_were_rounded(rows, width, k):
+    features = with_values(np.linspace(1.0, 0.3, k), rows, width)
+    rounded = features.astype(jnp.bfloat16)
+    exact = np.asarray(rounded, np.float64)
+    assert np.linalg.matrix_rank(exact) == min(rows, width)  # rounding fills the rank up
+    got, wanted = rank(rounded), rank(features)
+    assert (got.numerical, wanted.numerical) == (k, k)
     assert got.stable.dtype == jnp.float32
-    np.testing.assert_array_equal(got.stable, wanted.stable)
+    values = np.linalg.svd(exact, compute_uv=False)
+    np.testing.assert_allclose(got.stable, (values**2).sum() / values[0] ** 2, rtol=1e-4)
+
+
+def test_a_bf16_offset_that_centring_takes_off_leaves_its_rounding_behind_and_no_rank():
+    offset = jnp.full((32, 8), 100.0) + 0.1 * jax.random.normal(jax.random.key(0), (32, 8))
+    rounded = offset.astype(jnp.bfloat16)  # steps of 0.5: what is left of the noise is rounding
+    assert np.linalg.matrix_rank(np.asarray(rounded - rounded.mean(0, keepdims=True), np.float64)) > 0
+    assert rank(rounded, centre=True).numerical == 0
+    assert rank(offset, centre=True).numerical == 8
+
+
+def test_ranks_do_not_depend_on_the_scale_of_the_features():
+    features = with_values([3.0, 2.0, 1e-3])
+    for scale in (1e-30, 1e30):
+        for got, wanted in zip(rank(features * scale), rank(features), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_diverged_features_are_refused_and_flow_through_a_jit():
+    features = with_values([1.0, 1.0]).at[3, 2].set(jnp.nan)
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 84 values: the network has diverged"):
+        feature_rank(features)
+    for broken in (features, features.at[0, 0].set(jnp.inf)):
+        got = rank(broken)
+        assert (int(got.numerical), int(got.srank)) == (-1, -1)
+        assert np.isnan([got.stable, got.effective]).all()
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,9 @@ def test_constants_inside_a_jit_are_looked_at():
 def test_bad_input_is_named(loss, params, message):
     with pytest.raises(ValueError, match=message):
         gradient_flow(loss, params)
+
+
+@pytest.mark.parametrize("vector", [{"v": jnp.ones(3)}, {"w": jnp.ones(2)}, jnp.ones(3)])
+def test_a_vector_of_other_leaves_is_refused(vector):
+    with pytest.raises(ValueError, match="H v needs the same leaves"):
+        hessian_vector_product(lambda p: jnp.sum(p["w"] ** 2), {"w": jnp.ones(3)}, vector)

@@ -111,3 +111,8 @@ def test_bad_gains_and_tables_are_named():
         isometry.isometry_gap(jnp.eye(2), gain=0.0)
     with pytest.raises(ValueError, match="'b' holds other kernels than 'a': y"):
         isometry.isometry_table({"a": {"x": jnp.eye(2)}, "b": {"x": jnp.eye(2), "y": jnp.eye(2)}})
+
+
+def test_no_states_are_named():
+    with pytest.raises(ValueError, match="states names no params"):
+        isometry.isometry_table({})

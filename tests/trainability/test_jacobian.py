@@ -214,9 +214,19 @@ def test_weights_in_a_partial_are_compiled_once():
     assert len(traced) == compiled
 
 
-def test_the_memory_estimate_is_above_what_xla_allots_and_below_ten_times_that():
+def folded_net(x):
+    """Tokens folded into the batch, as a transformer's dense layers see them."""
+    rng = np.random.default_rng(0)
+    first, second = (jnp.asarray(rng.normal(size=size) / 8, x.dtype) for size in ((16, 64), (64, 5)))
+    tokens = x.reshape(-1, 16)
+    return (jnp.tanh(jnp.tanh(tokens @ first) * 2) @ second).reshape(len(x), -1, 5).mean(1)
+
+
+@pytest.mark.parametrize("name", ["convolutional", "folded"])
+def test_the_memory_estimate_is_above_what_xla_allots_and_below_ten_times_that(name):
+    apply = {"convolutional": conv_net(), "folded": folded_net}[name]
     x = jnp.ones((4, 32, 32, 2))
-    network = passes.passes(conv_net())
+    network = passes.passes(apply)
     shapes = passes.abstract(network, x, np.eye(5, dtype=np.float32), narrow=False)
     cost = memory.need(shapes)
     for chunk in (1, 5):
@@ -225,6 +235,13 @@ def test_the_memory_estimate_is_above_what_xla_allots_and_below_ten_times_that()
         used = allotted.temp_size_in_bytes + allotted.output_size_in_bytes
         assert used <= chunk * cost.per_cotangent
         assert chunk * cost.per_cotangent < 10 * max(used, 4 * x.size * chunk)
+
+
+def test_weights_that_are_wider_than_the_batch_are_no_activations():
+    kernel, head = jnp.ones((4096, 8)), jnp.ones((8, 5))
+    x = jnp.ones((4, 4096))  # 4096 is a multiple of 4
+    network = passes.passes(lambda v: jnp.tanh(v @ kernel) @ head)
+    assert passes.abstract(network, x, np.eye(5, dtype=np.float32), narrow=False).largest == 4 * 8
 
 
 def test_chunks_that_do_not_fit_are_refused_with_one_that_does():
@@ -300,3 +317,27 @@ def test_a_leaf_that_is_not_finite_is_named():
     with pytest.raises(ValueError, match="leaf 'layers/1/kernel' holds NaN or infinity in 1 of 2 values"):
         trainability.check_finite(tree)
     trainability.check_finite(tree["layers"][0])
+
+
+@pytest.mark.parametrize(
+    "measure", [trainability.jacobian_singular_values, trainability.jacobians, trainability.mean_jsv]
+)
+def test_what_is_not_finite_is_named_outside_a_trace_and_comes_out_inside(measure):
+    weights = {"a": {"kernel": jnp.eye(3)}, "b": {"kernel": jnp.eye(3).at[1, 1].set(jnp.inf)}}
+
+    def network(weights, x):
+        return jnp.tanh(x @ weights["a"]["kernel"]) @ weights["b"]["kernel"]
+
+    x = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match=r"leaf 'b/kernel' holds NaN or infinity in 1 of 9 values"):
+        measure(jax.tree_util.Partial(network, weights), x)
+    with pytest.raises(
+        ValueError, match=r"Jacobian of 2 of 2 examples is not finite, first that of example 0"
+    ):
+        measure(lambda v: network(weights, v), x)
+    with pytest.raises(
+        ValueError, match=r"Jacobian of 1 of 2 examples is not finite, first that of example 1"
+    ):
+        measure(jnp.tanh, x.at[1].set(jnp.nan))
+    inside = jax.jit(lambda weights: measure(jax.tree_util.Partial(network, weights), x))(weights)
+    assert not np.isfinite(inside).all()

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.trainability import krylov
+from prune_jax.trainability import krylov, memory
 from prune_jax.trainability.ntk import ntk_matrix, ntk_product, ntk_spectrum, ntk_top, ntk_trace
 
 
@@ -143,8 +143,49 @@ def test_an_exhausted_krylov_space_is_no_harm():
         (lambda p, x: ntk_matrix(linear, {"w": p * jnp.nan}, x), "leaf 'w' holds NaN"),
         (lambda p, x: ntk_trace(linear, p, x, jax.random.key(0), probes=1), "at least 2 probes, got 1"),
         (lambda p, x: ntk_top(linear, p, x, jax.random.key(0), count=2, steps=4), "most the 6 dim"),
+        (
+            lambda p, x: ntk_trace(linear, p, x, jax.random.key(0), probes=2.5),
+            "probes 2.5 is not a whole number",
+        ),
+        (lambda p, x: ntk_spectrum(linear, p, x, rtol=-1.0), r"in \[0, 1\), got -1.0"),
+        (
+            lambda p, x: ntk_spectrum(linear, p, x.at[1].set(jnp.nan)),
+            "input of 1 of 3 examples is not finite",
+        ),
+        (
+            lambda p, x: ntk_spectrum(lambda p, v: jnp.exp(100 * (v @ p)), p, x),
+            "activations or gradients overflow",
+        ),
+        (
+            lambda p, x: ntk_trace(lambda p, v: (v @ p > 0).astype(int), p, x, jax.random.key(0), probes=2),
+            "floating",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones((4, 2)), jnp.ones((3, 4)))
+
+
+def test_what_a_coarse_format_rounds_is_no_rank():
+    rng = np.random.default_rng(5)
+    x, weights = (
+        jnp.asarray(rng.normal(size=(6, 5)), jnp.float32),
+        jnp.asarray(rng.normal(size=(5, 3)), jnp.float32),
+    )
+    x = x.at[4].set(x[0] + x[1]).at[5].set(x[2] - x[3])  # four directions, three outputs: rank 12 of 18
+
+    def network(p, v):
+        return (v.astype(p.dtype) @ p).astype(jnp.float32)
+
+    assert ntk_spectrum(network, weights, x).rank == 12
+    assert ntk_spectrum(network, weights.astype(jnp.bfloat16), x).rank == 12
+
+
+def test_a_kernel_that_memory_does_not_take_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(memory, "LITTLE", 0)
+    monkeypatch.setattr(memory, "available", lambda: 4 * 8 * 2 * 3 * 2 * 2 // 3)
+    with pytest.raises(
+        ValueError, match=r"kernel of 3 examples with 2 outputs needs .*take 2 examples, or ntk_trace"
+    ):
+        ntk_matrix(linear, jnp.ones((4, 2)), jnp.ones((3, 4)))

@@ -198,10 +198,46 @@ def test_weights_of_a_partial_that_are_not_finite_are_named_before_any_work():
         trainability.spectrum(apply, images(2, 20))
 
 
+def test_a_dead_example_has_no_condition_and_takes_no_error_bar_of_the_others():
+    values = np.array([[1.0, 0.5], [2.0, 1.0], [4.0, 1.0], [0.0, 0.0]])
+    got = trainability.summarize(values, resolution=1e-6)
+    np.testing.assert_allclose(got.means.condition, (2 + 2 + 4) / 3)
+    np.testing.assert_allclose(got.errors.condition, np.std([2, 2, 4], ddof=1) / 3**0.5)
+    np.testing.assert_allclose(got.means.min, 2.5 / 3)
+    np.testing.assert_allclose(got.means.mean, values.mean())
+    np.testing.assert_allclose(got.errors.mean, np.std(values.mean(1), ddof=1) / 2)
+    logs = 2 * np.log([0.5, 2.0, 4.0])
+    np.testing.assert_allclose(got.pooled.log_determinant, logs.mean())
+    np.testing.assert_allclose(got.errors.log_determinant, logs.std(ddof=1) / 3**0.5)
+    assert np.isfinite(got.errors.quantiles).all()
+    lonely = trainability.summarize(values[2:], resolution=1e-6)
+    assert lonely.means.condition == 4
+    assert np.isnan(lonely.errors.condition)
+
+
+def test_inside_a_trace_the_way_out_is_told():
+    for function in (
+        lambda x: trainability.spectrum(jnp.square, x).values,
+        lambda x: trainability.spectrum(lambda v: x[:1] * v, np.ones((2, 3), np.float32)).values,
+        lambda x: trainability.summarize(x, resolution=0.0).values,
+    ):
+        with pytest.raises(ValueError, match=r"outside jit and vmap: .*jacobian_singular_values"):
+            jax.jit(function)(jnp.ones((2, 3)))
+
+
 @pytest.mark.parametrize(
     ("batches", "options", "message"),
     [
         ([], {}, "holds no examples"),
+        (
+            [(np.ones((2, 3), np.float32), np.zeros(2))],
+            {},
+            "a batch is a tuple; .*images for images, labels in",
+        ),
+        ([{"image": np.ones((2, 3), np.float32)}], {}, "a batch is a dict"),
+        (np.ones((2, 3), np.float32), {"quantiles": 0.5}, "needs a list of probabilities"),
+        (np.ones((2, 3), np.float32), {"resolution": -1.0}, "resolution is -1.0; it is a share"),
+        (np.ones((2, 3), np.float32), {"chunk": 2.5}, "chunk 2.5 is not a whole number"),
         (np.ones((0, 3), np.float32), {}, "at least one example"),
         (np.ones((2, 3), np.uint8), {}, "normalise the images"),
         ([np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)], {}, "different shapes"),
