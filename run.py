@@ -1,12 +1,13 @@
 """Launch an experiment: python run.py --config=configs/NAME.py [--config.key=value ...] [--workdir=DIR]."""
 
 import logging as python_logging
+import os
 import shlex
 import sys
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from prune_jax import report
 from prune_jax.experiment import (
@@ -14,6 +15,8 @@ from prune_jax.experiment import (
     distributed,
     failures,
     launch,
+    local_gpus,
+    preemption,
     profiling,
     replicas,
     shards,
@@ -48,20 +51,17 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the resolved stages, their 
 def main(argv: list[str]) -> None:
     """Resolve the flags and launch; a known failure ends in one clear line and exit code 1."""
     replicas.one_device_per_core()
-    with failures.one_line():
+    if LAUNCHER.value == "local":
+        os.environ.update({**local_gpus.SHARED, **os.environ})
+    with failures.one_line(), preemption.raised():
         command_line.refuse_extra_arguments(argv[1:])
         _refuse_flags_without_effect()
         if DISTRIBUTED.value:
             meeting = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             distributed.start(distributed.Cluster(*meeting, **CONFIG.value.distributed))
-        flag = flags.FLAGS["config"]
-        module = command_line.load_module(config_flags.get_config_filename(flag))
-        config = command_line.resolved(CONFIG.value, module, config_flags.get_override_values(flag))
-        report.check_sections(config.report.sections)
-        shard = shards.parse(SWEEP.value)
+        config, sweep, shard = distributed.agreed(_resolved)
         if LAUNCHER.value:
             submission.check(LAUNCHER.value, SWEEP.value)
-        sweep = getattr(module, "sweep", None)
         if DRY_RUN.value:
             launch.dry_run(config, sweep, shard)
             return
@@ -74,6 +74,14 @@ def main(argv: list[str]) -> None:
             return
         command = shlex.join(sys.argv)
         print(f"report: {launch.launch(config, sweep, workdir, command, report.write, shard)}")
+
+
+def _resolved() -> tuple[ConfigDict, launch.Sweep | None, shards.Shard]:
+    flag = flags.FLAGS["config"]
+    module = command_line.load_module(config_flags.get_config_filename(flag))
+    config = command_line.resolved(CONFIG.value, module, config_flags.get_override_values(flag))
+    report.check_sections(config.report.sections)
+    return config, getattr(module, "sweep", None), shards.parse(SWEEP.value)
 
 
 def _refuse_flags_without_effect() -> None:

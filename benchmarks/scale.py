@@ -184,7 +184,8 @@ def run_child(case, arguments, parts=1):
     devices = {"JAX_NUM_CPU_DEVICES": str(parts), "JAX_PLATFORMS": "cpu"} if parts > 1 else {}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **devices})
     if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1][:300]}
+        told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}, and no word why"]
+        return {"failed": told[-1][:300]}
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -200,6 +201,44 @@ def told(case, found, peak):
     if peak and "flops" in found and found["gpu"]:
         line += f", {found['flops'] / found['step_s'] / peak / 1e12:.1%} of the peak's FLOPs"
     return line + ("" if found["gpu"] else " (CPU)")
+
+
+def faster(before, found):
+    """The better of two measurements of a case; one that failed is worse than any."""
+    return found if before is None or found.get("step_s", 1e9) < before.get("step_s", 1e9) else before
+
+
+def summary(best, peak):
+    """A line for each case, and for each pair of cases that are held against one another."""
+    lines = [told(case, found, peak) for case, found in best.items()]
+    for name in SIZES:
+        ours, masked, peer = (
+            best.get((name, who, 1), {}).get("step_s") for who in ("ours", "masked", "peer")
+        )
+        if ours and masked:
+            lines.append(f"{name}: masked step / dense step {masked / ours:.3f}")
+        for replicas in (1, 4, 16):
+            together = best.get((name, "ours", replicas), {}).get("step_s")
+            if peer and together:
+                lines.append(
+                    f"{name} x{replicas}: PyTorch step / our step a replica {replicas * peer / together:.2f}"
+                )
+    return lines
+
+
+def keep(arguments, best, scaling):
+    """Write what is measured so far to ``--out``: a machine may be taken back before the end."""
+    if not arguments.out:
+        return
+    result = {
+        "command": " ".join(["python -m benchmarks.scale", *sys.argv[1:]]),
+        "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "versions": {name: version(name) for name in ("jax", "flax", "optax", "torch")},
+        "precision": arguments.precision,
+        "lines": [*summary(best, arguments.peak_tflops), *scaling],
+        "best": {" ".join(map(str, case)): found for case, found in best.items()},
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main():
@@ -224,37 +263,18 @@ def main():
         child(name, who, int(replicas), arguments.precision, arguments.steps, int(parts))
         return
     cases = [case for case in CASES if arguments.only in " ".join(map(str, case))]
-    rounds = [{case: run_child(case, arguments) for case in cases} for _ in range(arguments.rounds)]
-    best = {case: min((r[case] for r in rounds), key=lambda f: f.get("step_s", 1e9)) for case in cases}
-    lines = [told(case, found, arguments.peak_tflops) for case, found in best.items()]
-    for name in SIZES:
-        ours, masked, peer = (
-            best.get((name, who, 1), {}).get("step_s") for who in ("ours", "masked", "peer")
-        )
-        if ours and masked:
-            lines.append(f"{name}: masked step / dense step {masked / ours:.3f}")
-        for replicas in (1, 4, 16):
-            together = best.get((name, "ours", replicas), {}).get("step_s")
-            if peer and together:
-                lines.append(
-                    f"{name} x{replicas}: PyTorch step / our step a replica {replicas * peer / together:.2f}"
-                )
+    best, scaling = {}, []
+    for _ in range(arguments.rounds):
+        for case in cases:
+            best[case] = faster(best.get(case), run_child(case, arguments))
+            keep(arguments, best, scaling)
     for parts in arguments.weak_scaling:
         found = run_child(("resnet56", "ours", 1), arguments, parts)
-        lines.append(
+        scaling.append(
             f"weak scaling over {parts} simulated devices: {found}: they share the cores: NOT a speed result"
         )
-    print("\n".join(lines))
-    if arguments.out:
-        result = {
-            "command": " ".join(["python -m benchmarks.scale", *sys.argv[1:]]),
-            "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
-            "versions": {name: version(name) for name in ("jax", "flax", "optax", "torch")},
-            "precision": arguments.precision,
-            "lines": lines,
-            "best": {" ".join(map(str, case)): found for case, found in best.items()},
-        }
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        keep(arguments, best, scaling)
+    print("\n".join([*summary(best, arguments.peak_tflops), *scaling]))
 
 
 if __name__ == "__main__":

@@ -5,17 +5,19 @@ Every process runs the whole launch on its part of the devices. Process 0 alone 
 """
 
 import json
+import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import rich.console
 from jax.experimental import multihost_utils
 
-from prune_jax.experiment import roll_call
+from prune_jax.experiment import node, roll_call
 from prune_jax.experiment.roll_call import LostWorkerError
 
+T = TypeVar("T")
 LEAST_TEXT = 1024  # bytes that a text is filled up to at least: every length compiles its own broadcast
 
 
@@ -33,9 +35,9 @@ def start(cluster: Cluster) -> None:
     """``jax.distributed.initialize``, to be called before JAX's first use; on CPUs collectives go through gloo.
 
     Raises LostWorkerError where processes don't meet within ``initialization_timeout``, ValueError where there is
-    no cluster to be found and none is described. Where a cluster says who is who, and where one is lost later on,
-    JAX itself ends the others, in its own words and with exit code 134, within ``heartbeat_timeout`` of the loss;
-    the same command goes on from the last checkpoint.
+    no cluster to be found and none is described, or where a node's GPUs would be idle (``node``). Where a cluster
+    says who is who, and where one is lost later on, JAX itself ends the others, in its own words and with exit code
+    134, within ``heartbeat_timeout`` of the loss; the same command goes on from the last checkpoint.
     """
     if cluster.coordinator and cluster.processes is not None and cluster.process is not None:
         roll_call.meet(
@@ -64,6 +66,7 @@ def start(cluster: Cluster) -> None:
             f"the processes of this run did not meet ({str(error).splitlines()[0][:160]}); what was finished is "
             "kept, run the same command again"
         ) from error
+    agreed(lambda: node.refuse_idle_gpus(os.environ, jax.default_backend(), jax.local_device_count()))
 
 
 def is_main() -> bool:
@@ -108,15 +111,39 @@ def from_main(read: Callable[[], Any]) -> Any:
     return told["value"]
 
 
-def main_first(make: Callable[[], Any]) -> Any:
-    """``make()`` in every process, in process 0 before the others, such as what prepares a file they all read."""
+def agreed(make: Callable[[], T]) -> T:
+    """``make()`` in every process; what it raises in one is raised there, and in all others as LostWorkerError.
+
+    Without this the others wait for the one that is gone until its heartbeats are missed. Before JAX's runtime is
+    started there are no others.
+    """
+    if not jax.distributed.is_initialized():
+        return make()
+    try:
+        made, failure = make(), None
+    except Exception as error:  # told to the others before it is raised here
+        failure = error
+    told = _told_by_all(str(failure) or type(failure).__name__ if failure else "")
+    if failure is not None:
+        raise failure
+    for process, text in enumerate(told):
+        if text:
+            raise LostWorkerError(f"process {process} failed: {text}")
+    return made
+
+
+def main_first(make: Callable[[], T]) -> T:
+    """``make()`` in every process, in process 0 before the others, such as what prepares a file they all read.
+
+    Raises in every process what it raises in one of them, as ``from_main`` and ``agreed`` do.
+    """
     made: list[Any] = []
 
     def first() -> None:
         made.append(make())
 
     from_main(first)
-    return made[0] if made else make()
+    return agreed(lambda: made[0] if made else make())
 
 
 def fetch(tree: Any) -> Any:
@@ -127,6 +154,15 @@ def fetch(tree: Any) -> Any:
 def _fetch(leaf: Any) -> np.ndarray:
     spread = isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated)
     return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if spread else leaf)
+
+
+def _told_by_all(text: str) -> list[str]:
+    """Every process's text, cut at ``LEAST_TEXT`` bytes, in every process."""
+    data = np.frombuffer(text.encode()[:LEAST_TEXT], np.uint8)
+    room = np.zeros(LEAST_TEXT, np.uint8)
+    room[: len(data)] = data
+    gathered = np.asarray(multihost_utils.process_allgather(room)).reshape(-1, LEAST_TEXT)
+    return [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in gathered]
 
 
 def _broadcast(text: str) -> str:

@@ -47,16 +47,25 @@ class MeshShape(NamedTuple):
 APART = MeshShape()
 
 
-def choose(asked: MeshShape, *, devices: int, replicas: int, backend: str, processes: int = 1) -> MeshShape:
+def choose(
+    asked: MeshShape, *, devices: int, replicas: int, backend: str, processes: int = 1, alone: bool = False
+) -> MeshShape:
     """The mesh for ``asked``, whose zeros are filled in; ``replicas`` is how many train under one ``vmap``.
 
     Several replicas in one process take a device each before a batch is split. A single one's batch is split
     over every accelerator; over CPU devices, which share their cores and memory, only where it is asked for.
-    Several processes always take all devices. Raises ValueError for more devices than there are.
+    Several processes always take all devices. Raises ValueError for more devices than there are and, where the
+    replicas train ``alone``, without those of other runs, for a ``mesh.replicas`` that doesn't divide them.
     """
     for name, size in zip(AXES, asked[:3], strict=True):
         if size < (name == "fsdp"):
             raise ValueError(f"mesh.{name} is {size}; it counts devices{', 0: chosen' * (name != 'fsdp')}")
+    if alone and replicas % max(asked.replicas, 1):
+        fits = ", ".join(str(n) for n in range(1, replicas + 1) if replicas % n == 0)
+        raise ValueError(
+            f"mesh.replicas is {asked.replicas}, but {replicas} train as one program: its devices would compute the "
+            f"same; allowed: {fits}, 0: chosen"
+        )
     data, fsdp = asked.data, asked.fsdp
     if not data and processes == 1 and (backend == "cpu" or (replicas > 1 and fsdp == 1)):
         data = 1

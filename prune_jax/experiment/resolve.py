@@ -82,7 +82,7 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
         seeds,
         _measure(config, dataset),
         how,
-        _mesh(config, len(seeds) if how.replicas == "vmap" else 1),
+        _mesh(config, len(seeds) if how.replicas == "vmap" else 1, alone=how.together == "run"),
         _one_of("remat", config.remat, REMATS),
         config.to_dict(),
     )
@@ -215,7 +215,7 @@ def _execution(config: ConfigDict, model: ModelSpec, streamed: bool) -> executio
     return execution.decide(jax.default_backend(), convolutional, epoch, replicas, section.together)
 
 
-def _mesh(config: ConfigDict, replicas: int) -> placement.MeshShape:
+def _mesh(config: ConfigDict, replicas: int, *, alone: bool) -> placement.MeshShape:
     """The devices a run is spread over; ValueError where they don't divide its batch."""
     asked = placement.MeshShape(**config.mesh)
     shape = placement.choose(
@@ -224,6 +224,7 @@ def _mesh(config: ConfigDict, replicas: int) -> placement.MeshShape:
         replicas=replicas,
         backend=jax.default_backend(),
         processes=jax.process_count(),
+        alone=alone,
     )
     placement.refuse_uneven(shape, config.optimizer.batch_size, config.optimizer.accumulate)
     return shape

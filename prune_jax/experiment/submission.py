@@ -3,55 +3,22 @@
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.preemption import EXIT_CODE
+from prune_jax.experiment import local_gpus
+from prune_jax.experiment.shard_job import ShardJob
 
-GRACE = 60.0  # seconds that a run has to save its state when its job is about to be stopped
+LOCAL_RESTARTS = 5  # submitit starts a local job six times at most
 HOW_TO_INSTALL = 'pip install "submitit>=1.5.2,<2"'
 
 
 class JobFailedError(RuntimeError):
     """A job that was waited for has failed; the message names its log."""
-
-
-class ShardJob:
-    """What one job does: run a command. Preempted or out of time, it ends the command and asks to be queued again."""
-
-    def __init__(self, command: Sequence[str], folder: str) -> None:
-        self.command, self.folder = tuple(command), folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self) -> None:
-        """Run the command to its end; CalledProcessError when it fails."""
-        # Slurm sends submitit's signal to every process of a job; the command shall hear of it from here alone.
-        self._process = subprocess.Popen(self.command, cwd=self.folder, preexec_fn=_ignore_preemption)
-        while (
-            code := self._process.poll()
-        ) is None:  # no wait(): a signal's handler could not wait inside it
-            time.sleep(0.1)
-        if code == EXIT_CODE:  # Slurm told the run itself that its time is up: to submitit, a preemption
-            signal.raise_signal(signal.SIGUSR2)
-        if code:
-            raise subprocess.CalledProcessError(code, self.command)
-
-    def checkpoint(self) -> Any:
-        """What submitit queues again, once the command has saved its state."""
-        from submitit.helpers import DelayedSubmission
-
-        if self._process is not None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(GRACE)
-        return DelayedSubmission(ShardJob(self.command, self.folder))
 
 
 def check(launcher: str, sweep: str) -> None:
@@ -81,16 +48,27 @@ def submit(
     """
     import submitit
 
+    logs = (workdir / "jobs").absolute()
     executor = submitit.AutoExecutor(
-        str((workdir / "jobs").absolute()), cluster=launcher, slurm_max_num_timeout=section.requeues
+        str(logs),
+        cluster=launcher,
+        slurm_max_num_timeout=section.requeues,
+        local_max_num_timeout=min(section.requeues, LOCAL_RESTARTS),
     )
     try:
         executor.update_parameters(**parameters(section, workdir.name))
     except (TypeError, ValueError) as error:
         raise ValueError(f"config.cluster: {' '.join(str(error).split())}") from error
-    jobs = [ShardJob((*command, f"--sweep={i}/{shards}"), os.getcwd()) for i in range(1, shards + 1)]
+    jobs = [
+        ShardJob(
+            (*command, f"--sweep={i}/{shards}"),
+            os.getcwd(),
+            local_gpus.environment(os.environ, section.gpus, i) if launcher == "local" else None,
+        )
+        for i in range(1, shards + 1)
+    ]
     try:
-        with _importable(), executor.batch():
+        with _importable(), _telling(logs / "submission.log"), executor.batch():
             return [executor.submit(job) for job in jobs]
     except submitit.core.utils.FailedJobError as error:  # a partition, an account or a limit that is refused
         raise ValueError(f"--launcher={launcher}: {_reason(str(error))}; see config.cluster") from error
@@ -113,6 +91,8 @@ def parameters(section: ConfigDict, name: str) -> dict[str, Any]:
         "slurm_array_parallelism": section.at_once,
     }
     given = {key: value for key, value in asked.items() if value}
+    if section.cpus:  # since Slurm 22.05 srun doesn't take it over from sbatch
+        given["slurm_setup"] = [f"export SRUN_CPUS_PER_TASK={section.cpus}"]
     return {"name": name, "timeout_min": section.minutes, "nodes": 1, "tasks_per_node": 1, **given}
 
 
@@ -123,8 +103,16 @@ def _reason(told: str) -> str:
 
 
 def wait(jobs: Sequence[Any]) -> None:
-    """Until all jobs are over; then JobFailedError naming the logs of those that failed."""
-    failed = [said for job in jobs if (said := _failure(job))]
+    """Until all jobs are over; then JobFailedError naming the logs of those that failed.
+
+    Whatever ends the waiting before, such as Ctrl-C, ends the jobs too.
+    """
+    try:
+        failed = [said for job in jobs if (said := _failure(job))]
+    except BaseException:
+        for job in jobs:
+            job.cancel()
+        raise
     if failed:
         raise JobFailedError("; ".join(failed))
 
@@ -136,6 +124,25 @@ def _failure(job: Any) -> str:
     told = job.stderr() or ""
     last = next((line for line in told.splitlines() if line.startswith("error: ")), type(error).__name__)
     return f"job {job.job_id} failed ({last}); its log is {job.paths.stderr}"
+
+
+@contextlib.contextmanager
+def _telling(log: Path) -> Iterator[None]:
+    """What is started here writes its stderr to ``log``.
+
+    There submitit's local controllers put a traceback at Ctrl-C, and submitit what sbatch says, told in one line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    before = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
 
 
 @contextlib.contextmanager
@@ -151,10 +158,6 @@ def _importable() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-def _ignore_preemption() -> None:
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def command_of(arguments: Sequence[str], workdir: Path) -> tuple[str, ...]:

@@ -57,6 +57,20 @@ def test_a_mesh_that_there_are_no_devices_for_is_refused(asked, message):
         placement.choose(MeshShape(*asked), devices=8, replicas=1, backend="gpu")
 
 
+@pytest.mark.parametrize(
+    ("replicas", "asked", "allowed"), [(2, 3, "1, 2"), (6, 4, "1, 2, 3, 6"), (1, 2, "1")]
+)
+def test_devices_that_would_compute_the_same_are_refused(replicas, asked, allowed):
+    there = {"devices": 8, "replicas": replicas, "backend": "cpu"}
+    with pytest.raises(
+        ValueError, match=rf"mesh.replicas is {asked}, but {replicas} train .*; allowed: {allowed}, 0: chosen"
+    ):
+        placement.choose(MeshShape(asked, 1, 1), **there, alone=True)
+    shape = placement.choose(MeshShape(asked, 1, 1), **there)  # those of other runs may join them
+    assert shape[:3] == (asked, 1, 1)
+    assert placement.choose(MeshShape(0, 0, 1), **there, alone=True) == placement.APART
+
+
 def test_a_mesh_that_does_not_divide_the_batch_is_refused_with_the_batches_that_fit():
     placement.refuse_uneven(MeshShape(3, 2, 4), 128)
     with pytest.raises(

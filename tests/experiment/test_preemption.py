@@ -2,7 +2,9 @@ import os
 import signal
 import threading
 
-from prune_jax.experiment import preemption
+import pytest
+
+from prune_jax.experiment import failures, preemption
 
 
 def test_a_first_sigterm_is_noticed_and_a_second_one_ends():
@@ -12,6 +14,23 @@ def test_a_first_sigterm_is_noticed_and_a_second_one_ends():
         os.kill(os.getpid(), signal.SIGTERM)
         assert came()
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_before_there_is_anything_to_keep_a_sigterm_ends_with_the_code_that_is_queued_again():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def launch():
+        with failures.one_line(), preemption.raised():
+            with preemption.noticed() as came:  # a launch's own notice has precedence
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert came()
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("it was to end")
+
+    with pytest.raises(SystemExit) as left:
+        launch()
+    assert left.value.code == preemption.EXIT_CODE
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -11,6 +11,7 @@ def digits(tmp_path_factory):
 
 
 BAD = [
+    ({"mesh.replicas": 2}, r"mesh.replicas is 2, but 3 train as one program: .*; allowed: 1, 3, 0: chosen"),
     ({"checkpoint.keep": 0}, r"checkpoint.keep is 0; at least 1 is kept"),
     ({"pipeline": "prunne"}, r"pipeline is 'prunne'; allowed: prune, scratch; did you mean 'prune'"),
     ({"model.name": "mlp7_linaer"}, r"model: .*'mlp7_linaer'.*mlp7_linear"),

@@ -1,6 +1,7 @@
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -40,6 +41,7 @@ def test_what_the_cluster_decides_is_left_to_it():
     asked = submission.parameters(section, "w")
     assert (asked["gpus_per_node"], asked["slurm_partition"]) == (2, "a100")
     assert (asked["slurm_account"], asked["slurm_array_parallelism"]) == ("me", 4)
+    assert "slurm_setup" not in asked  # no CPUs were asked for
     section.shards = 0
     with pytest.raises(ValueError, match=r"cluster.shards 0; both are at least 1"):
         submission.parameters(section, "w")
@@ -65,13 +67,18 @@ def test_slurm_is_asked_for_what_the_config_says(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     submission.check("slurm", "all")
     section = default_config().cluster
-    section.update(gpus=1, partition="a100", minutes=90, at_once=2)
+    section.update(gpus=1, cpus=8, partition="a100", minutes=90, at_once=2)
     jobs = submission.submit("slurm", section, ("true",), tmp_path / "sweep", 3)
     assert [job.job_id for job in jobs] == ["41_0", "41_1", "41_2"]
     asked = (tmp_path / "asked").read_text()
     for line in ("--array=0-2%2", "--partition=a100", "--gpus-per-node=1", "--time=90", "--job-name=sweep"):
         assert f"#SBATCH {line}\n" in asked
     assert "--signal=USR2@90" in asked
+    # since Slurm 22.05 srun doesn't take the CPUs over from sbatch
+    lines = asked.splitlines()
+    (srun,) = (i for i, line in enumerate(lines) if line.startswith("srun "))
+    assert "#SBATCH --cpus-per-task=8" in lines
+    assert lines.index("export SRUN_CPUS_PER_TASK=8") < srun
     commands = [job.submission().function.command for job in jobs]
     assert commands == [("true", f"--sweep={i}/3") for i in (1, 2, 3)]
 
@@ -91,7 +98,7 @@ def test_a_job_that_is_preempted_ends_its_command_and_asks_to_be_queued_again(tm
     def run() -> None:
         try:
             job()
-        except submission.subprocess.CalledProcessError as error:
+        except subprocess.CalledProcessError as error:
             failed.append(error)
 
     thread = threading.Thread(target=run)
@@ -113,12 +120,16 @@ def test_a_run_that_slurm_itself_asked_to_end_is_queued_again_too(tmp_path):
     told = []
     before = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))  # in submitit's place
     try:
-        with pytest.raises(submission.subprocess.CalledProcessError):
+        with pytest.raises(subprocess.CalledProcessError):
             submission.ShardJob((sys.executable, "-c", "raise SystemExit(75)"), str(tmp_path))()
         assert told == [signal.SIGUSR2]
-        with pytest.raises(submission.subprocess.CalledProcessError):
+        at_once = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"  # before it could notice
+        with pytest.raises(subprocess.CalledProcessError):
+            submission.ShardJob((sys.executable, "-c", at_once), str(tmp_path))()
+        assert told == [signal.SIGUSR2] * 2
+        with pytest.raises(subprocess.CalledProcessError):
             submission.ShardJob((sys.executable, "-c", "raise SystemExit(1)"), str(tmp_path))()
-        assert told == [signal.SIGUSR2]
+        assert told == [signal.SIGUSR2] * 2
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -141,15 +152,42 @@ class Ended:
     """A job that is over, as submitit shows it."""
 
     def __init__(self, job_id, error=None):
-        self.job_id, self._error, self.asked = job_id, error, False
+        self.job_id, self._error, self.asked, self.cancelled = job_id, error, False, False
         self.paths = types.SimpleNamespace(stderr=f"jobs/{job_id}.err")
 
     def exception(self):
         self.asked = True
+        if isinstance(self._error, KeyboardInterrupt):
+            raise self._error
         return self._error
+
+    def cancel(self):
+        self.cancelled = True
 
     def stderr(self):
         return "a traceback\nerror: no disk\n"
+
+
+def test_jobs_end_with_who_waits_for_them():
+    jobs = [Ended("1"), Ended("2", KeyboardInterrupt()), Ended("3")]
+    with pytest.raises(KeyboardInterrupt):
+        submission.wait(jobs)
+    assert all(job.cancelled for job in jobs)
+
+
+def test_a_commands_environment_is_the_jobs_but_for_what_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as submitit's local executor sets it
+    monkeypatch.setenv("KEPT", "here")
+    names = ("CUDA_VISIBLE_DEVICES", "KEPT", "NEW")
+    script = f"import os; open('seen', 'w').write(str([os.environ.get(n) for n in {names}]))"
+    for said, seen in (
+        ({}, ["", "here", None]),
+        ({"CUDA_VISIBLE_DEVICES": None, "NEW": "1"}, [None, "here", "1"]),
+    ):
+        job = submission.ShardJob((sys.executable, "-c", script), str(tmp_path), said)
+        job()
+        assert (tmp_path / "seen").read_text() == str(seen)
+        assert job.checkpoint().function.environment == said
 
 
 def test_all_jobs_are_waited_for_and_every_one_that_failed_is_named():

@@ -1,0 +1,33 @@
+"""What Slurm gave this node, held against what a run uses of it."""
+
+import re
+from collections.abc import Mapping
+
+
+def refuse_idle_gpus(environment: Mapping[str, str], backend: str, devices: int) -> None:
+    """ValueError where Slurm gave this node more GPUs than its processes, of ``devices`` each, use.
+
+    Under Slurm JAX gives a process the one GPU that its number on the node names, however many there are.
+    """
+    given = environment.get("SLURM_GPUS_ON_NODE", "")
+    per_node = _counts(
+        environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "")
+    )
+    this = int(environment.get("SLURM_NODEID", "0"))
+    if backend == "cpu" or not given.isdigit() or this >= len(per_node):
+        return
+    processes = per_node[this]
+    if processes * devices < int(given):
+        raise ValueError(
+            f"this node has {given} GPUs, of which {processes} process{'es' * (processes > 1)} would use "
+            f"{processes * devices}: under Slurm JAX gives each process one; give sbatch "
+            f"--ntasks-per-node={given}, or fewer GPUs (--gpus-per-node={processes * devices})"
+        )
+
+
+def _counts(text: str) -> list[int]:
+    """Slurm's short form of a number for each node: ``2(x3),1`` is 2, 2, 2, 1; empty for anything else."""
+    if not re.fullmatch(r"\d+(\(x\d+\))?(,\d+(\(x\d+\))?)*", text):
+        return []
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(number) for number, times in found for _ in range(int(times or 1))]
