@@ -23,11 +23,10 @@ def trainability_accuracy(accuracies: Sequence[float], schedule: LRSchedule | st
     """Mean test accuracy over the N epochs of the first LR stage, in the unit of ``accuracies``.
 
     ``accuracies[i]`` is the test accuracy after epoch ``i + 1`` of retraining; a ``schedule`` in the paper's notation,
-    '0:1e-2,60:1e-3', is taken to last as long as they do. Values are comparable only
-    between runs under the same schedule (``compare_trainability`` sees to that). Source: arXiv 2301.05219
-    §5.1, Eq. (1), taken literally: the printed column of Table 5 does not follow it (offsets of +10 and
-    +20 on the published curves). Raises ValueError when fewer than N accuracies are given or one of them
-    is not finite.
+    '0:1e-2,60:1e-3', is taken to last as long as they do. Values are comparable only between runs under the same
+    schedule (``compare_trainability`` sees to that). Source: arXiv 2301.05219 §5.1, Eq. (1), taken literally: the
+    printed column of Table 5 does not follow it (offsets of +10 and +20 on the published curves). Raises ValueError
+    when fewer than N accuracies are given or one of them is not finite.
     """
     if isinstance(schedule, str):
         schedule = LRSchedule.parse(schedule, len(accuracies))

@@ -9,20 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from prune_jax.trainability.inputs import check_images, check_logits
+from prune_jax.trainability.inputs import check_images, check_logits, check_whole
 from prune_jax.trainability.jacobian import reduced
 from prune_jax.trainability.operators import (
     Apply,
     Jacobian,
     Kernels,
-    check_whole,
     compiled_parts,
     jacobian_of,
 )
 from prune_jax.trainability.output_space import output_directions, push_random, within
 from prune_jax.trainability.passes import Passes, passes, whole
 from prune_jax.trainability.singular_values import singular_values
-from prune_jax.trainability.weights import check_network, known_broken
+from prune_jax.trainability.weights import broken_examples, check_network, known_broken
 
 _BYTES = 2**28
 
@@ -144,9 +143,8 @@ def refuse_not_finite(found: jax.Array, rows: jax.Array) -> None:
     The weights of a ``Partial`` were looked at before; a plain function's are hidden, and a product may overflow.
     """
     if known_broken(found):
-        broken = ~np.isfinite(np.asarray(found)).reshape(len(found), -1).all(1)
         measured_rows = np.asarray(rows)
-        wrong = np.unique(measured_rows[broken])
+        wrong = np.unique(measured_rows[broken_examples(found)])
         raise ValueError(
             f"the Jacobian of {len(wrong)} of the {len(np.unique(measured_rows))} examples measured is not finite, "
             f"first that of example {wrong[0]}: check the weights with check_finite(params), and the images"
@@ -180,8 +178,8 @@ def _examples_first(parts: list[jax.Array], entry: jax.Array | None) -> jax.Arra
 
 def _check_values(x: jax.Array) -> None:
     if known_broken(x):
-        finite = np.isfinite(np.asarray(x)).reshape(len(x), -1).all(1)
+        broken = broken_examples(x)
         raise ValueError(
-            f"{int((~finite).sum())} of {len(x)} examples of x hold NaN or infinity, first example "
-            f"{int(np.argmin(finite))}: leave them out, or check how they were normalised"
+            f"{len(broken)} of {len(x)} examples of x hold NaN or infinity, first example {broken[0]}: "
+            "leave them out, or check how they were normalised"
         )

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.trainability import factorise
+from prune_jax.trainability.inputs import check_whole
 from prune_jax.trainability.operators import (
     Apply,
     Estimate,
     Jacobian,
     check_budget,
-    check_whole,
     jacobian_of,
 )
 from prune_jax.trainability.product_memory import refuse_if_kept

@@ -55,3 +55,14 @@ def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:
     if len(set(chosen.tolist())) < chosen.size:
         raise ValueError(f"outputs {outputs!r} names an output twice")
     return chosen
+
+
+def check_whole(name: str, value: Any, of: str = "") -> int:
+    """``value`` as an int; ValueError naming the argument where it is no whole number."""
+    try:
+        whole = int(value)
+        if not isinstance(value, bool) and whole == value:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} {value!r} is not a whole number{of}")

@@ -145,9 +145,7 @@ def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.n
 
 def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
     """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
-    if chunk is not None and (isinstance(chunk, bool) or int(chunk) != chunk):
-        raise ValueError(f"chunk {chunk!r} is not a whole number of cotangents")
-    if chunk is not None and chunk < 1:
+    if chunk is not None and inputs.check_whole("chunk", chunk, " of cotangents") < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
     seeds, cost = len(shapes.made.seeds), memory.need(shapes)
     if chunk is None and available is None and cost.fixed + seeds * cost.per_cotangent <= memory.LITTLE:

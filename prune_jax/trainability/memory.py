@@ -56,13 +56,13 @@ def fitting_chunk(wanted: int | None, outputs: int, cost: Need, available: int, 
         fits = cost.batch * available // (cost.fixed + cost.per_cotangent)
         raise ValueError(
             f"the Jacobians of {cost.batch} examples with {outputs} outputs need about "
-            f"{_gib(cost.fixed + cost.per_cotangent)} even with chunk=1 and {_gib(available)} are available: "
+            f"{gib(cost.fixed + cost.per_cotangent)} even with chunk=1 and {gib(available)} are available: "
             + (f"use batches of {fits}" if fits else "measure fewer outputs, or use a matrix-free estimate")
         )
     if wanted is not None and min(wanted, outputs) > room:
         raise ValueError(
-            f"chunk={wanted} needs about {_gib(cost.fixed + min(wanted, outputs) * cost.per_cotangent)} "
-            f"and {_gib(available)} are available: use chunk={room} or less"
+            f"chunk={wanted} needs about {gib(cost.fixed + min(wanted, outputs) * cost.per_cotangent)} "
+            f"and {gib(available)} are available: use chunk={room} or less"
         )
     if wanted is not None:
         return min(wanted, outputs)
@@ -97,5 +97,6 @@ def _container() -> int | None:
         return None
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """A number of bytes as messages say it."""
     return f"{size / 2**30:.3g} GiB"

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from prune_jax.trainability import memory
 from prune_jax.trainability.features import rounding_noise
+from prune_jax.trainability.inputs import check_whole
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
-from prune_jax.trainability.operators import Estimate, check_whole
+from prune_jax.trainability.operators import Estimate
 from prune_jax.trainability.singular_values import coarsest
 from prune_jax.trainability.weights import at_least_float32, check_measured, check_weights, known_broken
 
@@ -194,6 +195,6 @@ def _refuse_too_large(examples: int, outputs: int, params: Any) -> None:
     room = memory.available() if needed > memory.LITTLE else needed
     if needed > room:
         raise ValueError(
-            f"the kernel of {examples} examples with {outputs} outputs needs about {needed / 2**30:.3g} GiB and "
-            f"{room / 2**30:.3g} GiB are available: take {examples * room // needed} examples, or ntk_trace and ntk_top"
+            f"the kernel of {examples} examples with {outputs} outputs needs about {memory.gib(needed)} and "
+            f"{memory.gib(room)} are available: take {examples * room // needed} examples, or ntk_trace and ntk_top"
         )

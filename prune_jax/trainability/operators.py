@@ -8,13 +8,13 @@ Krylov bases on the input side.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from prune_jax.trainability.inputs import check_images, check_logits
+from prune_jax.trainability.inputs import check_images, check_logits, check_whole
 from prune_jax.trainability.product_memory import vectors_at_once
 from prune_jax.trainability.singular_values import coarsest
 
@@ -154,14 +154,3 @@ def check_budget(budget: int, minimum: int, why: str) -> int:
     if budget < minimum:
         raise ValueError(f"budget {budget} is under the minimum of {minimum} pull-backs: {why}")
     return budget
-
-
-def check_whole(name: str, value: Any, of: str = "") -> int:
-    """``value`` as an int; ValueError naming the argument where it is no whole number."""
-    try:
-        whole = int(value)
-        if not isinstance(value, bool) and whole == value:
-            return whole
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{name} {value!r} is not a whole number{of}")

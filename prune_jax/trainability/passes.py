@@ -97,11 +97,10 @@ def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
     held = largest(leaves, len(x))
     if largest(leaves, len(x), folded=True) > held:  # weights, or is it folded? Another batch size tells
         other = jax.ShapeDtypeStruct((len(x) + 1, *x.shape[1:]), x.dtype)
+        # A network that holds values of this one batch, as a part of a module does, raises whatever it likes.
         try:
             more = target.eval_shape(*given, other, rows, narrow=narrow).pull_back
-        except (
-            Exception
-        ):  # whatever a network raises that holds values of this one batch, as a part of a module does
+        except Exception:
             more = made.pull_back
         pairs = zip(leaves, jax.tree.leaves(more), strict=False)
         held = max([leaf.size for leaf, then in pairs if leaf.shape != then.shape], default=held)

@@ -15,8 +15,9 @@ def vectors_at_once(apply: Any, tangent_map: Any, x: Any, logits: Any) -> int:
     axis is a multiple of the batch may be folded activations, and count, but for the shapes of what ``apply`` binds.
     """
     bound = {leaf.shape for leaf in jax.tree.leaves(apply) if hasattr(leaf, "shape")}
-    own = [leaf for leaf in jax.tree.leaves(tangent_map) if leaf.shape not in bound]
-    held = max(largest(own, len(x), folded=True), largest(jax.tree.leaves(tangent_map), len(x)))
+    kept = jax.tree.leaves(tangent_map)
+    own = [leaf for leaf in kept if leaf.shape not in bound]
+    held = max(largest(own, len(x), folded=True), largest(kept, len(x)))
     seed: Any = jax.ShapeDtypeStruct((1, *logits.shape[1:]), logits.dtype)
     cost = memory.need(Shapes(Forward(tangent_map, seed, None), jax.ShapeDtypeStruct(x.shape, x.dtype), held))
     room = memory.available()
@@ -43,7 +44,6 @@ def refuse_if_kept(numbers: int, itemsize: int, examples: int, what: str) -> Non
 
 def _refusal(what: str, needed: int, room: int, examples: int) -> str:
     fits = examples * room // needed
-    gib = f"{needed / 2**30:.3g} GiB", f"{room / 2**30:.3g} GiB"
-    return f"{what} needs about {gib[0]} and {gib[1]} are available: use " + (
+    return f"{what} needs about {memory.gib(needed)} and {memory.gib(room)} are available: use " + (
         f"batches of {fits}" if fits else "fewer outputs or smaller inputs, as not one example fits"
     )

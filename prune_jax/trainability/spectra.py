@@ -61,8 +61,7 @@ def spectrum(
     """
     singular_values.check_method(method)
     _check_quantiles(quantiles)
-    if isinstance(apply, jax.tree_util.Partial):
-        weights.check_finite((apply.args, apply.keywords))
+    weights.check_network(apply)
     _check_resolution(resolution)
     if isinstance(batches, jax.core.Tracer):
         raise ValueError(NO_TRACE)
@@ -143,11 +142,11 @@ def _resolution(
 
 
 def _refuse_not_finite(values: np.ndarray, before: int) -> None:
-    finite = np.isfinite(values).all(1)
-    if not finite.all():
+    broken = weights.broken_examples(values)
+    if len(broken):
         raise ValueError(
-            f"the Jacobian of {int((~finite).sum())} examples is not finite, first that of example "
-            f"{before + int(np.argmin(finite))}: check the weights with check_finite(params), and the images"
+            f"the Jacobian of {len(broken)} examples is not finite, first that of example {before + broken[0]}: "
+            "check the weights with check_finite(params), and the images"
         )
 
 

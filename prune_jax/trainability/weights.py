@@ -51,24 +51,27 @@ def check_measured(values: Any, apply: Callable[..., Any], what: str) -> None:
     if not known_broken(values):
         return
     check_network(apply)
-    finite = np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1)
+    broken = broken_examples(values)
     raise ValueError(
-        f"the {what} of {int((~finite).sum())} of {len(values)} examples is not finite, first that of example "
-        f"{int(np.argmin(finite))}: check the weights with check_finite(params), and the images"
+        f"the {what} of {len(broken)} of {len(values)} examples is not finite, first that of example "
+        f"{broken[0]}: check the weights with check_finite(params), and the images"
     )
+
+
+def broken_examples(values: Any) -> np.ndarray:
+    """The numbers of the examples whose ``values`` ``(batch, ...)`` hold NaN or infinity, ascending."""
+    return np.flatnonzero(~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1))
 
 
 def known_broken(array: Any) -> int:
     """How many values are NaN or infinity; 0 where that can't be known, for a tracer, and for what is no number."""
     if isinstance(array, jax.core.Tracer) or not isinstance(array, (*_NUMBERS, float)):
         return 0
-    if isinstance(array, jax.Array) and array.is_fully_addressable and array.size <= _SMALL:
-        if not jnp.issubdtype(array.dtype, jnp.inexact):
-            return 0
-        array = np.asarray(array)  # a look at the host costs less than three small programs
-        return array.size - int(np.isfinite(array).sum())
     if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
         return 0
+    if isinstance(array, jax.Array) and array.is_fully_addressable and array.size <= _SMALL:
+        # a look on the host costs less than three small programs
+        return int((~np.isfinite(np.asarray(array))).sum())
     with jax.ensure_compile_time_eval():  # a constant inside someone's jit is still a constant
         return int((~jnp.isfinite(array)).sum())
 
