@@ -18,8 +18,7 @@ from prune_jax.experiment import partial
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.clock import Clock
 from prune_jax.experiment.course import Course, course_of
-from prune_jax.experiment.divergence import TrainingDivergedError as TrainingDivergedError
-from prune_jax.experiment.divergence import emptied, is_known, nothing_left
+from prune_jax.experiment.divergence import TrainingDivergedError, emptied, is_known, nothing_left
 from prune_jax.experiment.feeding import Feed, Halfway, open_feed
 from prune_jax.experiment.inputs import Inputs
 from prune_jax.experiment.measuring import entries, measure

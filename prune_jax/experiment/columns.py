@@ -19,8 +19,8 @@ def column(arms: Sequence[Arm], arm: Arm, position: int) -> tuple[Arm, ...]:
     spec: Any = arm.chain[position]
     if arm.execution.together != "sweep" or spec.train.extend is not None:
         return (arm,)
-    found = tuple(other for other in arms if _alike(other, position) == _alike(arm, position))
-    return found or (arm,)
+    mine = _alike(arm, position)
+    return tuple(other for other in arms if _alike(other, position) == mine) or (arm,)
 
 
 def members(arms: Sequence[Arm], position: int) -> tuple[Member, ...]:

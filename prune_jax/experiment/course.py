@@ -56,10 +56,10 @@ def course_of(spec: TrainSpec, trainer: Trainer, data: Inputs, schedules: Sequen
 
 def _scheduled(spec: TrainSpec, steps: int, schedules: Sequence[str]) -> Course:
     lrs = np.stack([_rates(text, spec.epochs, steps) for text in schedules], axis=1)  # (epochs, replicas)
+    shared = len(set(schedules)) == 1
 
     def epoch(feed: Feed, state: TrainState, number: int, *how: Any) -> tuple[TrainState, dict]:
         now = lrs[number]
-        shared = len(set(schedules)) == 1
         each = np.repeat(now[0], steps) if shared else np.repeat(now[:, None], steps, axis=1)
         state, losses = feed.run(state, number, each, *how)
         return state, _values(train_loss=losses, lr=now)

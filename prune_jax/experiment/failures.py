@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 
 from prune_jax.data import NotPreparedError
-from prune_jax.experiment.cohort import TrainingDivergedError
+from prune_jax.experiment.divergence import TrainingDivergedError
 from prune_jax.experiment.preemption import EXIT_CODE, PreemptedError
 from prune_jax.experiment.roll_call import LostWorkerError
 from prune_jax.experiment.store import CheckpointError

@@ -11,10 +11,11 @@ import jax
 from ml_collections import ConfigDict
 
 from prune_jax import fairness
-from prune_jax.experiment import distributed, locks, plan, preemption, submission
+from prune_jax.experiment import distributed, locks, node, plan, preemption, submission
 from prune_jax.experiment.board import Board, WriteReport
-from prune_jax.experiment.cohort import GO_ON, Context, History, Member, TrainingDivergedError
+from prune_jax.experiment.cohort import GO_ON, Context, History, Member
 from prune_jax.experiment.datasets import open_dataset, spec_of
+from prune_jax.experiment.divergence import TrainingDivergedError
 from prune_jax.experiment.inputs import prepared
 from prune_jax.experiment.locks import BusyError
 from prune_jax.experiment.metrics import Metrics
@@ -56,7 +57,7 @@ def launch(
     """
     dataset = distributed.main_first(lambda: open_dataset(config))
     arms = plan.plan_arms(config, sweep, dataset)
-    _refuse_missing_gpu(config.cluster.gpus)
+    node.refuse_missing_gpus(os.environ, jax.default_backend(), config.cluster.gpus)
     store = open_workdir(workdir, config.experiment)
     use_compilation_cache(workdir)
     measured = max(arm.measure.jsv_examples for arm in arms)
@@ -95,17 +96,6 @@ def launch(
     if lost:
         raise TrainingDivergedError(_diverged(lost, arms, len(todo), written))
     return written
-
-
-def _refuse_missing_gpu(gpus: int) -> None:
-    """ValueError in a job that has GPUs, by Slurm's word or as ``gpus`` asks, where JAX computes on the CPU."""
-    asked = gpus if "SLURM_JOB_ID" in os.environ else 0
-    given = os.environ.get("SLURM_GPUS_ON_NODE") or asked
-    if given and jax.default_backend() == "cpu" and os.environ.get("JAX_PLATFORMS") != "cpu":
-        raise ValueError(
-            f"this job has GPUs ({given}), but JAX finds none: install JAX for them into this environment, "
-            f'pip install "jax[cuda12]=={jax.__version__}", or say that the CPU is meant, JAX_PLATFORMS=cpu'
-        )
 
 
 def submit(

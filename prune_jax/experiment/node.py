@@ -2,6 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
+
+
+def refuse_missing_gpus(environment: Mapping[str, str], backend: str, gpus: int) -> None:
+    """ValueError in a job that has GPUs, by Slurm's word or as ``gpus`` asks, where JAX computes on the CPU."""
+    asked = gpus if "SLURM_JOB_ID" in environment else 0
+    given = environment.get("SLURM_GPUS_ON_NODE") or asked
+    if given and backend == "cpu" and environment.get("JAX_PLATFORMS") != "cpu":
+        raise ValueError(
+            f"this job has GPUs ({given}), but JAX finds none: install JAX for them into this environment, "
+            f'pip install "jax[cuda12]=={version("jax")}", or say that the CPU is meant, JAX_PLATFORMS=cpu'
+        )
 
 
 def refuse_idle_gpus(environment: Mapping[str, str], backend: str, devices: int) -> None:

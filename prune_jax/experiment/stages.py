@@ -77,14 +77,14 @@ def _train(context: Context, arm: Arm, position: int) -> None:
         assert member.parent is not None
         return stage_network.load(context.store, member.parent).variables
 
-    vmap = arm.execution.replicas == "vmap"
-    together = [columns.members(shared, position)] if vmap else [(member,) for member in mine]
+    if arm.execution.replicas == "vmap":
+        together = [(columns.members(shared, position), ids)]
+    else:
+        together = [((member,), [member.id]) for member in mine]
     busy = None
-    for cohort in together:
+    for cohort, wanted in together:
         try:
-            _train_alone(
-                context, spec, cohort, [its for its in ids if vmap or its == cohort[0].id], recipe, initial
-            )
+            _train_alone(context, spec, cohort, wanted, recipe, initial)
         except locks.BusyError as error:  # the other cohorts need not wait for this one
             busy = error
     if busy:

@@ -5,24 +5,27 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from small_runs import KilledError, Killer, context_of, mlp_config
 
-from prune_jax import data
-from prune_jax.experiment import cohort, locks, plan, record, specs, stage_network, stages, train, workdir
+from prune_jax.experiment import (
+    cohort,
+    divergence,
+    locks,
+    plan,
+    record,
+    specs,
+    stage_network,
+    stages,
+)
 from prune_jax.experiment import store as disk
-from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.progress import Progress
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
-
-
 def small_config(model="mlp7_relu", **changes) -> ConfigDict:
-    config = default_config()
+    config = mlp_config()
+    if not model.startswith("mlp"):
+        config.model.options = ConfigDict()
     config.model.name = model
-    if model.startswith("mlp"):
-        config.model.options = ConfigDict({"hidden": 10, "depth": 3})
     config.seeds = (0, 1)
     config.pretrain.epochs = 3
     config.retrain.epochs = 2
@@ -32,28 +35,6 @@ def small_config(model="mlp7_relu", **changes) -> ConfigDict:
 
 def arm_of(config, digits):
     return plan.plan_arms(config, None, digits)[0]
-
-
-class KilledError(Exception):
-    """Stands for the end of the process: nothing after it runs."""
-
-
-class Killer(Progress):
-    """Ends the run after so many epochs, however they are spread over stages."""
-
-    def __init__(self, after):
-        super().__init__(1)
-        self.after = after
-
-    def epoch(self, number, accuracy):
-        self.after -= 1
-        if self.after < 0:
-            raise KilledError
-
-
-def context_of(root, digits, arm, progress=None, seconds=0.0):
-    store = workdir.open_workdir(root, "test")
-    return cohort.Context(store, train.to_device(digits), arm.measure, seconds, progress or Progress(1))
 
 
 def digests(root):
@@ -73,9 +54,9 @@ def test_killed_and_started_again_ends_bit_identical(tmp_path, digits, replicas,
     for end in ends:
         root = tmp_path / f"killed{end}"
         with contextlib.suppress(KilledError):
-            stages.run_chain(context_of(root, digits, arm, Killer(end), seconds), arm)
+            stages.run_chain(context_of(root, digits, arm, progress=Killer(end), seconds=seconds), arm)
             pytest.fail("the run was to be killed")
-        stages.run_chain(context_of(root, digits, arm, None, seconds), arm)
+        stages.run_chain(context_of(root, digits, arm, seconds=seconds), arm)
         assert digests(root) == digests(tmp_path / "whole")
         assert histories(root) == histories(tmp_path / "whole")
         assert not list(root.glob("partial/*"))
@@ -139,7 +120,7 @@ def test_who_lost_its_lease_publishes_nothing(tmp_path, digits):
                 file.write_text("filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=x\nduration=120.0\n")
 
     with pytest.raises(locks.BusyError, match="is now held by process 7 on elsewhere"):
-        stages.run_chain(context_of(tmp_path / "w", digits, arm, Suspended(1)), arm)
+        stages.run_chain(context_of(tmp_path / "w", digits, arm, progress=Suspended(1)), arm)
     assert not digests(tmp_path / "w")
     assert not list((tmp_path / "w").glob("partial/*"))
 
@@ -182,7 +163,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
     arm = arm_of(config, digits)
     context = context_of(tmp_path / "w", digits, arm)
     with pytest.raises(
-        cohort.TrainingDivergedError, match=r"in stage retrain .* at epoch [23] of 4 .* is kept in"
+        divergence.TrainingDivergedError, match=r"in stage retrain .* at epoch [23] of 4 .* is kept in"
     ):
         stages.run_chain(context, arm)
     kept = list((tmp_path / "w" / "partial").glob("*/[0-9]*"))
@@ -193,19 +174,21 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
 def test_a_stage_that_diverged_is_not_trained_again_until_someone_says_so(tmp_path, digits, monkeypatch):
     arm = arm_of(small_config(**{"retrain.schedule": "0:1e30"}), digits)
     context = context_of(tmp_path / "w", digits, arm)
-    with pytest.raises(cohort.TrainingDivergedError, match="under LR 0:1e"):
+    with pytest.raises(divergence.TrainingDivergedError, match="under LR 0:1e"):
         stages.run_chain(context, arm)
     real = cohort._train
     monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("it was trained again"))
     marks = sorted((tmp_path / "w" / "diverged").iterdir())
-    with pytest.raises(cohort.TrainingDivergedError, match=f"known from before: .*remove {marks[0].parent}"):
+    with pytest.raises(
+        divergence.TrainingDivergedError, match=f"known from before: .*remove {marks[0].parent}"
+    ):
         stages.run_chain(context, arm)
     monkeypatch.setattr(cohort, "_train", real)
     assert {mark.stem for mark in marks} == {specs.chain_ids(arm.chain, seed)[-1] for seed in arm.seeds}
     for mark in marks:
         mark.unlink()
     with pytest.raises(
-        cohort.TrainingDivergedError,
+        divergence.TrainingDivergedError,
         match=r"at epoch 1 of 2 .*: lower the LR; [^;]*(; the stages before it are kept)?$",
     ):
         stages.run_chain(context, arm)

@@ -6,25 +6,22 @@ import json
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from small_runs import KilledError, Killer, context_of, mlp_config
 
-from prune_jax import data
-from prune_jax.experiment import cohort, columns, plan, specs, stage_network, stages, train, workdir
-from prune_jax.experiment.defaults import default_config
-from prune_jax.experiment.progress import Progress
+from prune_jax.experiment import (
+    columns,
+    divergence,
+    plan,
+    specs,
+    stage_network,
+    stages,
+)
 
 RATES = (1e-2, 3e-3, 1e-3)
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
-
-
 def arms_of(digits, together="sweep", rates=RATES, **changes):
-    config = default_config()
-    config.model.name = "mlp7_relu"
-    config.model.options = ConfigDict({"hidden": 10, "depth": 3})
+    config = mlp_config()
     config.seeds = (0, 1)
     config.pretrain.epochs, config.retrain.epochs = 1, 3
     config = plan.override(
@@ -39,27 +36,6 @@ def arms_of(digits, together="sweep", rates=RATES, **changes):
         ]
 
     return plan.plan_arms(config, sweep, digits)
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killer(Progress):
-    def __init__(self, after):
-        super().__init__(1)
-        self.after = after
-
-    def epoch(self, number, accuracy):
-        self.after -= 1
-        if self.after < 0:
-            raise KilledError
-
-
-def context_of(root, digits, arms, progress=None):
-    store = workdir.open_workdir(root, "test")
-    shared = (arms[0].measure, 0.0, progress or Progress(1))
-    return cohort.Context(store, train.to_device(digits), *shared, arms=arms)
 
 
 def abouts(root):
@@ -96,7 +72,7 @@ def test_replicas_that_loop_are_no_column(digits):
 @pytest.mark.slow
 def test_a_column_gives_what_its_runs_give_one_by_one(tmp_path, digits):
     arms, alone = arms_of(digits), arms_of(digits, together="run")
-    together, apart = context_of(tmp_path / "t", digits, arms), context_of(tmp_path / "a", digits, alone)
+    together, apart = context_of(tmp_path / "t", digits, *arms), context_of(tmp_path / "a", digits, *alone)
     stages.run_chain(together, arms[1])
     made = abouts(tmp_path / "t")
     assert (
@@ -121,11 +97,11 @@ def test_a_column_gives_what_its_runs_give_one_by_one(tmp_path, digits):
 @pytest.mark.slow
 def test_a_column_that_is_killed_ends_as_if_never_whichever_run_goes_on(tmp_path, digits):
     arms = arms_of(digits)
-    stages.run_chain(context_of(tmp_path / "whole", digits, arms), arms[0])
+    stages.run_chain(context_of(tmp_path / "whole", digits, *arms), arms[0])
     with contextlib.suppress(KilledError):
-        stages.run_chain(context_of(tmp_path / "killed", digits, arms, Killer(2)), arms[0])
+        stages.run_chain(context_of(tmp_path / "killed", digits, *arms, progress=Killer(2)), arms[0])
         pytest.fail("the run was to be killed")
-    stages.run_chain(context_of(tmp_path / "killed", digits, arms), arms[2])
+    stages.run_chain(context_of(tmp_path / "killed", digits, *arms), arms[2])
     digests = [
         {name: about["digest"] for name, about in abouts(tmp_path / root).items()}
         for root in ("whole", "killed")
@@ -137,17 +113,17 @@ def test_a_column_that_is_killed_ends_as_if_never_whichever_run_goes_on(tmp_path
 @pytest.mark.slow
 def test_an_lr_that_diverges_takes_no_other_with_it(tmp_path, digits):
     arms = arms_of(digits, rates=(1e-2, 1e30, 1e-3), **{"measure.jsv": "mean", "measure.examples": 5})
-    context = context_of(tmp_path / "w", digits, arms)
+    context = context_of(tmp_path / "w", digits, *arms)
     stages.run_chain(context, arms[0])
     retrained = {n for n, about in abouts(tmp_path / "w").items() if about["kind"] == "retrain"}
     ids = [{specs.chain_ids(arm.chain, seed)[-1] for seed in arm.seeds} for arm in arms[:3]]
     assert retrained == ids[0] | ids[2]
     assert {f.stem for f in (tmp_path / "w" / "diverged").iterdir()} == ids[1]
-    with pytest.raises(cohort.TrainingDivergedError, match=r"under LR 0:1e\+30.* known from before"):
+    with pytest.raises(divergence.TrainingDivergedError, match=r"under LR 0:1e\+30.* known from before"):
         stages.run_chain(context, arms[1])
     for arm in (arms[0], arms[2]):
         assert stages.is_chain_finished(context, arm)
-    clean = context_of(tmp_path / "c", digits, arms[:1])
+    clean = context_of(tmp_path / "c", digits, *arms[:1])
     stages.run_chain(clean, arms[0])
     (mine, theirs) = (stage_network.load(c.store, min(ids[0])).variables for c in (context, clean))
     for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):

@@ -3,50 +3,21 @@ import json
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from small_runs import KilledError, Killer, context_of, mlp_config
 
-from prune_jax import data, fairness
-from prune_jax.experiment import cohort, plan, record, resolve, specs, stage_network, stages, train, workdir
-from prune_jax.experiment.defaults import default_config
-from prune_jax.experiment.progress import Progress
+from prune_jax import fairness
+from prune_jax.experiment import plan, record, resolve, specs, stage_network, stages
 from prune_jax.report import reading
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
-
-
 def config_of(**changes):
-    config = default_config()
-    config.model.name = "mlp7_relu"
-    config.model.options = ConfigDict({"hidden": 10, "depth": 3})
+    config = mlp_config()
     config.seeds = (0, 1, 2)
     config.pretrain.epochs = 1
     config.retrain.schedule = "0:1e-2,20:1e-3"
     rule = {"window": 2, "loss": 0.1, "jsv": 0.1, "minimum": 4, "maximum": 9, "examples": 20}
     rule = {f"retrain.plateau.{key}": value for key, value in rule.items()}
     return plan.override(config, {"retrain.extend": "plateau", **rule, **changes})
-
-
-def context_of(root, digits, arm, progress=None):
-    store = workdir.open_workdir(root, "test")
-    return cohort.Context(store, train.to_device(digits), arm.measure, 0.0, progress or Progress(1))
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killer(Progress):
-    def __init__(self, after):
-        super().__init__(1)
-        self.after = after
-
-    def epoch(self, number, accuracy):
-        self.after -= 1
-        if self.after < 0:
-            raise KilledError
 
 
 def finished(root):
@@ -62,7 +33,7 @@ def test_each_seed_has_its_own_schedule_and_a_killed_run_ends_the_same(tmp_path,
     context = context_of(tmp_path / "whole", digits, arm)
     stages.run_chain(context, arm)
     with pytest.raises(KilledError):
-        stages.run_chain(context_of(tmp_path / "killed", digits, arm, Killer(8)), arm)
+        stages.run_chain(context_of(tmp_path / "killed", digits, arm, progress=Killer(8)), arm)
     stages.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
     assert finished(tmp_path / "killed") == finished(tmp_path / "whole")
     made = record.make_record(context.store, arm, "a test")

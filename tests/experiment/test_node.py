@@ -35,3 +35,26 @@ def test_gpus_that_would_be_idle_are_refused(tasks, number, message):
         node.refuse_idle_gpus(given, "gpu", 1)
     node.refuse_idle_gpus(given, "cpu", 1)  # meant: JAX_PLATFORMS=cpu; else it is refused for that
     node.refuse_idle_gpus({**given, "SLURM_GPUS_ON_NODE": ""}, "gpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus", "refused"),
+    [
+        (
+            {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "8"},
+            0,
+            r"has GPUs \(8\), but JAX finds none: .*jax\[cuda12\]==",
+        ),
+        ({"SLURM_JOB_ID": "7"}, 1, r"has GPUs \(1\)"),
+        ({}, 1, ""),  # on a laptop the config's cluster makes no difference
+        ({"SLURM_JOB_ID": "7"}, 0, ""),
+        ({"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "8", "JAX_PLATFORMS": "cpu"}, 0, ""),
+    ],
+)
+def test_gpus_that_jax_does_not_see(environment, gpus, refused):
+    node.refuse_missing_gpus(environment, "gpu", gpus)
+    if not refused:
+        node.refuse_missing_gpus(environment, "cpu", gpus)
+        return
+    with pytest.raises(ValueError, match=refused):
+        node.refuse_missing_gpus(environment, "cpu", gpus)

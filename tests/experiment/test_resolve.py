@@ -1,14 +1,7 @@
 import pytest
 
-from prune_jax import data
 from prune_jax.experiment import plan, resolve, specs
 from prune_jax.experiment.defaults import default_config
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
-
 
 BAD = [
     ({"mesh.replicas": 2}, r"mesh.replicas is 2, but 3 train as one program: .*; allowed: 1, 3, 0: chosen"),

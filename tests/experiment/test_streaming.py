@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from small_runs import KilledError
 
 from prune_jax.experiment import cohort, datasets, inputs, partial, plan, preemption, stages, train, workdir
 from prune_jax.experiment.defaults import default_config
@@ -30,10 +31,6 @@ def arm_and_inputs(config):
     dataset = datasets.open_dataset(config)
     (arm,) = plan.plan_arms(config, None, dataset)
     return arm, inputs.on_stream(dataset, arm.chain[0].data, 0, 5)
-
-
-class KilledError(Exception):
-    """Stands for the end of the process: nothing after it runs."""
 
 
 def run(root, arm, on, stopping=lambda: False, seconds=1e9):

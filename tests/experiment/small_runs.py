@@ -1,0 +1,39 @@
+"""Runs small enough for a test, in this process, and what ends them in the middle."""
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment import cohort, train, workdir
+from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.progress import Progress
+
+
+class KilledError(Exception):
+    """Stands for the end of the process: nothing after it runs."""
+
+
+class Killer(Progress):
+    """Ends the run after so many epochs, however they are spread over stages."""
+
+    def __init__(self, after):
+        super().__init__(1)
+        self.after = after
+
+    def epoch(self, number, accuracy):
+        self.after -= 1
+        if self.after < 0:
+            raise KilledError
+
+
+def mlp_config() -> ConfigDict:
+    """The default config with a network of three narrow layers."""
+    config = default_config()
+    config.model.name = "mlp7_relu"
+    config.model.options = ConfigDict({"hidden": 10, "depth": 3})
+    return config
+
+
+def context_of(root, dataset, *arms, progress=None, seconds=0.0):
+    """What the stages of ``arms``, the runs of a sweep, share in the workdir ``root``."""
+    store = workdir.open_workdir(root, "test")
+    shared = (arms[0].measure, seconds, progress or Progress(1))
+    return cohort.Context(store, train.to_device(dataset), *shared, arms=arms)
