@@ -34,6 +34,7 @@ TABLES = {
         "--sweep=6/6",
     ),
 }
+MARK = 1e6  # seconds of training that no test takes
 EVENLY = ("--config.mesh.replicas=1", "--config.checkpoint_seconds=0.0")
 
 
@@ -60,10 +61,30 @@ def finish(process):
     assert process.returncode == 0, (out + err)[-4000:]
 
 
-def wait_for(process, workdir, pattern):
-    while process.poll() is None and not list(workdir.glob(pattern)):
-        time.sleep(0.02)
+def kept(workdir):
+    """What the unfinished stages' complete checkpoints say of themselves: their JSON files."""
+    steps = [path for path in workdir.glob("partial/*/*/about/metadata") if path.parts[-3].isdigit()]
+    return [path for path in steps if (path.parents[1] / "commit_success.txt").exists()]
+
+
+def wait_for_checkpoint(process, workdir):
+    while process.poll() is None and not kept(workdir):
+        time.sleep(0.01)
     assert process.poll() is None, process.communicate()
+
+
+def mark(workdir):
+    """Let the kept state say that it took a million seconds: who goes on from it says so too. The stages' ids."""
+    path = max(kept(workdir), key=lambda path: int(path.parts[-3]))
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "seconds": MARK}))
+    return about["members"]
+
+
+def assert_went_on(workdir, stages):
+    for stage in stages:
+        about = json.loads((workdir / "stages" / stage / "stage.json").read_text())
+        assert about["seconds"] >= MARK, f"stage {stage} was begun anew"
 
 
 def weights(workdir, stage):
@@ -100,6 +121,13 @@ def assert_same_record(workdir, alone):
         np.testing.assert_allclose(*accuracies, atol=0.41)  # two of 500 test images
 
 
+def meet():
+    """How two processes of this machine find one another, but for which one each is."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"--coordinator=localhost:{free.getsockname()[1]}", "--distributed", "--num_processes=2"
+
+
 @pytest.fixture(scope="module")
 def alone(folder, tmp_path_factory):
     """Each table's run on one device, in a workdir of its own."""
@@ -114,7 +142,7 @@ def alone(folder, tmp_path_factory):
 def test_a_table_over_eight_devices_ended_and_gone_on(folder, alone, tmp_path, table, ended_by):
     spread = (*TABLES[table], *EVENLY, "--config.mesh.data=4", "--config.mesh.fsdp=2")
     process = start(folder, 8, tmp_path / "eight", *spread)
-    wait_for(process, tmp_path / "eight", "partial/*/[0-9]*")
+    wait_for_checkpoint(process, tmp_path / "eight")
     process.send_signal(ended_by)
     _, err = process.communicate(timeout=600)
     told = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -126,7 +154,9 @@ def test_a_table_over_eight_devices_ended_and_gone_on(folder, alone, tmp_path, t
         assert process.returncode == -signal.SIGKILL
     # The mesh is no part of a stage's id: the state goes on over other devices than it was kept on.
     half = (*TABLES[table], *EVENLY, "--config.mesh.data=2", "--config.mesh.fsdp=2")
+    unfinished = mark(tmp_path / "eight")
     finish(start(folder, 4, tmp_path / "eight", *half))
+    assert_went_on(tmp_path / "eight", unfinished)
     assert_same_record(tmp_path / "eight", alone[table])
 
 
@@ -134,22 +164,21 @@ def test_a_table_over_eight_devices_ended_and_gone_on(folder, alone, tmp_path, t
 @pytest.mark.parametrize("table", TABLES)
 def test_a_table_over_two_processes_one_of_them_lost_and_both_started_again(folder, alone, tmp_path, table):
     def both(*arguments):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        meet = (f"--coordinator=localhost:{port}", "--distributed", "--num_processes=2", *arguments)
-        flags = (*TABLES[table], *EVENLY, *meet)
+        flags = (*TABLES[table], *EVENLY, *meet(), *arguments)
         return [start(folder, 1, tmp_path / "two", *flags, f"--process_id={i}") for i in (0, 1)]
 
     first, second = both("--config.distributed.heartbeat_timeout=10")
-    wait_for(first, tmp_path / "two", "partial/*/[0-9]*")
+    wait_for_checkpoint(first, tmp_path / "two")
     second.kill()
     second.communicate()
-    first.communicate(timeout=300)  # notices the loss
-    assert first.returncode != 0
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == -signal.SIGABRT, err  # JAX ends who is left
+    assert "JAX distributed service detected fatal errors" in err
     assert not list(tmp_path.glob("two/records/*.json"))
+    unfinished = mark(tmp_path / "two")
     for process in both():
         finish(process)
+    assert_went_on(tmp_path / "two", unfinished)
     assert_same_record(tmp_path / "two", alone[table])
     assert not list(tmp_path.glob("two/partial/*"))
 
@@ -164,3 +193,45 @@ def test_a_process_that_is_left_alone_says_so_and_ends(folder, tmp_path):
     assert err.splitlines()[-1].startswith(
         "error: process 1 did not reach process 0 at localhost:1 within 1 s"
     )
+
+
+@pytest.mark.slow
+def test_what_one_process_lacks_is_told_by_both_before_any_work(folder, tmp_path):
+    flags = ("--config=tests/tiny_sweep.py", *meet())
+    lacking = "--config.report.sections=foo"
+    first = start(folder, 1, tmp_path / "two", *flags, "--process_id=0")
+    second = start(folder, 1, tmp_path / "two", *flags, "--process_id=1", lacking)
+    for process, said in (
+        (first, "error: process 1 failed: report.sections: "),
+        (second, "error: report.sections: "),
+    ):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 1, out + err
+        assert err.splitlines()[-1].startswith(said)
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.slow
+def test_batch_norm_and_momentum_over_two_processes_are_the_single_devices(tmp_path):
+    """The same trainer, in two processes with half of every batch each, and here with the whole of it."""
+    script = ROOT / "tests" / "experiment" / "two_processes.py"
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    address, together, alone = meet()[0].partition("=")[2], tmp_path / "together.npz", tmp_path / "alone.npz"
+    each = [(together, address, 0), (together, address, 1), (alone,)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), *map(str, arguments)],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for arguments in each
+    ]
+    for process in started:
+        finish(process)
+    mine, theirs = (np.load(file) for file in (together, alone))
+    assert mine.files == theirs.files
+    for name in theirs.files:
+        # six steps of float32 whose sums are taken in another order
+        np.testing.assert_allclose(mine[name], theirs[name], rtol=2e-3, atol=2e-5)
