@@ -68,6 +68,29 @@ def cuts(groups: Sequence[Group], keep: Mapping[str, Any]) -> Cuts:
     return out
 
 
+def shrunk_groups(groups: Sequence[Group], keep: Mapping[str, Any]) -> tuple[Group, ...]:
+    """The groups as they are in the network that ``keep`` leaves, without tracing it again."""
+    kept, stays = checked(groups, keep), cuts(groups, keep)
+
+    def one(group: Group) -> Group:
+        mine = kept.get(group.name, np.arange(group.size))
+        number = np.full(group.size + 1, -1)
+        number[mine] = np.arange(len(mine))  # index -1, of another group, stays -1
+
+        def cut(member: Any) -> Any:
+            there = stays.get(member.path, {}).get(member.axis, slice(None))
+            return member._replace(index=number[member.index][there])
+
+        return group._replace(size=len(mine), members=tuple(map(cut, group.members)), producer=cut(group.producer))
+
+    return tuple(map(one, groups))
+
+
+def composed(first: Keep, then: Keep) -> Keep:
+    """Two decisions, one after the other, as one about the first network's channels."""
+    return {**first, **{name: first[name][kept] if name in first else kept for name, kept in then.items()}}
+
+
 def leaf_sizes(groups: Sequence[Group]) -> dict[str, dict[int, int]]:
     """Size of every axis of every leaf that some group has."""
     out: dict[str, dict[int, int]] = {}
