@@ -78,6 +78,10 @@ def main(argv: list[str]) -> None:
 
 def _resolved() -> tuple[ConfigDict, launch.Sweep | None, shards.Shard]:
     flag = flags.FLAGS["config"]
+    folder = str(Path(config_flags.get_config_filename(flag).split(":")[0]).resolve().parent)
+    sys.path.append(
+        folder
+    )  # where my_parts:small_cnn is looked for; last, so that it hides no installed module
     module = command_line.load_module(config_flags.get_config_filename(flag))
     config = command_line.resolved(CONFIG.value, module, config_flags.get_override_values(flag))
     report.check_sections(config.report.sections)

@@ -7,11 +7,14 @@ import jax.numpy as jnp
 
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """Uint8 or float images ``(..., channels)`` in 0..255 to float32 ``(x/255 - mean) / std`` per channel."""
+    """Images ``(..., channels)`` to float32 ``(x - mean) / std`` per channel, of uint8 ones ``x / 255`` for ``x``."""
     shape = (1,) * (images.ndim - 1) + (-1,)
     center = jnp.asarray(mean, jnp.float32).reshape(shape)
     scale = jnp.asarray(std, jnp.float32).reshape(shape)
-    return (images.astype(jnp.float32) / 255.0 - center) / scale
+    unit = images.astype(jnp.float32)
+    if images.dtype == jnp.uint8:
+        unit = unit / 255.0
+    return (unit - center) / scale
 
 
 def random_crop(key: jax.Array, images: jax.Array, pad: int) -> jax.Array:

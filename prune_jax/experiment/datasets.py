@@ -5,9 +5,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prune_jax import data
+from prune_jax.experiment import own_parts
 from prune_jax.experiment.normalization import per_channel
 from prune_jax.experiment.specs import DataSpec
 
+NAME = "dataset.name"
 AnyDataset = data.Dataset | data.StreamedDataset
 STREAM: dict[str, bool | str] = {"auto": "auto", "true": True, "false": False}
 
@@ -22,6 +24,12 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
     if stream is None:
         raise ValueError(f"dataset.stream is {section.stream!r}; allowed: 'auto', 'True', 'False'")
     data.number_of_workers(section.workers)
+    if own_parts.is_own(section.name):
+        if stream is True:
+            raise ValueError(
+                f"dataset.stream is 'True', but {section.name} gives arrays in memory; leave it at 'auto'"
+            )
+        return open_own(section.name, section.split_seed, section.data_dir)
     return data.open_dataset(
         section.name,
         split_seed=section.split_seed,
@@ -35,6 +43,18 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
     )
 
 
+def open_own(name: str, split_seed: int, data_dir: str | None) -> data.Dataset:
+    """The arrays that a function of the user's own returns; it is given the arguments here that it takes.
+
+    Raises ValueError as ``own_parts.load_own`` and ``data.from_arrays``, and for what the function raises.
+    """
+    own_parts.source_of(name, NAME)  # first: a file that has changed is read anew
+    function = own_parts.load_own(name, NAME)
+    offered = {"split_seed": split_seed, "data_dir": data_dir}
+    given = own_parts.taken(function, offered)
+    return data.from_arrays(name, own_parts.call_own(function, name, NAME, **given))
+
+
 def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
     """What a stage states of the opened data set. Raises ValueError naming the key that doesn't fit it."""
     section = config.dataset
@@ -44,6 +64,11 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
         raise ValueError(
             f"dataset.crop_pad is {section.crop_pad}, but {dataset.name}'s images vary in size, and a random box of "
             "them is cut already: set it to 0"
+        )
+    if len(dataset.input_shape) != 3 and (section.crop_pad or section.flip):
+        raise ValueError(
+            f"dataset.crop_pad is {section.crop_pad} and dataset.flip {section.flip}, but {dataset.name} gives vectors "
+            f"of shape {tuple(dataset.input_shape)}: set both to 0 and False"
         )
     channels = dataset.input_shape[-1]
     return DataSpec(
@@ -57,7 +82,15 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
         streamed=streamed is not None,
         classes=streamed.classes if streamed else (),
         examples=dataset.train_size if section.name == "synthetic" else 0,
+        content=_content(section.name, dataset),
     )
+
+
+def _content(name: str, dataset: AnyDataset) -> str:
+    """The hash that names arrays of the user's own; '' for a data set that its name says everything about."""
+    if not own_parts.is_own(name) or isinstance(dataset, data.StreamedDataset):
+        return ""
+    return data.content_of(dataset, own_parts.source_of_loaded(name, NAME))
 
 
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:

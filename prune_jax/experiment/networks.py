@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import jax
 
 from prune_jax import models
-from prune_jax.experiment import execution
+from prune_jax.experiment import execution, own_parts
 from prune_jax.experiment.specs import ModelSpec, Ratios
-from prune_jax.experiment.train import abstract_model
+from prune_jax.experiment.train import abstract_model as abstract_model
+from prune_jax.experiment.train import default_patterns, network_of
 from prune_jax.pruning import allocation
 from prune_jax.pruning.cost import Cost, count
 from prune_jax.pruning.coupling import Group, find_groups
@@ -23,20 +24,20 @@ def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
 @functools.cache  # a memo of a pure function of a frozen spec: every run of a sweep asks again
 def is_convolutional(spec: ModelSpec) -> bool:
     """Whether the network holds a convolution."""
-    network = models.functional(abstract_model(spec))
+    network = network_of(spec)
     return execution.is_convolutional(network.apply, network.variables, example_of(spec))
 
 
 @functools.cache  # a memo of a pure function of a frozen spec
 def groups_of(spec: ModelSpec) -> tuple[Group, ...]:
     """The coupled channel groups of the dense network."""
-    network = models.functional(abstract_model(spec))
+    network = network_of(spec)
     return find_groups(network.apply, network.variables, example_of(spec))
 
 
 def cost_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> Cost:
     """Costs of one example's forward pass, dense or with pruned ``widths``."""
-    network = models.functional(abstract_model(spec, widths))
+    network = network_of(spec, widths)
     return count(network.apply, network.variables, example_of(spec))
 
 
@@ -55,7 +56,7 @@ def uniform_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Rati
 
     Raises ValueError for a pattern that names no group that can be pruned.
     """
-    patterns = tuple(layers) or models.info(spec.name).pruned
+    patterns = tuple(layers) or default_patterns(spec)
     return tuple((name, float(ratio)) for name in _named(spec, patterns))
 
 
@@ -65,13 +66,18 @@ def stage_ratios(spec: ModelSpec, layers: Sequence[str], ratios: Sequence[float]
     Raises ValueError for a list of another length than the network has stages, for a ratio above 0 where
     nothing is pruned, and as ``uniform_ratios``.
     """
+    if own_parts.is_own(spec.name):
+        raise ValueError(
+            f"sparsify.stage_ratios is {tuple(ratios)}, but {spec.name} is a network of your own, without a list of "
+            "stages; name its groups in sparsify.layers, and give sparsify.ratio"
+        )
     stages = models.info(spec.name).stages
     if len(ratios) != len(stages):
         raise ValueError(
             f"sparsify.stage_ratios has {len(ratios)} entries {tuple(ratios)}; {spec.name} has {len(stages)} "
             f"stages (stem, stages, head): give {len(stages)} ratios"
         )
-    names = _named(spec, tuple(layers) or models.info(spec.name).pruned)
+    names = _named(spec, tuple(layers) or default_patterns(spec))
     for number, (patterns, ratio) in enumerate(zip(stages, ratios, strict=True)):
         if ratio > 0 and not any(_matches(name, patterns) for name in names):
             raise ValueError(

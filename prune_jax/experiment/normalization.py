@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from prune_jax.experiment.own_parts import is_own
+
 Statistics = tuple[float, ...]
 
 # ImageNet's, as in PyTorch's example; the paper's companion repositories use them on CIFAR too.
@@ -26,10 +28,14 @@ USUAL: Mapping[str, tuple[Statistics, Statistics]] = MappingProxyType(
 def per_channel(key: str, given: Any, name: str, channels: int) -> Statistics:
     """``dataset.mean`` or ``dataset.std`` (``key``) of data set ``name``: as given, or the usual ones.
 
+    A data set of the user's own is taken as it is, with mean 0 and std 1.
+
     Raises ValueError for a number of values that isn't ``channels``, a std that isn't positive, and where
     nothing is given and nothing usual is known.
     """
     values = tuple(map(float, given))
+    if not values and is_own(name):
+        values = (float(key == "std"),) * channels
     if not values:
         if name not in USUAL:
             raise ValueError(

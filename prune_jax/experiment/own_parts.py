@@ -7,9 +7,10 @@ The bytes of its file go into the ids, so a changed file is another experiment. 
 import difflib
 import hashlib
 import importlib
+import inspect
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
@@ -91,8 +92,8 @@ def refuse_changed(reference: str, key: str, source: str) -> None:
     """Raise ValueError unless the loaded module is made from the bytes that hash to ``source``."""
     if source_of_loaded(reference, key) != source:
         raise ValueError(
-            f"{key} is {reference!r}, whose file {file_of(reference, key)} is not the one that this run was "
-            "planned with; start the run again"
+            f"{key} is {reference!r}, whose file {file_of(reference, key)} is another than the one that the stage was "
+            f"made with (SHA-256 {source[:16]}...); restore that file, or start a run of its own"
         )
 
 
@@ -108,6 +109,23 @@ def call_own(function: Callable[..., Any], reference: str, key: str, *arguments:
         return function(*arguments, **named)
     except Exception as error:
         raise ValueError(f"{key} is {reference!r}, which raised {told(error)}") from error
+
+
+def taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the offered arguments that the function's signature names; all where it takes ``**named``."""
+    known = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return dict(offered)
+    return {name: value for name, value in offered.items() if name in known}
+
+
+def stated(references: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """For a record: config key -> reference, file and SHA-256 of every part among ``references`` that is own."""
+    return {
+        key: {"name": name, "file": str(file_of(name, key)), "sha256": source_of_loaded(name, key)}
+        for key, name in references.items()
+        if is_own(name)
+    }
 
 
 def told(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import execution, extension, imported, networks, placement
+from prune_jax.experiment import execution, extension, imported, networks, own_network, own_parts, placement
 from prune_jax.experiment.datasets import AnyDataset, spec_of
 from prune_jax.experiment.specs import (
     DataSpec,
@@ -84,13 +84,30 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
         how,
         _mesh(config, len(seeds) if how.replicas == "vmap" else 1, alone=how.together == "run"),
         _one_of("remat", config.remat, REMATS),
-        config.to_dict(),
+        config.to_dict() | _own_parts(config),
     )
+
+
+def _own_parts(config: ConfigDict) -> dict[str, Any]:
+    """What a record says of the parts that are the user's own: file and hash by config key; nothing without any."""
+    references = {
+        "model.name": config.model.name,
+        "dataset.name": config.dataset.name,
+        "sparsify.criterion": config.sparsify.criterion,
+        "optimizer.name": config.optimizer.get("name", ""),
+    }
+    found = own_parts.stated(references)
+    return {"own_parts": found} if found else {}
 
 
 def _model(config: ConfigDict, dataset: AnyDataset) -> ModelSpec:
     options = tuple(sorted(config.model.options.items()))
-    spec = ModelSpec(config.model.name, dataset.input_shape, dataset.num_classes, options)
+    name, own = config.model.name, own_parts.is_own(config.model.name)
+    source = own_parts.source_of(name, "model.name") if own else ""
+    spec = ModelSpec(name, dataset.input_shape, dataset.num_classes, options, source)
+    if own:
+        own_network.abstract_network(spec)
+        return spec
     try:
         networks.abstract_model(spec)
     except ValueError as error:

@@ -17,7 +17,8 @@ class DataSpec:
 
     ``recipe`` prepares them on the host, else ``crop_pad`` and ``flip`` augment them on the device.
     ``streamed``: read while training, whose order of examples is another; ``classes``: the ids used of the
-    set's, empty for all; ``examples``: how many a synthetic set has.
+    set's, empty for all; ``examples``: how many a synthetic set has. ``content``: of a set of the user's own the
+    hash of its arrays and of the file that makes them.
     """
 
     name: str
@@ -30,16 +31,21 @@ class DataSpec:
     streamed: bool = False
     classes: tuple[int, ...] = ()
     examples: int = 0
+    content: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A network by name, its input, its outputs and its constructor options."""
+    """A network by name, its input, its outputs and its constructor options.
+
+    ``source``: of a network of the user's own the SHA-256 of the file that makes it.
+    """
 
     name: str
     input_shape: tuple[int, ...]
     num_classes: int
     options: tuple[tuple[str, Any], ...] = ()
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

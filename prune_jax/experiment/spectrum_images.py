@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax import data
-from prune_jax.experiment.datasets import AnyDataset
+from prune_jax.experiment import own_parts
+from prune_jax.experiment.datasets import AnyDataset, open_own
 from prune_jax.experiment.inputs import on_stream
 from prune_jax.experiment.specs import ModelSpec
 from prune_jax.experiment.stage_network import StageNetwork
@@ -25,6 +26,10 @@ def images(network: StageNetwork, name: str, data_dir: str | None, asked: int | 
     with fewer examples, or of images that vary in size where the stage has no recipe.
     """
     own, model = network.data, network.model
+    if own_parts.is_own(name):
+        arrays = open_own(name, own.split_seed, data_dir)
+        _refuse_other_shape(model, arrays)
+        return data.normalize(jnp.asarray(arrays.test.images[: _count(asked, arrays)]), own.mean, own.std)
     varies = data.varies(name, data_dir=data_dir)
     if varies and own.recipe is None:
         raise ValueError(

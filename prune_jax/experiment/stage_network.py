@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from prune_jax import models
 from prune_jax.data import ImageRecipe
 from prune_jax.experiment import networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.specs import DataSpec, ModelSpec
-from prune_jax.experiment.train import abstract_model
+from prune_jax.experiment.train import network_of
 from prune_jax.pruning import surgery
 
 Keep = dict[str, np.ndarray]
@@ -55,13 +54,13 @@ def keep_of(about: dict[str, Any]) -> Keep:
 
 @functools.cache  # a memo: one function for one network, so that what JAX compiled for it is found again
 def _apply_of(model: ModelSpec) -> Callable[..., Any]:
-    return models.functional(abstract_model(model)).apply
+    return network_of(model).apply
 
 
 def _like(model: ModelSpec, head: dict[str, Any], keep: Keep | None) -> Any:
     """Abstract variables: the dense ones, those that ``keep`` leaves, or a scratch stage's small ones."""
     widths = networks.widths_of(model, _frozen(head["ratios"])) if "ratios" in head else None
-    dense = models.functional(abstract_model(model, widths)).variables
+    dense = network_of(model, widths).variables
     return dense if keep is None else surgery.shrink(dense, networks.groups_of(model), keep)
 
 

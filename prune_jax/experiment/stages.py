@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import columns, imported, locks, networks, partial, spectra, stage_network
+from prune_jax.experiment import (
+    columns,
+    imported,
+    locks,
+    networks,
+    own_network,
+    own_parts,
+    partial,
+    spectra,
+    stage_network,
+)
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, cohort_id, is_finished, member_key, train_cohort
 from prune_jax.experiment.divergence import refuse_known
@@ -24,7 +34,7 @@ from prune_jax.experiment.specs import (
     stated,
 )
 from prune_jax.experiment.step import StepPlan
-from prune_jax.experiment.train import Recipe, abstract_model
+from prune_jax.experiment.train import Recipe, network_of
 from prune_jax.pruning import allocation, recovery, surgery
 from prune_jax.pruning.criteria import CRITERIA, Evidence
 
@@ -148,12 +158,15 @@ def recipe_of(arm: Arm, spec: Stage) -> Recipe:
 
 def fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
     """Random variables of the dense network, or of the small one with an initialisation of its own size."""
+    key = member_key(seed, "init")
+    if own_parts.is_own(model.name):
+        return own_network.small_fresh(model, own_network.first(widths or {}), key)
     module = models.create(
         model.name,
         num_classes=model.num_classes,
         input_shape=model.input_shape,
         widths=widths,
-        key=member_key(seed, "init"),
+        key=key,
         **dict(model.options),
     )
     return models.functional(module).variables
@@ -173,7 +186,7 @@ def _sparsify(
 def _cut(context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: str, its_id: str) -> None:
     """Score, choose, cut, and recover where the spec asks for it."""
     context.progress.begin(kind(spec), 1, 0)
-    like = models.functional(abstract_model(model)).variables
+    like = network_of(model).variables
     variables = disk.load_variables(context.store, parent, like)
     groups = networks.groups_of(model)
     evidence = Evidence(variables, groups, key=member_key(seed, "criterion"))

@@ -14,6 +14,7 @@ from prune_jax.experiment.specs import DataSpec
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 REMATS = ("none", "elementwise")
+NETWORK = 1  # what a step's key is folded with for the network's own draws, dropout's
 KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not compute twice
 
 
@@ -70,7 +71,8 @@ def make_step(
     ) -> tuple[TrainState, jax.Array]:
         images = data.augment(key, images, crop_pad=spec.crop_pad, flip=spec.flip)
         images, labels = placement.batch(place, (images, labels))
-        (loss, stats), gradients = value_and_grad(state.params, state.batch_stats, images, labels)
+        drawn = jax.random.fold_in(key, NETWORK)  # augmentation draws from the key itself
+        (loss, stats), gradients = value_and_grad(state.params, state.batch_stats, images, labels, drawn)
         opt_state = state.opt_state._replace(hyperparams={"learning_rate": lr})
         updates, opt_state = optimizer.update(gradients, opt_state, state.params)
         new = TrainState(optax.apply_updates(state.params, updates), stats, opt_state)
@@ -80,7 +82,7 @@ def make_step(
 
 
 def floats(spec: DataSpec, images: jax.Array) -> jax.Array:
-    """Uint8 images as a network takes them: float32, normalised per channel."""
+    """Images as a network takes them: float32, normalised per channel; uint8 ones are scaled to 0..1 before."""
     return data.normalize(images, spec.mean, spec.std)
 
 
@@ -92,17 +94,19 @@ def gathered(place: Placement, params: Any, batch_stats: Any) -> dict[str, Any]:
 def _gradient(
     network: models.Network, spec: DataSpec, plan: StepPlan, place: Placement
 ) -> Callable[..., tuple[tuple[jax.Array, Any], Any]]:
-    """``(params, batch_stats, images, labels) -> ((loss, new batch_stats), gradient)``, means over the batch."""
+    """``(params, batch_stats, images, labels, key) -> ((loss, new batch_stats), gradient)``, means over the batch."""
 
-    def forward(params: Any, stats: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+    def forward(params: Any, stats: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
         variables = gathered(place, params, stats)
-        return network.apply_train(_lowered(variables, plan.precision), x)
+        return network.apply_train(_lowered(variables, plan.precision), x, key)
 
     if plan.remat == "elementwise":  # parameters that are spread are gathered again too
         forward = jax.checkpoint(forward, policy=lambda primitive, *_, **__: primitive.name in KEPT)
 
-    def loss_of(params: Any, stats: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, Any]:
-        logits, stats = forward(params, stats, floats(spec, images).astype(PRECISIONS[plan.precision]))
+    def loss_of(
+        params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        logits, stats = forward(params, stats, floats(spec, images).astype(PRECISIONS[plan.precision]), key)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), stats
 
@@ -120,15 +124,16 @@ def _accumulated(
         return array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
 
     def total(
-        params: Any, stats: Any, images: jax.Array, labels: jax.Array
+        params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[tuple[jax.Array, Any], Any]:
         def add(carry: Any, part: Any) -> tuple[Any, None]:
             stats, summed = carry
-            (loss, stats), gradient = one_shot(params, stats, *placement.batch(place, part))
+            images, labels, own = part
+            (loss, stats), gradient = one_shot(params, stats, *placement.batch(place, (images, labels)), own)
             return (stats, jax.tree.map(jnp.add, summed, (loss, gradient))), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        microbatches = (parts(images), parts(labels))
+        microbatches = (parts(images), parts(labels), jax.random.split(key, count))
         (stats, summed), _ = jax.lax.scan(
             add, (stats, zero), microbatches, unroll=count if plan.unroll else 1
         )

@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from prune_jax import models, trainability
-from prune_jax.experiment import inputs, placement, replicas
+from prune_jax.experiment import inputs, own_network, own_parts, placement, replicas
 from prune_jax.experiment.execution import Execution
 from prune_jax.experiment.inputs import DeviceData, Inputs
 from prune_jax.experiment.inputs import to_device as to_device
@@ -57,7 +57,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
 
     What is measured is measured in float32, whatever the step's precision.
     """
-    network = models.functional(abstract_model(recipe.model))
+    network = network_of(recipe.model)
     optimizer = sgd(recipe.momentum, recipe.weight_decay)
     place = placement.placement(recipe.mesh)
     step = make_step(network, optimizer, recipe.data, recipe.plan, place)
@@ -141,6 +141,18 @@ def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any
         widths=widths,
         **dict(spec.options),
     )
+
+
+def network_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> models.Network:
+    """The network of a spec, from the catalog or the user's own, dense or with pruned ``widths``, without arrays."""
+    if not own_parts.is_own(spec.name):
+        return models.functional(abstract_model(spec, widths))
+    return own_network.small_network(spec, widths) if widths else own_network.abstract_network(spec)
+
+
+def default_patterns(spec: ModelSpec) -> tuple[str, ...]:
+    """Which groups are pruned where a config names none: the paper's, or all of a network of the user's own."""
+    return ("*",) if own_parts.is_own(spec.name) else models.info(spec.name).pruned
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

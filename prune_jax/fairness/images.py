@@ -44,6 +44,11 @@ def unlike(a: RunRecord, b: RunRecord) -> tuple[str, str] | None:
     differing = {key: (x[key], y[key]) for key in FORMS if key in x and key in y and x[key] != y[key]}
     if classes(a) != classes(b):
         differing = {"classes": (classes(a) or "unstated", classes(b) or "unstated"), **differing}
+    contents = [
+        str(_data(record).get("content", "unstated"))[:16] for record in (a, b)
+    ]  # of a user's own arrays
+    if contents[0] != contents[1]:
+        differing["content"] = (contents[0], contents[1])
     if not differing:
         return None
     first, second = (", ".join(f"{key} {pair[i]}" for key, pair in differing.items()) for i in (0, 1))
