@@ -3,11 +3,12 @@
 import fnmatch
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
 from prune_jax import models
-from prune_jax.experiment import execution, own_parts
+from prune_jax.experiment import execution, own_network, own_parts
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.experiment.train import abstract_model as abstract_model
 from prune_jax.experiment.train import default_patterns, network_of
@@ -39,6 +40,21 @@ def cost_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> Cost:
     """Costs of one example's forward pass, dense or with pruned ``widths``."""
     network = network_of(spec, widths)
     return count(network.apply, network.variables, example_of(spec))
+
+
+def fresh(spec: ModelSpec, widths: dict[str, int] | None, key: jax.Array) -> Any:
+    """Random variables of the dense network, or of the small one with an initialisation of its own size."""
+    if own_parts.is_own(spec.name):
+        return own_network.small_fresh(spec, own_network.first(widths or {}), key)
+    module = models.create(
+        spec.name,
+        num_classes=spec.num_classes,
+        input_shape=spec.input_shape,
+        widths=widths,
+        key=key,
+        **dict(spec.options),
+    )
+    return models.functional(module).variables
 
 
 def widths_of(spec: ModelSpec, ratios: Ratios) -> dict[str, int]:

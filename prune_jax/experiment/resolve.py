@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import execution, extension, imported, networks, own_network, own_parts, placement
+from prune_jax.experiment import (
+    execution,
+    extension,
+    imported,
+    networks,
+    own_criterion,
+    own_network,
+    own_parts,
+    placement,
+)
 from prune_jax.experiment.datasets import AnyDataset, spec_of
 from prune_jax.experiment.specs import (
     DataSpec,
@@ -24,7 +33,7 @@ from prune_jax.experiment.specs import (
     TrainSpec,
 )
 from prune_jax.experiment.step import PRECISIONS, REMATS
-from prune_jax.pruning.criteria import CRITERIA
+from prune_jax.pruning.criteria import CRITERIA, Evidence
 from prune_jax.schedules import LRSchedule
 from prune_jax.trainability import mean_plan
 
@@ -72,7 +81,7 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
     else:
         chain = (
             _base(config, images, model, dataset),
-            _sparsify(config, ratios),
+            _sparsify(config, ratios, model),
             Retrain(images, _train(config, "retrain", dataset)),
         )
     seeds, how = _seeds(config), _execution(config, model, images.streamed)
@@ -167,7 +176,7 @@ def _ratios(config: ConfigDict, model: ModelSpec) -> Ratios:
     return networks.uniform_ratios(model, section.layers, section.ratio)
 
 
-def _sparsify(config: ConfigDict, ratios: Ratios) -> Sparsify:
+def _sparsify(config: ConfigDict, ratios: Ratios, model: ModelSpec) -> Sparsify:
     section = config.sparsify
     _one_of("sparsify.granularity", section.granularity, ("filter",))
     _one_of("sparsify.schedule", section.schedule, ("one-shot",))
@@ -175,8 +184,16 @@ def _sparsify(config: ConfigDict, ratios: Ratios) -> Sparsify:
     gain = float(section.recovery_gain) if recovery != "none" else 1.0
     if gain <= 0:
         raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
-    criterion = _one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
-    return Sparsify(criterion, ratios, recovery=recovery, recovery_gain=gain)
+    if not own_parts.is_own(section.criterion):
+        criterion = _one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
+        return Sparsify(criterion, ratios, recovery=recovery, recovery_gain=gain)
+    source = own_parts.source_of(section.criterion, own_criterion.KEY)
+    wanted = [group for group in networks.groups_of(model) if group.name in dict(ratios)]
+    evidence = Evidence(
+        networks.fresh(model, None, jax.random.key(0)), networks.groups_of(model), key=jax.random.key(0)
+    )
+    own_criterion.scores_of(section.criterion, evidence, wanted, finite=False)  # a trial, before any work
+    return Sparsify(section.criterion, ratios, recovery=recovery, recovery_gain=gain, source=source)
 
 
 def _seeds(config: ConfigDict) -> tuple[int, ...]:

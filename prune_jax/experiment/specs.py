@@ -101,7 +101,10 @@ class Imported:
 
 @dataclasses.dataclass(frozen=True)
 class Sparsify:
-    """The sparsifying action: (pattern, ratio) pairs name what each group loses; optional recovery."""
+    """The sparsifying action: (pattern, ratio) pairs name what each group loses; optional recovery.
+
+    ``source``: of a criterion of the user's own the SHA-256 of the file that holds it.
+    """
 
     criterion: str
     ratios: Ratios
@@ -109,6 +112,7 @@ class Sparsify:
     schedule: str = "one-shot"
     recovery: str = "none"
     recovery_gain: float = 1.0
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax import models
 from prune_jax.experiment import (
     columns,
     imported,
     locks,
     networks,
-    own_network,
+    own_criterion,
     own_parts,
     partial,
     spectra,
@@ -36,7 +35,7 @@ from prune_jax.experiment.specs import (
 from prune_jax.experiment.step import StepPlan
 from prune_jax.experiment.train import Recipe, network_of
 from prune_jax.pruning import allocation, recovery, surgery
-from prune_jax.pruning.criteria import CRITERIA, Evidence
+from prune_jax.pruning.criteria import CRITERIA, Evidence, Scores
 
 
 def run_chain(context: Context, arm: Arm) -> None:
@@ -158,18 +157,7 @@ def recipe_of(arm: Arm, spec: Stage) -> Recipe:
 
 def fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
     """Random variables of the dense network, or of the small one with an initialisation of its own size."""
-    key = member_key(seed, "init")
-    if own_parts.is_own(model.name):
-        return own_network.small_fresh(model, own_network.first(widths or {}), key)
-    module = models.create(
-        model.name,
-        num_classes=model.num_classes,
-        input_shape=model.input_shape,
-        widths=widths,
-        key=key,
-        **dict(model.options),
-    )
-    return models.functional(module).variables
+    return networks.fresh(model, widths, member_key(seed, "init"))
 
 
 def _sparsify(
@@ -190,7 +178,7 @@ def _cut(context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: 
     variables = disk.load_variables(context.store, parent, like)
     groups = networks.groups_of(model)
     evidence = Evidence(variables, groups, key=member_key(seed, "criterion"))
-    scores = CRITERIA[spec.criterion](evidence)
+    scores = _scores(spec, evidence)
     keep = {
         name: allocation.lowest(scores[name], allocation.pruned_count(len(scores[name]), ratio))
         for name, ratio in spec.ratios
@@ -206,3 +194,11 @@ def _cut(context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: 
         "keep": {name: np.asarray(kept).tolist() for name, kept in keep.items()},
     }
     disk.save_stage(context.store, its_id, small, about)
+
+
+def _scores(spec: Sparsify, evidence: Evidence) -> Scores:
+    if not own_parts.is_own(spec.criterion):
+        return CRITERIA[spec.criterion](evidence)
+    own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
+    wanted = [group for group in evidence.groups if group.name in dict(spec.ratios)]
+    return own_criterion.scores_of(spec.criterion, evidence, wanted)
