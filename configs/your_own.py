@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     """A small CNN on digits, half of its channels removed by batch-norm scale, then retrained."""
     config = default_config()
     config.experiment = "your_own"
-    config.model.name = "your_parts:small_cnn"
+    config.model.name = "your_parts:SmallCNN"
     config.model.options = ConfigDict({"width": 24})
     config.dataset.name = "your_parts:load"
     config.sparsify.criterion = "your_parts:bn_scale"

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 class SmallCNN(nnx.Module):
     """Two convolutions with batch norm, then dropout and a linear layer."""
 
-    def __init__(self, num_classes, input_shape, width, rngs):
+    def __init__(self, num_classes, input_shape, rngs, width=16):
         self.convs = nnx.List(
             [nnx.Conv(n, width, (3, 3), strides=2, rngs=rngs) for n in (input_shape[-1], width)]
         )
@@ -25,11 +25,6 @@ class SmallCNN(nnx.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = nnx.relu(norm(conv(x)))
         return self.head(self.dropout(x.mean((1, 2))))
-
-
-def small_cnn(num_classes, input_shape, rngs, width=16):
-    """The network; ``width`` comes from config.model.options."""
-    return SmallCNN(num_classes, input_shape, width, rngs)
 
 
 def load(split_seed):

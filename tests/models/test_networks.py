@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from prune_jax import models
 
@@ -216,12 +215,3 @@ def test_grey_images_of_28_pixels_are_accepted(name):
     net = models.functional(module)
     x = jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32)
     assert jax.eval_shape(net.apply, net.variables, x).shape == (4, 10)
-
-
-def test_state_that_is_neither_parameter_nor_statistic_is_refused():
-    class Noisy(nnx.Module):
-        def __init__(self):
-            self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
-
-    with pytest.raises(ValueError, match=r"Noisy holds \['dropout'\]"):
-        models.functional(Noisy())
