@@ -86,6 +86,20 @@ def small_network(spec: ModelSpec, widths: Mapping[str, int]) -> models.Network:
     return network._replace(variables=surgery.shrink(network.variables, _groups(spec), first(widths)))
 
 
+def refuse_fixed_sizes(spec: ModelSpec, widths: Mapping[str, int]) -> None:
+    """Raise ValueError, in one line, where the network's code can't run with these ``widths`` of its groups."""
+    network, x = small_network(spec, widths), _example(spec, 2)
+    try:
+        jax.eval_shape(network.apply, network.variables, x)
+        jax.eval_shape(network.apply_train, network.variables, x, jax.eval_shape(lambda: jax.random.key(0)))
+    except ValueError as error:
+        raise ValueError(
+            f"{KEY} is {spec.name!r}, which can't run with channels cut out, as {', '.join(sorted(widths))} "
+            f"will be: {error}; let the code read its sizes off its arrays (Linen fixes them), or leave layers out of "
+            "sparsify.layers"
+        ) from error
+
+
 def first(widths: Mapping[str, int]) -> dict[str, np.ndarray]:
     """A keep of the first channels of each group, for where only their number counts."""
     return {name: np.arange(width) for name, width in widths.items()}

@@ -76,6 +76,8 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
     model = _model(config, dataset)
     images = spec_of(config, dataset)
     ratios = _ratios(config, model)
+    if own_parts.is_own(model.name):
+        own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios))
     if _one_of("pipeline", config.pipeline, PIPELINES) == "scratch":
         chain: tuple[Stage, ...] = (Scratch(images, model, ratios, _train(config, "scratch", dataset)),)
     else:

@@ -1,31 +1,11 @@
 """Parts of the user's own by reference: found, hashed, and refused in one line."""
 
 import hashlib
-import itertools
 import sys
 
 import pytest
 
 from prune_jax.experiment import own_parts
-
-NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Writes a module of a name of its own into a folder on sys.path, and gives the name."""
-    monkeypatch.syspath_prepend(tmp_path)
-    made = []
-
-    def to_file(text, name=None):
-        name = name or f"parts_{next(NUMBERS)}"
-        (tmp_path / f"{name}.py").write_text(text)
-        made.append(name)
-        return name
-
-    yield to_file
-    for name in made:
-        sys.modules.pop(name, None)
 
 
 def refused(reference):
@@ -45,17 +25,17 @@ def test_only_a_colon_makes_a_part_of_the_users_own():
 def test_a_function_and_the_hash_of_its_file(write, tmp_path):
     name = write("def net():\n    return 3\n")
     assert own_parts.load_own(f"{name}:net", "model.name")() == 3
-    wanted = hashlib.sha256((tmp_path / f"{name}.py").read_bytes()).hexdigest()
+    wanted = hashlib.sha256((tmp_path / "own" / f"{name}.py").read_bytes()).hexdigest()
     assert own_parts.source_of(f"{name}:net", "model.name") == wanted
     assert own_parts.source_of(f"{name}:net", "model.name") == wanted
     assert own_parts.stated({"model.name": f"{name}:net", "dataset.name": "digits"}) == {
-        "model.name": {"name": f"{name}:net", "file": str(tmp_path / f"{name}.py"), "sha256": wanted}
+        "model.name": {"name": f"{name}:net", "file": str(tmp_path / "own" / f"{name}.py"), "sha256": wanted}
     }
 
 
 def test_a_module_in_a_package_is_found(write, tmp_path):
-    (tmp_path / "parts_package").mkdir()
-    (tmp_path / "parts_package" / "nets.py").write_text("def net():\n    return 4\n")
+    (tmp_path / "own" / "parts_package").mkdir()
+    (tmp_path / "own" / "parts_package" / "nets.py").write_text("def net():\n    return 4\n")
     assert own_parts.load_own("parts_package.nets:net", "model.name")() == 4
     for name in ("parts_package", "parts_package.nets"):
         sys.modules.pop(name)
