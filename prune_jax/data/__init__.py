@@ -1,6 +1,6 @@
 """Data sets: packaged ones and TensorFlow Datasets by name, whole or streamed; image recipes."""
 
-from prune_jax.data.arrays import content_of, from_arrays
+from prune_jax.data.arrays import from_arrays
 from prune_jax.data.augment import augment, normalize, random_crop, random_flip
 from prune_jax.data.images import IMAGENET_RECIPE, ImageRecipe
 from prune_jax.data.opening import Synthetic, input_of, open_dataset, varies
@@ -22,7 +22,6 @@ __all__ = [
     "StreamedDataset",
     "Synthetic",
     "augment",
-    "content_of",
     "from_arrays",
     "input_of",
     "load",

@@ -12,7 +12,7 @@ SPLITS = ("train", "test")
 FORM = "{'train': (images, labels), 'test': (images, labels)}"
 
 
-def from_arrays(name: str, made: Any) -> Dataset:
+def from_arrays(name: str, made: Any, source: str = "") -> Dataset:
     """A data set of arrays in memory.
 
     Args:
@@ -21,9 +21,11 @@ def from_arrays(name: str, made: Any) -> Dataset:
             Images are ``(n, height, width, channels)``, or ``(n, height, width)`` with one channel, or vectors
             ``(n, channels)``: uint8 in 0..255, or floats, which are taken as they are. Labels are integers
             ``(n,)`` in 0..K-1, where K - 1 is the largest label of the training split.
+        source: the hash of the file that makes them, which becomes part of the data set's.
 
     Returns:
-        The data set, its images uint8 or float32, its labels int32.
+        The data set, its images uint8 or float32, its labels int32; its ``content`` is a SHA-256, 64 hex digits, of
+        ``source`` and of the four arrays, their types and shapes.
 
     Raises:
         ValueError: in one line, for another form, shape, type or length, an empty split, a number that is not finite,
@@ -48,13 +50,12 @@ def from_arrays(name: str, made: Any) -> Dataset:
             name,
             f"test label {test.labels.max()}, but training labels go to {classes - 1}; number both alike",
         )
-    return Dataset(name, train, test, classes)
+    return Dataset(name, train, test, classes, _content((*train, *test), source))
 
 
-def content_of(dataset: Dataset, source: str = "") -> str:
-    """SHA-256, 64 hex digits, of a data set's four arrays, their types and shapes, and of ``source``."""
+def _content(arrays: tuple[np.ndarray, ...], source: str) -> str:
     digest = hashlib.sha256(source.encode())
-    for array in (*dataset.train, *dataset.test):
+    for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -26,12 +26,16 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """A data set that fits the host: its name, its two splits and its number of classes."""
+    """A data set that fits the host: its name, its two splits and its number of classes.
+
+    ``content``: of a user's own arrays the hash of their bytes; '' for a set that its name says everything about.
+    """
 
     name: str
     train: Split
     test: Split
     num_classes: int
+    content: str = ""
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -48,11 +48,11 @@ def open_own(name: str, split_seed: int, data_dir: str | None) -> data.Dataset:
 
     Raises ValueError as ``own_parts.load_own`` and ``data.from_arrays``, and for what the function raises.
     """
-    own_parts.source_of(name, NAME)  # first: a file that has changed is read anew
+    source = own_parts.source_of(name, NAME)  # first: a file that has changed is read anew
     function = own_parts.load_own(name, NAME)
     offered = {"split_seed": split_seed, "data_dir": data_dir}
     given = own_parts.taken(function, offered)
-    return data.from_arrays(name, own_parts.call_own(function, name, NAME, **given))
+    return data.from_arrays(name, own_parts.call_own(function, name, NAME, **given), source)
 
 
 def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
@@ -82,15 +82,8 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
         streamed=streamed is not None,
         classes=streamed.classes if streamed else (),
         examples=dataset.train_size if section.name == "synthetic" else 0,
-        content=_content(section.name, dataset),
+        content=dataset.content if isinstance(dataset, data.Dataset) else "",
     )
-
-
-def _content(name: str, dataset: AnyDataset) -> str:
-    """The hash that names arrays of the user's own; '' for a data set that its name says everything about."""
-    if not own_parts.is_own(name) or isinstance(dataset, data.StreamedDataset):
-        return ""
-    return data.content_of(dataset, own_parts.source_of_loaded(name, NAME))
 
 
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:

@@ -1,11 +1,15 @@
 """A criterion of the user's own, ``config.sparsify.criterion = 'my_parts:bn_scale'``, held to what it must return."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from prune_jax.experiment.own_parts import call_own, load_own
+from prune_jax.experiment import networks
+from prune_jax.experiment.own_parts import call_own, load_own, refuse_changed
+from prune_jax.experiment.specs import ModelSpec
 from prune_jax.pruning.criteria import Evidence, Scores
 from prune_jax.pruning.jaxpr.groups import Group
 
@@ -30,6 +34,24 @@ def scores_of(name: str, evidence: Evidence, groups: Sequence[Group], *, finite:
     """
     scores = call_own(load_own(name, KEY), name, KEY, evidence)
     return checked_scores(scores, groups, KEY, name, finite=finite)
+
+
+@functools.cache  # a memo: every run of a sweep asks again
+def refuse_misfit(name: str, source: str, model: ModelSpec, pruned: tuple[str, ...]) -> None:
+    """Raise ValueError, before any work, where an own criterion raises or returns something else than scores.
+
+    It is tried on random weights.
+
+    Args:
+        name: the reference ``module:function``.
+        source: the hash of its file.
+        model: the network.
+        pruned: the groups that need scores.
+    """
+    refuse_changed(name, KEY, source)
+    key, groups = jax.random.key(0), networks.groups_of(model)
+    evidence = Evidence(networks.fresh(model, None, key), groups, key=key)
+    scores_of(name, evidence, [group for group in groups if group.name in pruned], finite=False)
 
 
 def checked_scores(

@@ -33,7 +33,7 @@ from prune_jax.experiment.specs import (
     TrainSpec,
 )
 from prune_jax.experiment.step import PRECISIONS, REMATS
-from prune_jax.pruning.criteria import CRITERIA, Evidence
+from prune_jax.pruning.criteria import CRITERIA
 from prune_jax.schedules import LRSchedule
 from prune_jax.trainability import mean_plan
 
@@ -190,11 +190,7 @@ def _sparsify(config: ConfigDict, ratios: Ratios, model: ModelSpec) -> Sparsify:
         criterion = _one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
         return Sparsify(criterion, ratios, recovery=recovery, recovery_gain=gain)
     source = own_parts.source_of(section.criterion, own_criterion.KEY)
-    wanted = [group for group in networks.groups_of(model) if group.name in dict(ratios)]
-    evidence = Evidence(
-        networks.fresh(model, None, jax.random.key(0)), networks.groups_of(model), key=jax.random.key(0)
-    )
-    own_criterion.scores_of(section.criterion, evidence, wanted, finite=False)  # a trial, before any work
+    own_criterion.refuse_misfit(section.criterion, source, model, tuple(dict(ratios)))
     return Sparsify(section.criterion, ratios, recovery=recovery, recovery_gain=gain, source=source)
 
 

@@ -1,0 +1,87 @@
+"""Runs of parts of the user's own: ids follow the file and the arrays, records state them, errors come before work."""
+
+import json
+import pathlib
+
+import pytest
+from ml_collections import ConfigDict
+
+from prune_jax import report
+from prune_jax.experiment import launch, plan, specs
+from prune_jax.experiment.datasets import open_dataset
+from prune_jax.experiment.defaults import default_config
+
+PARTS = (pathlib.Path(__file__).parents[2] / "configs" / "your_parts.py").read_text()
+
+
+def config_of(name, **given):
+    config = default_config()
+    config.experiment, config.seeds = "own", (0,)
+    config.model.name, config.model.options = f"{name}:SmallCNN", ConfigDict({"width": 4})
+    config.dataset.name, config.sparsify.criterion = f"{name}:load", f"{name}:bn_scale"
+    for stage in ("pretrain", "retrain", "scratch"):
+        config[stage].epochs = 1
+    return plan.override(config, given)
+
+
+def ids_of(config):
+    (arm,) = plan.plan_arms(config, None, open_dataset(config))
+    return arm, specs.chain_ids(arm.chain, 0)
+
+
+def test_a_run_of_own_parts_ends_with_a_record_that_states_them(write, tmp_path):
+    config = config_of(write(PARTS))
+    launch.launch(config, None, tmp_path / "run", "a test", report.write)
+    (path,) = (tmp_path / "run" / "records").glob("*.json")
+    record = json.loads(path.read_text())
+    stages = [stage["spec"] for stage in record["stages"]]
+    source = stages[0]["model"]["source"]
+    assert stages[1]["source"] == source
+    assert len(stages[2]["data"]["content"]) == 64
+    told = record["config"]["own_parts"]
+    assert set(told) == {"model.name", "dataset.name", "sparsify.criterion"}
+    assert all(part["sha256"] == source and part["file"].endswith(".py") for part in told.values())
+    assert record["costs"]["pruned_macs"] < record["costs"]["dense_macs"]
+    launch.launch(config, None, tmp_path / "run", "a test", report.write)  # found finished
+    assert len(list((tmp_path / "run" / "stages").iterdir())) == 3
+
+
+def test_scratch_of_an_own_network_runs(write, tmp_path):
+    config = config_of(write(PARTS), pipeline="scratch")
+    launch.launch(config, None, tmp_path / "run", "a test", report.write)
+    assert len(list((tmp_path / "run" / "records").glob("*.json"))) == 1
+
+
+def test_the_same_file_has_the_same_ids_and_a_changed_one_others(write):
+    name = write(PARTS)
+    _, first = ids_of(config_of(name))
+    assert ids_of(config_of(name))[1] == first
+    write(PARTS + "\n# a comment\n", name)
+    arm, second = ids_of(config_of(name))
+    assert not set(first) & set(second)
+    config = config_of(name)
+    config.dataset.split_seed = 1
+    other, _ = ids_of(config)
+    assert other.chain[0].data.content != arm.chain[0].data.content
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "told"),
+    [
+        ({"model.name": "nowhere:net"}, PARTS, r"model.name is 'nowhere:net', but there is no module nowhere"),
+        ({}, PARTS.replace("def load(", "def loaded("), "dataset.name is .* has no 'load'; did you mean .*:loaded"),
+        ({}, PARTS.replace("digits.images[order]", "digits.im[order]"), "dataset.name is .* raised AttributeError"),
+        ({}, PARTS.replace("return scores", "return list(scores)"), "sparsify.criterion is .* returned list; it must"),
+        ({}, PARTS.replace("self.dropout(x.mean((1, 2)))", "x"), "model.name is .* evaluation mode gives float32 of "),
+        ({"dataset.stream": "True"}, PARTS, "dataset.stream is 'True', but .*:load gives arrays in memory"),
+        ({"base.checkpoint": "a.safetensors"}, PARTS, "base.checkpoint"),
+        ({"sparsify.stage_ratios": (0.5,)}, PARTS, "sparsify.stage_ratios is .* name its groups in sparsify.layers"),
+        ({"sparsify.layers": ("conv",)}, PARTS, "sparsify.layers: no group's name fits 'conv'"),
+    ],
+)  # fmt: skip
+def test_bad_parts_are_refused_before_any_work(write, tmp_path, given, text, told):
+    name = write(text)
+    with pytest.raises(ValueError, match=f"^{told}") as caught:
+        launch.launch(config_of(name, **given), None, tmp_path / "run", "a test", report.write)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
