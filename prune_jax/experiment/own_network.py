@@ -180,7 +180,7 @@ def _of_pair(
         return {name: variables[name] for name in given} if whole else variables["params"]
 
     def evaluate(variables: Any, x: jax.Array) -> jax.Array:
-        return apply(form(variables), x, **taken(apply, {"train": False}))
+        return apply(form(variables), x, **taken(apply, {"train": False, "key": None}))
 
     def train(variables: Any, x: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, Any]:
         out = apply(form(variables), x, **taken(apply, {"train": True, "key": key}))

@@ -14,6 +14,21 @@ from prune_jax.experiment.defaults import default_config
 PARTS = (pathlib.Path(__file__).parents[2] / "configs" / "your_parts.py").read_text()
 
 
+PAIR = """
+import jax
+def mlp(num_classes):
+    def init(key, x):
+        a, b = jax.random.split(key)
+        return [jax.random.normal(a, (x.size, 8)) / 8, (jax.random.normal(b, (8, num_classes)),)]
+    def apply(params, x, train, key):
+        hidden = jax.nn.relu(x.reshape(len(x), -1) @ params[0])
+        if train:  # dropout by hand
+            hidden = 2 * hidden * jax.random.bernoulli(key, 0.5, hidden.shape)
+        return hidden @ params[1][0]
+    return init, apply
+"""
+
+
 def config_of(name, **given):
     config = default_config()
     config.experiment, config.seeds = "own", (0,)
@@ -50,6 +65,19 @@ def test_scratch_of_an_own_network_runs(write, tmp_path):
     config = config_of(write(PARTS), pipeline="scratch")
     launch.launch(config, None, tmp_path / "run", "a test", report.write)
     assert len(list((tmp_path / "run" / "records").glob("*.json"))) == 1
+
+
+def test_a_pair_of_any_pytree_trains_its_seeds_together_and_is_measured(write, tmp_path):
+    name = write(PARTS + PAIR)
+    given = {"seeds": (0, 1), "optimizer.accumulate": 2, "measure.jsv": True, "measure.examples": 5}
+    config = config_of(name, **given, **{"model.name": f"{name}:mlp"})
+    config.model.options = ConfigDict()
+    config.sparsify.criterion = "l1"
+    launch.launch(config, None, tmp_path / "run", "a test", report.write)
+    (path,) = (tmp_path / "run" / "records").glob("*.json")
+    results = json.loads(path.read_text())["results"]
+    assert results[0]["base_accuracy"] != results[1]["base_accuracy"]
+    assert all(result["base_mean_jsv"] > 0 for result in results)
 
 
 def test_the_same_file_has_the_same_ids_and_a_changed_one_others(write):
