@@ -11,6 +11,7 @@ from prune_jax import data, models
 from prune_jax.experiment import placement
 from prune_jax.experiment.placement import Placement
 from prune_jax.experiment.specs import DataSpec
+from prune_jax.pruning import masks
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 REMATS = ("none", "elementwise")
@@ -18,11 +19,17 @@ KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not co
 
 
 class TrainState(NamedTuple):
-    """What training changes. Plain pytrees; with R replicas every leaf has a leading axis of R."""
+    """What training changes, and the mask that it holds. Plain pytrees; R replicas: every leaf has an axis of R first.
+
+    ``mask`` is like ``params``, of bools of each leaf's rank, size 1 on axes along which all entries are alike; where
+    it is False, a parameter is exactly 0 at every step. ``ema`` is the running mean of ``params``. None: not in use.
+    """
 
     params: Any
     batch_stats: Any
     opt_state: Any
+    mask: Any = None
+    ema: Any = None
 
 
 class StepPlan(NamedTuple):
@@ -71,12 +78,19 @@ def make_step(
         images = data.augment(key, images, crop_pad=spec.crop_pad, flip=spec.flip)
         images, labels = placement.batch(place, (images, labels))
         (loss, stats), gradients = value_and_grad(state.params, state.batch_stats, images, labels)
+        gradients = masked(gradients, state.mask)  # a pruned weight adds to no norm that an optimiser takes
         opt_state = state.opt_state._replace(hyperparams={"learning_rate": lr})
         updates, opt_state = optimizer.update(gradients, opt_state, state.params)
-        new = TrainState(optax.apply_updates(state.params, updates), stats, opt_state)
+        params = masked(optax.apply_updates(state.params, updates), state.mask)
+        new = state._replace(params=params, batch_stats=stats, opt_state=opt_state)
         return placement.parameters(place, new), loss
 
     return step
+
+
+def masked(tree: Any, mask: Any) -> Any:
+    """A tree like ``params`` with exact zeros where ``mask`` is False; the tree itself without a mask."""
+    return tree if mask is None else masks.apply_mask(tree, mask)
 
 
 def floats(spec: DataSpec, images: jax.Array) -> jax.Array:

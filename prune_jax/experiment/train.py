@@ -16,7 +16,7 @@ from prune_jax.experiment.inputs import DeviceData, Inputs
 from prune_jax.experiment.inputs import to_device as to_device
 from prune_jax.experiment.placement import APART, MeshShape, Placement
 from prune_jax.experiment.specs import DataSpec, ModelSpec
-from prune_jax.experiment.step import StepPlan, TrainState, floats, gathered, make_step, sgd
+from prune_jax.experiment.step import StepPlan, TrainState, floats, gathered, make_step, masked, sgd
 
 
 class Recipe(NamedTuple):
@@ -35,7 +35,7 @@ class Recipe(NamedTuple):
 class Trainer(NamedTuple):
     """Compiled functions over R replicas (leading axis of states, keys and results; data are shared).
 
-    init(variables) -> TrainState with a fresh optimiser.
+    init(variables, mask=None) -> TrainState with a fresh optimiser, its parameters masked; ``mask`` as in TrainState.
     epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), or (R, steps) where
     every replica has its own; state is donated.
     step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch; state is donated.
@@ -43,7 +43,7 @@ class Trainer(NamedTuple):
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
     """
 
-    init: Callable[[Any], TrainState]
+    init: Callable[..., TrainState]
     epoch: Callable[[TrainState, DeviceData, jax.Array, Any], tuple[TrainState, jax.Array]]
     step: Callable[[TrainState, jax.Array, jax.Array, jax.Array, Any], tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, Inputs], jax.Array]
@@ -63,9 +63,9 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     step = make_step(network, optimizer, recipe.data, recipe.plan, place)
     lift = replicas.over(place, recipe.execution)
 
-    def init(variables: Any) -> TrainState:
-        params = variables["params"]
-        return TrainState(params, variables["batch_stats"], optimizer.init(params))
+    def init(variables: Any, mask: Any) -> TrainState:
+        params = masked(variables["params"], mask)
+        return TrainState(params, variables["batch_stats"], optimizer.init(params), mask)
 
     def count_correct(
         state: TrainState, images: jax.Array, labels: jax.Array, weights: jax.Array | None
@@ -94,10 +94,10 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         parts = [correct(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
         return 100.0 * sum(parts) / on.test_size
 
-    fresh = jax.jit(lift(init, (0,)))
+    fresh = jax.jit(lift(init, (0, 0)))
     made = _scanned if recipe.execution.epoch == "scan" else _stepped
     return Trainer(
-        lambda variables: placement.put_state(place, fresh(variables)),
+        lambda variables, mask=None: placement.put_state(place, fresh(variables, mask)),
         made(step, lift, recipe, place),
         _training(place, lift(fed, (0, None, None, 0, None))),
         accuracy,
