@@ -26,7 +26,8 @@ from prune_jax.experiment.placement import placement, put_whole
 from prune_jax.experiment.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.specs import Measure, Pretrain, Retrain, Scratch, kind, stated
-from prune_jax.experiment.train import Recipe, Trainer, TrainState, make_trainer
+from prune_jax.experiment.step import variables_of
+from prune_jax.experiment.train import Recipe, Trainer, make_trainer
 
 TrainingStage = Pretrain | Retrain | Scratch
 History = list[dict[str, Any]]
@@ -228,11 +229,6 @@ def _keep(job: Job, epoch: int, histories: list[History], state: Any, halfway: H
             f"asked to end: kept after epoch {epoch} of {job.spec.train.epochs} and {halfway.step} steps of stage "
             f"{kind(job.spec)}; {GO_ON}"
         )
-
-
-def variables_of(state: TrainState) -> dict[str, Any]:
-    """Parameters and batch statistics of a training state, as a network takes them."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def _without_lost(job: Job, state: Any, losses: np.ndarray, epoch: int) -> Any:

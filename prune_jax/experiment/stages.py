@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from prune_jax import models
-from prune_jax.experiment import columns, imported, locks, networks, partial, spectra, stage_network
+from prune_jax.experiment import (
+    columns,
+    imported,
+    locks,
+    networks,
+    optimizer_keys,
+    partial,
+    spectra,
+    stage_network,
+)
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, Member, cohort_id, is_finished, member_key, train_cohort
 from prune_jax.experiment.divergence import refuse_known
@@ -142,7 +151,15 @@ def recipe_of(arm: Arm, spec: Stage) -> Recipe:
         train.weight_decay,
         arm.execution,
         arm.mesh,
-        StepPlan(train.precision, arm.remat, train.accumulate, unroll=arm.execution.epoch == "step"),
+        StepPlan(
+            train.precision,
+            arm.remat,
+            train.accumulate,
+            arm.execution.epoch == "step",
+            train.label_smoothing,
+            train.ema,
+        ),
+        optimizer_keys.rule_of(train),
     )
 
 

@@ -9,7 +9,8 @@ import pytest
 from prune_jax import models
 from prune_jax.experiment import partial, placement, specs, train, workdir
 from prune_jax.experiment.execution import Execution
-from prune_jax.experiment.step import StepPlan, TrainState, make_step, sgd
+from prune_jax.experiment.optimizers import sgd
+from prune_jax.experiment.step import StepPlan, TrainState, make_step
 
 SHAPE, CLASSES, BATCH = (3, 3, 1), 3, 8
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,))
