@@ -52,7 +52,7 @@ def measure_ours(name, masked, replicas, precision, steps, parts=1):
     import numpy as np
 
     from prune_jax import models
-    from prune_jax.experiment import execution, networks, placement, specs, step
+    from prune_jax.experiment import execution, networks, optimizers, placement, specs, step
     from prune_jax.experiment import replicas as lifting
 
     gpu = jax.default_backend() != "cpu"
@@ -65,7 +65,7 @@ def measure_ours(name, masked, replicas, precision, steps, parts=1):
     network = models.functional(
         models.create(name, num_classes=classes, input_shape=(size, size, 3), key=jax.random.key(0))
     )
-    optimizer = _held(spec, network.variables) if masked else step.sgd(0.9, 1e-4)
+    optimizer = _held(spec, network.variables) if masked else optimizers.sgd(0.9, 1e-4)
     params, stats = network.variables["params"], network.variables["batch_stats"]
     one = step.TrainState(params, stats, optimizer.init(params))
     state = placement.put_state(place, jax.tree.map(lambda leaf: jnp.stack([leaf] * replicas), one))

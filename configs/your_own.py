@@ -1,4 +1,4 @@
-"""Bring your own: network, data and criterion of ``your_parts.py``, the file beside this one.
+"""Bring your own: network, data, criterion and optimiser of ``your_parts.py``, the file beside this one.
 
 python run.py --config=configs/your_own.py
 python run.py --config=configs/your_own.py --config.quick
@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.model.options = ConfigDict({"width": 24})
     config.dataset.name = "your_parts:load"
     config.sparsify.criterion = "your_parts:bn_scale"
+    config.optimizer.name = "your_parts:my_sgd"
     config.pretrain.epochs, config.pretrain.schedule = 20, "0:1e-1,15:1e-2"
     config.retrain.epochs, config.retrain.schedule = 10, "0:1e-2"
     return config

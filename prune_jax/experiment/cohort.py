@@ -6,7 +6,7 @@ import functools
 import hashlib
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -26,7 +26,8 @@ from prune_jax.experiment.placement import placement, put_whole
 from prune_jax.experiment.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.specs import Measure, Pretrain, Retrain, Scratch, kind, stated
-from prune_jax.experiment.train import Recipe, Trainer, TrainState, make_trainer
+from prune_jax.experiment.step import variables_of
+from prune_jax.experiment.train import Recipe, Trainer, make_trainer
 
 TrainingStage = Pretrain | Retrain | Scratch
 History = list[dict[str, Any]]
@@ -92,12 +93,14 @@ def train_cohort(
     members: tuple[Member, ...],
     recipe: Recipe,
     initial: Callable[[Member], Any],
+    mask: Callable[[Member], Any] = lambda _: None,
 ) -> None:
     """Bring every member's stage to its end on disk; finished ones, and those known to diverge, are left alone.
 
-    ``initial(member)`` gives the variables to start from; ``spec`` holds for all members but for the LR schedule,
-    which is each one's own. An unfinished cohort goes on from its last checkpoint with exactly the members it had,
-    so that it ends bit-identical to an uninterrupted one. Where a loss is not finite, its run is lost, and the
+    ``initial(member)`` gives the variables to start from; ``mask(member)`` the mask that training holds, as in
+    ``TrainState`` but of one replica, or None for every member. ``spec`` holds for all members but for the LR
+    schedule, which is each one's own. An unfinished cohort goes on from its last checkpoint with exactly the members
+    it had, so that it ends bit-identical to an uninterrupted one. Where a loss is not finite, its run is lost, and the
     others go on; raises TrainingDivergedError once all runs are.
     """
     cohort = cohort_id(members)
@@ -114,7 +117,7 @@ def train_cohort(
 
     todo = tuple(filter(is_open, members))
     if todo:
-        _train(context, spec, cohort, todo, recipe, initial)
+        _train(context, spec, cohort, todo, recipe, initial, mask)
 
 
 def _train(
@@ -124,13 +127,13 @@ def _train(
     members: tuple[Member, ...],
     recipe: Recipe,
     initial: Callable[[Member], Any],
+    mask: Callable[[Member], Any],
 ) -> None:
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
     course = course_of(spec.train, trainer, context.data, [member.schedule for member in members])
-    start = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(initial, members)))
-    state = course.begin(start)
+    state = course.begin(trainer.init(_stacked(map(initial, members)), _stacked(map(mask, members))))
     with partial.open_partial(context.store, cohort, context.keep) as kept:
         before = partial.newest(kept) or {}
         if before:
@@ -152,6 +155,11 @@ def _train(
             told = {**about, **mine, "history": history, **timing}
             disk.save_stage(context.store, member.id, variables, told)
     partial.drop_partial(context.store, cohort)
+
+
+def _stacked(trees: Iterable[Any]) -> Any:
+    """One tree of all, a new axis in front; a mask's axis that is size 1 in some of them alone gets its full size."""
+    return jax.tree.map(lambda *leaves: jnp.stack(jnp.broadcast_arrays(*leaves)), *trees)
 
 
 def _own(spec: TrainingStage, member: Member) -> TrainingStage:
@@ -221,11 +229,6 @@ def _keep(job: Job, epoch: int, histories: list[History], state: Any, halfway: H
             f"asked to end: kept after epoch {epoch} of {job.spec.train.epochs} and {halfway.step} steps of stage "
             f"{kind(job.spec)}; {GO_ON}"
         )
-
-
-def variables_of(state: TrainState) -> dict[str, Any]:
-    """Parameters and batch statistics of a training state, as a network takes them."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def _without_lost(job: Job, state: Any, losses: np.ndarray, epoch: int) -> Any:

@@ -49,8 +49,23 @@ def default_config() -> ConfigDict:
         }
     )
     config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
-    # accumulate: microbatches that a batch is taken in, one after another, where it doesn't fit at once
-    config.optimizer = ConfigDict({"batch_size": 100, "momentum": 0.9, "weight_decay": 0.0, "accumulate": 1})
+    # Every further key is an argument of the optimiser, in a config file: config.optimizer.b1 = 0.95.
+    config.optimizer = ConfigDict(
+        {
+            "name": "sgd",  # or any optimiser of optax ('adamw', 'lion', ...), or 'module:function'
+            "batch_size": 100,
+            # None: the optimiser's own default; for 'sgd' 0.9 and 0.0, decay being added before momentum as in
+            # PyTorch. A value goes to an optimiser that takes such an argument; one that doesn't refuses all but 0.
+            "momentum": _any_type(None),
+            "weight_decay": _any_type(None),
+            "accumulate": 1,  # microbatches that a batch is taken in, one after another, where it is too large
+            "clip_norm": 0.0,  # the gradient's largest global norm; 0: as it is
+            "label_smoothing": 0.0,  # the share of a label that is spread evenly over all classes
+            "ema": 0.0,  # decay of a running mean of the weights, which is measured and kept in their place; 0: off
+            # Arguments again, where no key can be added: --config.optimizer.arguments="{'b1': 0.95}", or a sweep.
+            "arguments": _any_type({}),
+        }
+    )
     config.precision = "float32"  # or 'bfloat16': of a training step; what is measured is so in float32
     config.remat = "none"  # or 'elementwise': norms and activations are computed twice, which saves memory
     # A .safetensors (or, with torch, .pth) state dict of torchvision or timm: the base model, not pretrained.

@@ -58,7 +58,7 @@ def save(partial: Partial, step: int, state: Any, about: dict[str, Any]) -> None
     refuse_full_disk(Path(partial.directory), path, state)
     held = jax.tree.map(jnp.copy, state)
     said = {**about, "digest": digest_of(held)}
-    content = ocp.args.Composite(state=ocp.args.StandardSave(held), about=ocp.args.JsonSave(said))
+    content = ocp.args.Composite(state=ocp.args.StandardSave(_plain(held)), about=ocp.args.JsonSave(said))
     with cant_be_written(path):
         partial.save(step, args=content, force=True)
 
@@ -89,8 +89,8 @@ def load(partial: Partial, like: Any) -> Any:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
     )
     with cant_be_read(path, remove=path):
-        content = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        state = partial.restore(partial.latest_step(), args=content)["state"]
+        content = ocp.args.Composite(state=ocp.args.StandardRestore(_plain(target)))
+        state = _like(target, partial.restore(partial.latest_step(), args=content)["state"])
     if digest_of(state) != said["digest"]:
         raise CheckpointError(f"checkpoint {path} holds other numbers than were saved; {way_out(path)}")
     return state
@@ -110,6 +110,23 @@ def drop_partial(store: Store, cohort: str) -> None:
     if distributed.is_main():
         shutil.rmtree(_folder(store, cohort), ignore_errors=True)
     distributed.barrier(f"drop {cohort}")
+
+
+def _plain(state: Any) -> Any:
+    """Named tuples as dicts without fields that are None: a field that is not in use leaves no trace on disk.
+
+    So a state that was kept before its type had such a field can still be read.
+    """
+    if not hasattr(state, "_fields"):
+        return state
+    return {name: _plain(value) for name, value in state._asdict().items() if value is not None}
+
+
+def _like(state: Any, plain: Any) -> Any:
+    """``plain`` in the named tuples of ``state``, from which ``_plain`` made such a tree."""
+    if not hasattr(state, "_fields"):
+        return plain
+    return type(state)(*(v if v is None else _like(v, plain[k]) for k, v in state._asdict().items()))
 
 
 def _folder(store: Store, cohort: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from prune_jax import fairness
-from prune_jax.experiment import extension, job, networks, spectra
+from prune_jax.experiment import extension, job, networks, optimizer_keys, spectra
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.datasets import augmentation_of
 from prune_jax.experiment.measuring import JACOBIAN
@@ -56,9 +56,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         costs=fairness.Costs(CONVENTION, dense.macs, small.macs, dense.params, small.params),
         stages=stages,
         results=results,
-        optimiser=fairness.Optimiser(
-            "sgd", last.train.momentum, last.train.weight_decay, last.train.batch_size
-        ),
+        optimiser=optimizer_keys.stated_in_record(last.train),
         augmentation=augmentation_of(last.data),
         versions=versions(),
         device=device_name(),

@@ -13,6 +13,7 @@ from prune_jax.experiment import (
     extension,
     imported,
     networks,
+    optimizer_keys,
     own_criterion,
     own_network,
     own_parts,
@@ -69,6 +70,7 @@ class Arm(NamedTuple):
 
 def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
     """The run that ``config`` describes. Raises ValueError naming the key, the value and what is allowed."""
+    config = optimizer_keys.completed(config)
     if config.checkpoint.keep < 1:
         raise ValueError(
             f"checkpoint.keep is {config.checkpoint.keep}; at least 1 is kept of a stage in the middle"
@@ -105,7 +107,7 @@ def _own_parts(config: ConfigDict) -> dict[str, Any]:
         "model.name": config.model.name,
         "dataset.name": config.dataset.name,
         "sparsify.criterion": config.sparsify.criterion,
-        "optimizer.name": config.optimizer.get("name", ""),
+        "optimizer.name": config.optimizer.name,
     }
     found = own_parts.stated(references)
     return {"own_parts": found} if found else {}
@@ -151,8 +153,6 @@ def _train(config: ConfigDict, stage: str, dataset: AnyDataset) -> TrainSpec:
             f"optimizer.accumulate is {optimizer.accumulate}; it splits optimizer.batch_size="
             f"{optimizer.batch_size} into equal microbatches: allowed are its divisors"
         )
-    _in_range("optimizer.momentum", optimizer.momentum, 0.0, 1.0)
-    _in_range("optimizer.weight_decay", optimizer.weight_decay, 0.0, float("inf"))
     rule = None
     if section.get("extend"):
         schedule, rule = extension.plateau(section, schedule, dataset)
@@ -160,11 +160,10 @@ def _train(config: ConfigDict, stage: str, dataset: AnyDataset) -> TrainSpec:
         str(schedule),
         schedule.epochs,
         optimizer.batch_size,
-        optimizer.momentum,
-        optimizer.weight_decay,
-        _one_of("precision", config.precision, tuple(PRECISIONS)),
-        optimizer.accumulate,
-        rule,
+        precision=_one_of("precision", config.precision, tuple(PRECISIONS)),
+        accumulate=optimizer.accumulate,
+        extend=rule,
+        **optimizer_keys.read(optimizer),
     )
 
 

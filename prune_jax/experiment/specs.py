@@ -65,8 +65,11 @@ class Plateau:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """SGD as the paper trains: LR schedule in the paper's notation, epochs, batch, momentum, weight decay.
+    """A stage's training: LR schedule in the paper's notation, epochs, batch; SGD's momentum and weight decay.
 
+    ``optimizer`` with its ``arguments`` where it isn't 'sgd', ``source`` being the hash of a user's own file;
+    ``clip_norm``: the gradient's largest global norm; ``label_smoothing``: the share of the target that is spread
+    over all classes; ``ema``: decay of a running mean of the weights, which is what is measured and kept. 0: off.
     ``precision`` of the computation, and how many microbatches a batch is taken in: see ``step.StepPlan``.
     Under ``extend`` the schedule's stages are the longest that they may be.
     """
@@ -79,6 +82,12 @@ class TrainSpec:
     precision: str = "float32"
     accumulate: int = 1
     extend: Plateau | None = None
+    optimizer: str = "sgd"
+    arguments: tuple[tuple[str, Any], ...] = ()
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

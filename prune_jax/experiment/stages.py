@@ -10,6 +10,7 @@ from prune_jax.experiment import (
     imported,
     locks,
     networks,
+    optimizer_keys,
     own_criterion,
     own_parts,
     partial,
@@ -151,7 +152,15 @@ def recipe_of(arm: Arm, spec: Stage) -> Recipe:
         train.weight_decay,
         arm.execution,
         arm.mesh,
-        StepPlan(train.precision, arm.remat, train.accumulate, unroll=arm.execution.epoch == "step"),
+        StepPlan(
+            train.precision,
+            arm.remat,
+            train.accumulate,
+            arm.execution.epoch == "step",
+            train.label_smoothing,
+            train.ema,
+        ),
+        optimizer_keys.rule_of(train),
     )
 
 

@@ -1,5 +1,6 @@
 """One training step of one replica: images to loss to gradient to update, in the precision that is asked for."""
 
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,19 +12,26 @@ from prune_jax import data, models
 from prune_jax.experiment import placement
 from prune_jax.experiment.placement import Placement
 from prune_jax.experiment.specs import DataSpec
+from prune_jax.pruning import masks
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 REMATS = ("none", "elementwise")
-NETWORK = 1  # what a step's key is folded with for the network's own draws, dropout's
+NETWORK = zlib.crc32(b"network")  # folded into a step's key: what a network draws, apart from augmentation
 KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not compute twice
 
 
 class TrainState(NamedTuple):
-    """What training changes. Plain pytrees; with R replicas every leaf has a leading axis of R."""
+    """What training changes, and the mask that it holds. Plain pytrees; R replicas: every leaf has an axis of R first.
+
+    ``mask`` is like ``params``, of bools of each leaf's rank, size 1 on axes along which all entries are alike; where
+    it is False, a parameter is exactly 0 at every step. ``ema`` is the running mean of ``params``. None: not in use.
+    """
 
     params: Any
     batch_stats: Any
     opt_state: Any
+    mask: Any = None
+    ema: Any = None
 
 
 class StepPlan(NamedTuple):
@@ -34,26 +42,17 @@ class StepPlan(NamedTuple):
     convolutions and matrix products alone and computes norms and activations again. ``accumulate``: the batch
     is taken in so many microbatches, one after another; batch norm then normalises each by its own
     statistics and moves the running ones once for each, as in PyTorch. ``unroll`` where loops are slow.
+    ``label_smoothing``: the share s of a label that is spread over the K classes, as 1 - s + s/K and s/K; the
+    loss that is returned is of those. ``ema``: after each step, ema = d * ema + (1 - d) * params, from the initial
+    parameters on. 0: off.
     """
 
     precision: str = "float32"
     remat: str = "none"
     accumulate: int = 1
     unroll: bool = False
-
-
-def sgd(momentum: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
-    """SGD with momentum and L2 weight decay on every parameter, its learning rate part of the state.
-
-    Decay is added to the gradient before momentum, as PyTorch's SGD does, which the paper's numbers use.
-    """
-
-    def rule(learning_rate: Any) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum or None)
-        )
-
-    return optax.inject_hyperparams(rule)(learning_rate=0.0)
+    label_smoothing: float = 0.0
+    ema: float = 0.0
 
 
 def make_step(
@@ -71,14 +70,35 @@ def make_step(
     ) -> tuple[TrainState, jax.Array]:
         images = data.augment(key, images, crop_pad=spec.crop_pad, flip=spec.flip)
         images, labels = placement.batch(place, (images, labels))
-        drawn = jax.random.fold_in(key, NETWORK)  # augmentation draws from the key itself
+        drawn = jax.random.fold_in(key, NETWORK)
         (loss, stats), gradients = value_and_grad(state.params, state.batch_stats, images, labels, drawn)
+        gradients = masked(gradients, state.mask)  # a pruned weight adds to no norm that an optimiser takes
         opt_state = state.opt_state._replace(hyperparams={"learning_rate": lr})
         updates, opt_state = optimizer.update(gradients, opt_state, state.params)
-        new = TrainState(optax.apply_updates(state.params, updates), stats, opt_state)
+        params = masked(optax.apply_updates(state.params, updates), state.mask)
+        ema = averaged(state.ema, params, plan.ema)
+        new = TrainState(params, stats, opt_state, state.mask, ema)
         return placement.parameters(place, new), loss
 
     return step
+
+
+def masked(tree: Any, mask: Any) -> Any:
+    """A tree like ``params`` with exact zeros where ``mask`` is False; the tree itself without a mask."""
+    return tree if mask is None else masks.apply_mask(tree, mask)
+
+
+def averaged(ema: Any, params: Any, decay: float) -> Any:
+    """The running mean of the parameters one step on; None where there is none."""
+    if ema is None:
+        return None
+    return jax.tree.map(lambda mean, leaf: decay * mean + (1.0 - decay) * leaf, ema, params)
+
+
+def variables_of(state: TrainState) -> dict[str, Any]:
+    """What is evaluated and kept of a state: its parameters, or their running mean, and batch statistics."""
+    params = state.params if state.ema is None else state.ema
+    return {"params": params, "batch_stats": state.batch_stats}
 
 
 def floats(spec: DataSpec, images: jax.Array) -> jax.Array:
@@ -108,10 +128,17 @@ def _gradient(
     ) -> tuple[jax.Array, Any]:
         logits, stats = forward(params, stats, floats(spec, images).astype(PRECISIONS[plan.precision]), key)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), stats
+        return _cross_entropy(logits, labels, plan.label_smoothing).mean(), stats
 
     one_shot = jax.value_and_grad(loss_of, has_aux=True)
     return one_shot if plan.accumulate == 1 else _accumulated(one_shot, plan, place)
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    if not smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    wanted = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), smoothing)
+    return optax.softmax_cross_entropy(logits, wanted)
 
 
 def _accumulated(
@@ -126,14 +153,13 @@ def _accumulated(
     def total(
         params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[tuple[jax.Array, Any], Any]:
-        def add(carry: Any, part: Any) -> tuple[Any, None]:
-            stats, summed = carry
-            images, labels, own = part
-            (loss, stats), gradient = one_shot(params, stats, *placement.batch(place, (images, labels)), own)
+        def add(carry: Any, each: Any) -> tuple[Any, None]:
+            (stats, summed), (part, drawn) = carry, each
+            (loss, stats), gradient = one_shot(params, stats, *placement.batch(place, part), drawn)
             return (stats, jax.tree.map(jnp.add, summed, (loss, gradient))), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        microbatches = (parts(images), parts(labels), jax.random.split(key, count))
+        microbatches = ((parts(images), parts(labels)), jax.random.split(key, count))
         (stats, summed), _ = jax.lax.scan(
             add, (stats, zero), microbatches, unroll=count if plan.unroll else 1
         )

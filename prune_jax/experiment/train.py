@@ -10,13 +10,14 @@ import numpy as np
 from jax.tree_util import Partial
 
 from prune_jax import models, trainability
-from prune_jax.experiment import inputs, own_network, own_parts, placement, replicas
+from prune_jax.experiment import inputs, optimizers, own_network, own_parts, placement, replicas
 from prune_jax.experiment.execution import Execution
 from prune_jax.experiment.inputs import DeviceData, Inputs
 from prune_jax.experiment.inputs import to_device as to_device
+from prune_jax.experiment.optimizers import Rule
 from prune_jax.experiment.placement import APART, MeshShape, Placement
 from prune_jax.experiment.specs import DataSpec, ModelSpec
-from prune_jax.experiment.step import StepPlan, TrainState, floats, gathered, make_step, sgd
+from prune_jax.experiment.step import StepPlan, TrainState, floats, make_step, masked, variables_of
 
 
 class Recipe(NamedTuple):
@@ -30,12 +31,13 @@ class Recipe(NamedTuple):
     execution: Execution
     mesh: MeshShape = APART
     plan: StepPlan = StepPlan()
+    rule: Rule = Rule()
 
 
 class Trainer(NamedTuple):
     """Compiled functions over R replicas (leading axis of states, keys and results; data are shared).
 
-    init(variables) -> TrainState with a fresh optimiser.
+    init(variables, mask=None) -> TrainState with a fresh optimiser, its parameters masked; ``mask`` as in TrainState.
     epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), or (R, steps) where
     every replica has its own; state is donated.
     step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch; state is donated.
@@ -43,7 +45,7 @@ class Trainer(NamedTuple):
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
     """
 
-    init: Callable[[Any], TrainState]
+    init: Callable[..., TrainState]
     epoch: Callable[[TrainState, DeviceData, jax.Array, Any], tuple[TrainState, jax.Array]]
     step: Callable[[TrainState, jax.Array, jax.Array, jax.Array, Any], tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, Inputs], jax.Array]
@@ -58,25 +60,27 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     What is measured is measured in float32, whatever the step's precision.
     """
     network = network_of(recipe.model)
-    optimizer = sgd(recipe.momentum, recipe.weight_decay)
+    optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay)
     place = placement.placement(recipe.mesh)
     step = make_step(network, optimizer, recipe.data, recipe.plan, place)
     lift = replicas.over(place, recipe.execution)
 
-    def init(variables: Any) -> TrainState:
-        params = variables["params"]
-        return TrainState(params, variables["batch_stats"], optimizer.init(params))
+    def init(variables: Any, mask: Any) -> TrainState:
+        params = masked(variables["params"], mask)
+        # A copy: where a state is donated, no two leaves may be one array.
+        ema = jax.tree.map(jnp.copy, params) if recipe.plan.ema else None
+        return TrainState(params, variables["batch_stats"], optimizer.init(params), mask, ema)
 
     def count_correct(
         state: TrainState, images: jax.Array, labels: jax.Array, weights: jax.Array | None
     ) -> jax.Array:
-        variables = gathered(place, state.params, state.batch_stats)
+        variables = placement.whole(place, variables_of(state))
         logits = network.apply(variables, floats(recipe.data, placement.batch(place, images)))
         correct = jnp.argmax(logits, -1) == labels
         return jnp.sum(correct if weights is None else correct * weights)
 
     def jsv(state: TrainState, images: jax.Array) -> jax.Array:
-        variables = gathered(place, state.params, state.batch_stats)
+        variables = placement.whole(place, variables_of(state))
         images = placement.batch(place, images)
         return trainability.jacobian_singular_values(
             lambda x: network.apply(variables, x), floats(recipe.data, images)
@@ -94,10 +98,10 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         parts = [correct(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
         return 100.0 * sum(parts) / on.test_size
 
-    fresh = jax.jit(lift(init, (0,)))
+    fresh = jax.jit(lift(init, (0, 0)))
     made = _scanned if recipe.execution.epoch == "scan" else _stepped
     return Trainer(
-        lambda variables: placement.put_state(place, fresh(variables)),
+        lambda variables, mask=None: placement.put_state(place, fresh(variables, mask)),
         made(step, lift, recipe, place),
         _training(place, lift(fed, (0, None, None, 0, None))),
         accuracy,
@@ -128,7 +132,7 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
 
 def each_variables(state: TrainState) -> list[Any]:
     """Every replica's variables on the host, without the leading axis."""
-    here = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    here = jax.device_get(variables_of(state))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(len(jax.tree.leaves(here)[0]))]
 
 

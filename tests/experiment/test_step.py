@@ -7,7 +7,8 @@ import pytest
 
 from prune_jax import models
 from prune_jax.experiment import placement, specs, train
-from prune_jax.experiment.step import StepPlan, TrainState, make_step, sgd
+from prune_jax.experiment.optimizers import sgd
+from prune_jax.experiment.step import StepPlan, TrainState, make_step
 
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,))
 NOWHERE = placement.placement(placement.APART)

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from prune_jax import data, models
-from prune_jax.experiment import specs, train
+from prune_jax.experiment import optimizers, specs, train
 from prune_jax.experiment.execution import Execution
 
 SHAPE = (12, 12, 1)
@@ -77,7 +77,7 @@ def test_sgd_with_momentum_and_decay_equals_pytorch():
     lrs = [0.1, 0.1, 0.01, 0.01, 0.3, 0.3]
     weight = torch.nn.Parameter(torch.tensor(start))
     theirs = torch.optim.SGD([weight], lr=1.0, momentum=0.9, weight_decay=0.01)
-    ours = train.sgd(0.9, 0.01)
+    ours = optimizers.sgd(0.9, 0.01)
     with jax.enable_x64(True):
         mine = jnp.asarray(start)
         state = ours.init(mine)
