@@ -23,7 +23,7 @@ def linear(normed):
         "batch_stats": {"norm": {"mean": jnp.zeros(INPUTS)}} if normed else {},
     }
 
-    def apply_train(v, x):
+    def apply_train(v, x, key=None):
         x = x.reshape(len(x), INPUTS)
         stats = v["batch_stats"]
         if normed:
