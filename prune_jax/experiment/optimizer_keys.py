@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prune_jax import fairness
-from prune_jax.experiment import optimizers
+from prune_jax.experiment import optimizers, own_parts
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.optimizers import Rule
 from prune_jax.experiment.specs import TrainSpec
@@ -47,9 +47,10 @@ def read(section: ConfigDict) -> dict[str, Any]:
     else:
         own, given = dict.fromkeys(SGD, 0.0), given | _passed_on(name, usual)
     arguments = tuple(sorted(given.items()))
+    source = own_parts.source_of(name, "optimizer.name") if own_parts.is_own(name) else ""
     if name != "sgd" or arguments:
-        optimizers.refuse_unfit(Rule(name, arguments))
-    return {**own, **options, "optimizer": name, "arguments": arguments}
+        optimizers.refuse_unfit(Rule(name, arguments, source=source))
+    return {**own, **options, "optimizer": name, "arguments": arguments, "source": source}
 
 
 def rule_of(train: TrainSpec) -> Rule:
@@ -74,6 +75,10 @@ def stated_in_record(train: TrainSpec) -> fairness.Optimiser:
 def _arguments(section: ConfigDict) -> dict[str, Any]:
     """Every key that isn't the package's own, and what ``arguments`` holds."""
     extra = {key: value for key, value in section.items() if key not in KEYS}
+    if not isinstance(section.arguments, Mapping | ConfigDict):
+        raise ValueError(
+            f"optimizer.arguments is {section.arguments!r}; it holds names and values: {{'b1': 0.95}}"
+        )
     more = dict(section.arguments)
     for key in sorted(extra.keys() & more.keys()):
         raise ValueError(

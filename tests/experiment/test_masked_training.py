@@ -78,7 +78,7 @@ def linear(calls):
     rng = np.random.default_rng(0)
     params = {"w": jnp.asarray(rng.normal(size=(9, CLASSES)), jnp.float32), "b": jnp.ones(CLASSES)}
 
-    def apply_train(variables, x):
+    def apply_train(variables, x, key=None):
         calls.append(x.shape)
         p = variables["params"]
         return x.reshape(len(x), -1) @ p["w"] + p["b"][None], {}

@@ -29,7 +29,7 @@ def kernel():
 
 
 def linear():
-    def apply_train(variables, x):
+    def apply_train(variables, x, key=None):
         return x.reshape(len(x), -1) @ variables["params"]["w"], {}
 
     params = {"w": jnp.asarray(kernel(), jnp.float32)}
