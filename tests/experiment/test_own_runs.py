@@ -34,6 +34,7 @@ def config_of(name, **given):
     config.experiment, config.seeds = "own", (0,)
     config.model.name, config.model.options = f"{name}:SmallCNN", ConfigDict({"width": 4})
     config.dataset.name, config.sparsify.criterion = f"{name}:load", f"{name}:bn_scale"
+    config.optimizer.name = f"{name}:my_sgd"
     for stage in ("pretrain", "retrain", "scratch"):
         config[stage].epochs = 1
     return plan.override(config, given)
@@ -51,10 +52,10 @@ def test_a_run_of_own_parts_ends_with_a_record_that_states_them(write, tmp_path)
     record = json.loads(path.read_text())
     stages = [stage["spec"] for stage in record["stages"]]
     source = stages[0]["model"]["source"]
-    assert stages[1]["source"] == source
+    assert stages[1]["source"] == stages[0]["train"]["source"] == source
     assert len(stages[2]["data"]["content"]) == 64
     told = record["config"]["own_parts"]
-    assert set(told) == {"model.name", "dataset.name", "sparsify.criterion"}
+    assert set(told) == {"model.name", "dataset.name", "sparsify.criterion", "optimizer.name"}
     assert all(part["sha256"] == source and part["file"].endswith(".py") for part in told.values())
     assert record["costs"]["pruned_macs"] < record["costs"]["dense_macs"]
     launch.launch(config, None, tmp_path / "run", "a test", report.write)  # found finished
@@ -100,6 +101,7 @@ def test_the_same_file_has_the_same_ids_and_a_changed_one_others(write):
         ({}, PARTS.replace("def load(", "def loaded("), "dataset.name is .* has no 'load'; did you mean .*:loaded"),
         ({}, PARTS.replace("digits.images[order]", "digits.im[order]"), "dataset.name is .* raised AttributeError"),
         ({}, PARTS.replace("return scores", "return list(scores)"), "sparsify.criterion is .* returned list; it must"),
+        ({}, PARTS.replace("return optax.chain", "return optax.chains"), "optimizer.name is .* AttributeError"),
         ({}, PARTS.replace("self.dropout(x.mean((1, 2)))", "x"), "model.name is .* evaluation mode gives float32 of "),
         ({"dataset.stream": "True"}, PARTS, "dataset.stream is 'True', but .*:load gives arrays in memory"),
         ({"base.checkpoint": "a.safetensors"}, PARTS, "base.checkpoint"),
