@@ -19,7 +19,7 @@ USUAL: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the network's name and its sizes."""
-    parser.add_argument("--model", required=True, help="a network's name, such as resnet34")
+    parser.add_argument("--model", required=True, help="a network's name, such as resnet34 or my_parts:net")
     for name, what in (
         ("num_classes", "outputs"),
         ("image_size", "pixels of a side"),
@@ -32,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def spec_of(args: argparse.Namespace) -> ModelSpec:
     """The spec that the arguments name. ValueError for an unknown network or sizes it can't take."""
-    from prune_jax.experiment import networks
+    from prune_jax.experiment import networks, own_parts
 
     given = (args.image_size, args.channels, args.num_classes)
     usual = USUAL.get(args.model, CIFAR10)
     side, channels, classes = (u if g is None else g for g, u in zip(given, usual, strict=True))
-    spec = ModelSpec(args.model, (side, side, channels), classes)
-    networks.abstract_model(spec)
+    source = own_parts.source_of(args.model, "--model") if own_parts.is_own(args.model) else ""
+    spec = ModelSpec(args.model, (side, side, channels), classes, source=source)
+    networks.network_of(spec)
     return spec

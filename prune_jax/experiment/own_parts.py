@@ -44,7 +44,8 @@ def load_own(reference: str, key: str) -> Callable[..., Any]:
     module = _module(name, reference, key)
     found = getattr(module, function, None)
     if found is None:
-        near = difflib.get_close_matches(function, [n for n in vars(module) if not n.startswith("_")], n=1)
+        known = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        near = difflib.get_close_matches(function, known, n=1)
         hint = f"; did you mean {name}:{near[0]}?" if near else f"; write {function} there"
         raise ValueError(f"{key} is {reference!r}, but {_where(module)} has no {function!r}{hint}")
     if not callable(found):

@@ -6,7 +6,7 @@ import functools
 from ml_collections import ConfigDict
 
 from prune_jax import data, models
-from prune_jax.experiment import networks
+from prune_jax.experiment import networks, own_parts
 from prune_jax.experiment.specs import ModelSpec
 
 GRID = tuple(step / 1000 for step in range(1000))
@@ -46,7 +46,7 @@ def ratio_for(spec: ModelSpec, layers: tuple[str, ...], target: float) -> float:
 
 def has_stages(spec: ModelSpec, count: int) -> bool:
     """Whether a list of ``count`` ratios (stem, stages, head) fits the network."""
-    return len(models.info(spec.name).stages) == count
+    return not own_parts.is_own(spec.name) and len(models.info(spec.name).stages) == count
 
 
 @functools.cache  # a memo of a pure function of frozen arguments: a trace costs up to a second

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from prune_jax import report
+from prune_jax import __main__, report
 from prune_jax.experiment import launch, plan, specs
 from prune_jax.experiment.datasets import open_dataset
 from prune_jax.experiment.defaults import default_config
@@ -115,3 +115,10 @@ def test_bad_parts_are_refused_before_any_work(write, tmp_path, given, text, tol
         launch.launch(config_of(name, **given), None, tmp_path / "run", "a test", report.write)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_commands_take_a_network_of_ones_own(write, capsys):
+    name = write(PARTS)
+    sizes = ["--num_classes=10", "--image_size=8", "--channels=1"]
+    assert __main__.main(["groups", f"--model={name}:SmallCNN", *sizes]) == 0
+    assert "convs/1" in capsys.readouterr().out
