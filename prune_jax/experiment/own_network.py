@@ -27,14 +27,13 @@ import numpy as np
 from flax import linen, nnx
 
 from prune_jax import models
+from prune_jax.experiment.own_pairs import KEY, STATE, kind, linen_pair, of_pair
 from prune_jax.experiment.own_parts import call_own, load_own, refuse_changed, taken
 from prune_jax.experiment.specs import ModelSpec
 from prune_jax.models.functional import Variables
 from prune_jax.pruning import surgery
 from prune_jax.pruning.coupling import Group, find_groups
-
-KEY = "model.name"
-STATE = "batch_stats"
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 
 @functools.cache  # a memo of a function of a frozen spec, which holds the hash of the source
@@ -143,72 +142,35 @@ def _network(spec: ModelSpec, key: jax.Array) -> models.Network:
             )
         network = models.functional(made)
     elif isinstance(made, linen.Module):
-        network = _of_pair(spec, *_linen_pair(made), key)
+        network = of_pair(spec.name, *linen_pair(made), spec.input_shape, key)
     elif isinstance(made, tuple) and len(made) == 2 and all(map(callable, made)):
-        network = _of_pair(spec, *made, key)
+        network = of_pair(spec.name, *made, spec.input_shape, key)
     else:
         raise ValueError(
-            f"{KEY} is {spec.name!r}, which returned {_kind(made)}; it must return a flax.nnx.Module or a pair of "
+            f"{KEY} is {spec.name!r}, which returned {kind(made)}; it must return a flax.nnx.Module or a pair of "
             "functions (init, apply)"
         )
-    return models.Network(
-        network.variables, *(_guarded(spec, f) for f in (network.apply, network.apply_train))
-    )
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), network.variables)
+    _check_params(spec, variables["params"])
+    return models.Network(variables, *(_guarded(spec, f) for f in (network.apply, network.apply_train)))
+
+
+def _check_params(spec: ModelSpec, params: Any) -> None:
+    found = leaf_paths(params)
+    if not found:
+        raise ValueError(
+            f"{KEY} is {spec.name!r}, which makes a network without parameters; there is nothing to train"
+        )
+    for path, leaf in found:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(
+                f"{KEY} is {spec.name!r}, whose parameter {path} is of type {leaf.dtype}; parameters are floats, what "
+                f"has no gradient belongs into {STATE!r} (in an nnx.Module: an nnx.Variable)"
+            )
 
 
 def _guarded(spec: ModelSpec, function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: call_own(function, spec.name, KEY, *arguments)
-
-
-def _of_pair(
-    spec: ModelSpec, init: Callable[..., Any], apply: Callable[..., Any], key: jax.Array
-) -> models.Network:
-    given = call_own(init, spec.name, KEY, key, jnp.zeros((1, *spec.input_shape), jnp.float32))
-    whole = isinstance(given, Mapping) and "params" in given
-    other = sorted(set(given) - {"params", STATE}) if whole else []
-    if other:
-        raise ValueError(
-            f"{KEY} is {spec.name!r}, whose init gives {', '.join(map(repr, other))} beside 'params'; what training "
-            f"changes without a gradient belongs into {STATE!r}"
-        )
-    variables = {"params": given["params"] if whole else given, STATE: given.get(STATE, {}) if whole else {}}
-    if not jax.tree.leaves(variables["params"]):
-        raise ValueError(f"{KEY} is {spec.name!r}, whose init gives no parameters; it gave {_kind(given)}")
-    stateful = bool(jax.tree.leaves(variables[STATE]))
-
-    def form(variables: Any) -> Any:  # as init gave it
-        return {name: variables[name] for name in given} if whole else variables["params"]
-
-    def evaluate(variables: Any, x: jax.Array) -> jax.Array:
-        return apply(form(variables), x, **taken(apply, {"train": False, "key": None}))
-
-    def train(variables: Any, x: jax.Array, key: jax.Array | None = None) -> tuple[jax.Array, Any]:
-        out = apply(form(variables), x, **taken(apply, {"train": True, "key": key}))
-        if not stateful:
-            return out, variables[STATE]
-        if not isinstance(out, tuple) or len(out) != 2:
-            raise TypeError(f"in training mode it must return (logits, new {STATE}), not {_kind(out)}")
-        logits, state = out
-        if isinstance(state, Mapping) and set(state) == {STATE} != set(variables[STATE]):
-            state = state[STATE]  # as Linen's mutable apply returns it
-        return logits, state
-
-    return models.Network(variables, evaluate, train)
-
-
-def _linen_pair(module: linen.Module) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    takes = inspect.signature(type(module).__call__).parameters
-    mode = (lambda train: {"train": train}) if "train" in takes else (lambda train: {})
-
-    def init(key: jax.Array, x: jax.Array) -> Any:
-        return module.init({"params": key, "dropout": key}, x, **mode(False))
-
-    def apply(variables: Any, x: jax.Array, train: bool, key: jax.Array | None) -> Any:
-        rngs = None if key is None else {"dropout": key}
-        mutable: Any = [STATE] if train and STATE in variables else False
-        return module.apply(variables, x, rngs=rngs, mutable=mutable, **mode(train))
-
-    return init, lambda variables, x, train=False, key=None: apply(variables, x, train, key)
 
 
 def _check_logits(spec: ModelSpec, network: models.Network) -> None:
@@ -222,7 +184,7 @@ def _check_logits(spec: ModelSpec, network: models.Network) -> None:
             got.dtype, jnp.floating
         ):
             raise ValueError(
-                f"{KEY} is {spec.name!r}, which in {mode} mode gives {_kind(got)} for 2 inputs of shape "
+                f"{KEY} is {spec.name!r}, which in {mode} mode gives {kind(got)} for 2 inputs of shape "
                 f"{spec.input_shape}; it must give logits of shape (2, {spec.num_classes})"
             )
     old = network.variables[STATE]
@@ -243,11 +205,3 @@ def _refuse_unknown(function: Callable[..., Any], name: str, options: Mapping[st
             raise ValueError(
                 f"model.options.{option} is {options[option]!r}, which {name} doesn't take{hint}"
             )
-
-
-def _kind(made: Any) -> str:
-    """What something is, for a message: a shape where it has one, else its type."""
-    if hasattr(made, "shape") and hasattr(made, "dtype"):
-        return f"{made.dtype} of shape {tuple(made.shape)}"
-    parts = f" of {', '.join(type(part).__name__ for part in made)}" if isinstance(made, tuple | list) else ""
-    return f"{type(made).__name__}{parts}"

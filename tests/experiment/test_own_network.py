@@ -150,11 +150,12 @@ def test_a_small_fresh_network_keeps_the_variance_of_its_own_fan_in(spec_of):
         (BARE.replace("@ params[1][0]", "@ params[1][0][:, :2]"), r"evaluation mode gives float32 of shape \(2, 2\) "
          r"for 2 inputs of shape \(2, 2, 1\); it must give logits of shape \(2, 3\)"),
         (BARE.replace("return jax.nn.relu", "return 1, jax.nn.relu"), "evaluation mode gives tuple of "),
+        (BARE.replace("return [jax", "return [jnp.arange(3), jax"), "parameter 0 is of type int32; parameters are"),
         (BARE.replace("x.size, 6", "x.size + 1, 6"), "which raised TypeError: dot_general requires"),
         (STATEFUL.replace('"batch_stats": {', '"memory": {'), "whose init gives 'memory' beside 'params'"),
         (STATEFUL.replace("logits.shape), {", "logits.shape)#"), r"in training mode it must return \(logits, new "),
         (STATEFUL.replace('"seen"] + len(x)}', '"seen"] + len(x), "more": 1.0}'), "of another structure, "),
-        ("def net(): return (lambda key, x: {}), (lambda v, x: x)", "whose init gives no parameters; it gave dict"),
+        ("def net(): return (lambda key, x: {}), (lambda v, x: x)", "which makes a network without parameters"),
     ],
 )  # fmt: skip
 def test_what_is_no_network_is_refused_in_one_line(spec_of, text, told):
