@@ -40,19 +40,25 @@ def load_own(reference: str, key: str) -> Callable[..., Any]:
         ValueError: in one line, for no such module, a module that raises on import, no such function (with the
             nearest name), and what can't be called.
     """
-    name, function = _parts(reference, key)
-    module = _module(name, reference, key)
-    found = getattr(module, function, None)
-    if found is None:
-        known = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        near = difflib.get_close_matches(function, known, n=1)
-        hint = f"; did you mean {name}:{near[0]}?" if near else f"; write {function} there"
-        raise ValueError(f"{key} is {reference!r}, but {_where(module)} has no {function!r}{hint}")
+    found = load_object(reference, key)
     if not callable(found):
         raise ValueError(
-            f"{key} is {reference!r}, which is of type {type(found).__name__} in {_where(module)}; "
+            f"{key} is {reference!r}, which is of type {type(found).__name__} in {file_of(reference, key)}; "
             "it must be a function"
         )
+    return found
+
+
+def load_object(reference: str, key: str) -> Any:
+    """What ``reference`` names, a function or not. Raises ValueError as ``load_own``."""
+    name, attribute = _parts(reference, key)
+    module = _module(name, reference, key)
+    found = getattr(module, attribute, None)
+    if found is None:
+        known = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        near = difflib.get_close_matches(attribute, known, n=1)
+        hint = f"; did you mean {name}:{near[0]}?" if near else f"; write {attribute} there"
+        raise ValueError(f"{key} is {reference!r}, but {_where(module)} has no {attribute!r}{hint}")
     return found
 
 

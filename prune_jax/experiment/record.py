@@ -18,6 +18,7 @@ from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import (
     Imported,
     Measure,
+    ModelSpec,
     Pretrain,
     Retrain,
     Scratch,
@@ -50,7 +51,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     return fairness.RunRecord(
         name=arm.label,
         dataset=f"{last.data.name}/split{last.data.split_seed}",
-        network=arm.model.name,
+        network=network_name(arm.model),
         method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
         axes=_axes(arm),
         costs=fairness.Costs(CONVENTION, dense.macs, small.macs, dense.params, small.params),
@@ -65,6 +66,11 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         job=job.current(os.environ),
         config=arm.config,
     )
+
+
+def network_name(model: ModelSpec) -> str:
+    """The network's name; one of the user's own has the first digits of its file's hash, as two files may differ."""
+    return f"{model.name}@{model.source[:8]}" if model.source else model.name
 
 
 def method_name(chain: tuple[Stage, ...]) -> str:

@@ -54,6 +54,7 @@ def test_a_run_of_own_parts_ends_with_a_record_that_states_them(write, tmp_path)
     source = stages[0]["model"]["source"]
     assert stages[1]["source"] == stages[0]["train"]["source"] == source
     assert len(stages[2]["data"]["content"]) == 64
+    assert record["network"] == f"{config.model.name}@{source[:8]}"
     told = record["config"]["own_parts"]
     assert set(told) == {"model.name", "dataset.name", "sparsify.criterion", "optimizer.name"}
     assert all(part["sha256"] == source and part["file"].endswith(".py") for part in told.values())

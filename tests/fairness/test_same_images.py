@@ -33,6 +33,7 @@ def run(**changes):
         ({"recipe": RECIPE | {"resize": 232}}, "(resize 256) against imagenet100/split0 (resize 232)"),
         ({"mean": [0.5]}, "(mean [0.485]) against imagenet100/split0 (mean [0.5])"),
         ({"std": [0.5], "mean": [0.5]}, "(mean [0.485], std [0.229]) against"),
+        ({"content": "ab" * 32}, "(content unstated) against imagenet100/split0 (content abababababababab)"),
         ({"classes": None}, "against imagenet100/split0 (classes unstated)"),
     ],
 )
