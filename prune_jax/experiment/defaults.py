@@ -19,7 +19,7 @@ def default_config() -> ConfigDict:
     config.long = False  # the config file's larger grid
     config.dataset = ConfigDict(
         {
-            "name": "mnist5k",
+            "name": "mnist5k",  # or a function of your own, 'module:function' (see own_parts.py)
             "split_seed": 0,  # packaged sets only: which images are held out for testing
             "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
             # Whether images are read while training: 'auto' streams what takes more than `fits_gib` of memory
@@ -42,12 +42,13 @@ def default_config() -> ConfigDict:
             "classes_seed": 0,
             # What dataset.name='synthetic' holds: random images, to measure a training step without its input.
             "synthetic": {"shape": (224, 224, 3), "classes": 1000, "examples": 1024},
-            "mean": (),  # per channel, of images in 0..1; empty: the data set's usual ones
+            "mean": (),  # per channel, of images in 0..1; empty: the usual ones, for arrays of your own 0 and 1
             "std": (),
             "crop_pad": 0,  # pixels of padding before a random crop; 0: no crop
             "flip": False,
         }
     )
+    # A network of the catalog, or 'module:function' (see own_network.py); the options are its further arguments.
     config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
     # Every further key is an argument of the optimiser, in a config file: config.optimizer.b1 = 0.95.
     config.optimizer = ConfigDict(
@@ -73,7 +74,7 @@ def default_config() -> ConfigDict:
     config.pretrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
     config.sparsify = ConfigDict(
         {
-            "criterion": "l1",
+            "criterion": "l1",  # or 'module:function' (see own_criterion.py)
             "granularity": "filter",
             "schedule": "one-shot",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names

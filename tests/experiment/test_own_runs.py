@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -123,3 +125,20 @@ def test_commands_take_a_network_of_ones_own(write, capsys):
     sizes = ["--num_classes=10", "--image_size=8", "--channels=1"]
     assert __main__.main(["groups", f"--model={name}:SmallCNN", *sizes]) == 0
     assert "convs/1" in capsys.readouterr().out
+
+
+def test_run_py_finds_the_parts_beside_the_config(tmp_path):
+    root = pathlib.Path(__file__).parents[2]
+    (tmp_path / "here.py").write_text(
+        (root / "configs" / "your_own.py").read_text().replace("your_parts", "beside")
+    )
+    (tmp_path / "beside.py").write_text(PARTS)
+    command = [sys.executable, str(root / "run.py"), "--config=here.py", "--config.quick", "--dry_run"]
+    done, failed = (
+        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
+        for more in ([], ["--config.model.name=beside:SmalCNN"])
+    )
+    assert "beside:SmallCNN, seeds [0, 1]" in done.stdout, done.stderr
+    assert failed.returncode == 1
+    assert failed.stderr.strip().endswith("has no 'SmalCNN'; did you mean beside:SmallCNN?")
+    assert len(failed.stderr.strip().splitlines()) == 1
