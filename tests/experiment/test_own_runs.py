@@ -7,9 +7,10 @@ import sys
 
 import pytest
 from ml_collections import ConfigDict
+from small_runs import KilledError, Killer, context_of
 
 from prune_jax import __main__, report
-from prune_jax.experiment import launch, plan, specs
+from prune_jax.experiment import launch, plan, specs, stages
 from prune_jax.experiment.datasets import open_dataset
 from prune_jax.experiment.defaults import default_config
 
@@ -82,6 +83,26 @@ def test_a_pair_of_any_pytree_trains_its_seeds_together_and_is_measured(write, t
     results = json.loads(path.read_text())["results"]
     assert results[0]["base_accuracy"] != results[1]["base_accuracy"]
     assert all(result["base_mean_jsv"] > 0 for result in results)
+
+
+def test_a_killed_run_with_dropout_ends_as_one_that_was_not(write, tmp_path):
+    config = config_of(write(PARTS), **{"pretrain.epochs": 3, "retrain.epochs": 2})
+    dataset = open_dataset(config)
+    (arm,) = plan.plan_arms(config, None, dataset)
+    for name in ("whole", "killed"):
+        if name == "killed":
+            with pytest.raises(KilledError):
+                stages.run_chain(context_of(tmp_path / name, dataset, arm, progress=Killer(2)), arm)
+        stages.run_chain(context_of(tmp_path / name, dataset, arm), arm)
+    whole, killed = (
+        [
+            json.loads((tmp_path / name / "stages" / its_id / "stage.json").read_text())["digest"]
+            for its_id in ids
+        ]
+        for ids in [specs.chain_ids(arm.chain, 0)]
+        for name in ("whole", "killed")
+    )
+    assert whole == killed
 
 
 def test_the_same_file_has_the_same_ids_and_a_changed_one_others(write):
