@@ -81,7 +81,9 @@ def shrunk_groups(groups: Sequence[Group], keep: Mapping[str, Any]) -> tuple[Gro
             there = stays.get(member.path, {}).get(member.axis, slice(None))
             return member._replace(index=number[member.index][there])
 
-        return group._replace(size=len(mine), members=tuple(map(cut, group.members)), producer=cut(group.producer))
+        return group._replace(
+            size=len(mine), members=tuple(map(cut, group.members)), producer=cut(group.producer)
+        )
 
     return tuple(map(one, groups))
 
