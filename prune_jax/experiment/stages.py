@@ -26,7 +26,8 @@ from prune_jax.experiment.specs import (
 from prune_jax.experiment.step import StepPlan
 from prune_jax.experiment.train import Recipe, abstract_model
 from prune_jax.pruning import allocation, recovery, surgery
-from prune_jax.pruning.criteria import CRITERIA, Evidence
+from prune_jax.pruning.criteria.table import CRITERIA, channel_scores
+from prune_jax.pruning.evidence import Evidence
 
 
 def run_chain(context: Context, arm: Arm) -> None:
@@ -177,7 +178,7 @@ def _cut(context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: 
     variables = disk.load_variables(context.store, parent, like)
     groups = networks.groups_of(model)
     evidence = Evidence(variables, groups, key=member_key(seed, "criterion"))
-    scores = CRITERIA[spec.criterion](evidence)
+    scores = channel_scores(CRITERIA[spec.criterion], evidence)
     keep = {
         name: allocation.lowest(scores[name], allocation.pruned_count(len(scores[name]), ratio))
         for name, ratio in spec.ratios

@@ -1,85 +1,56 @@
-"""Importance of channels. Larger score: keep.
-
-A criterion is one function from ``Evidence`` to scores per group. Frozen groups get none.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+"""Criteria that look at the weights alone, and chance."""
 
 import jax
 import numpy as np
 
-from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.jaxpr.reading import leaf_paths
-
-Scores = dict[str, np.ndarray]  # group name -> one number per channel
-
-
-class Evidence(NamedTuple):
-    """What a criterion may look at; ``grads`` and ``activations`` where it asks for them."""
-
-    params: Any
-    groups: Sequence[Group]
-    grads: Any = None
-    activations: Any = None
-    key: jax.Array | None = None
-
-
-Criterion = Callable[[Evidence], Scores]
-
-
-def prunable(groups: Sequence[Group]) -> list[Group]:
-    """Groups that aren't frozen."""
-    return [group for group in groups if group.frozen is None]
-
-
-def _per_channel(group: Group, leaf: np.ndarray, entry: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Mean of ``entry(weights)`` over the part of the producer that makes each channel."""
-    axis, index = group.producer.axis, group.producer.index
-    rest = tuple(k for k in range(leaf.ndim) if k != axis)
-    means = entry(leaf).mean(axis=rest, dtype=np.float64)
-    total = np.bincount(index[index >= 0], means[index >= 0], group.size)
-    return total / np.bincount(index[index >= 0], minlength=group.size)
-
-
-def _scored(evidence: Evidence, entry: Callable[[np.ndarray], np.ndarray]) -> Scores:
-    leaves = dict(leaf_paths(evidence.params))
-    out = {}
-    for group in prunable(evidence.groups):
-        if group.producer.path not in leaves:
-            raise KeyError(
-                f"group {group.name!r} is made by leaf {group.producer.path!r}, which params don't have"
-            )
-        out[group.name] = _per_channel(group, np.asarray(leaves[group.producer.path]), entry)
-    return out
+from prune_jax.pruning.criteria.weights import (
+    Scores,
+    mapped,
+    on_host,
+    producer_mean,
+    prunable,
+    root,
+    scored_leaves,
+)
+from prune_jax.pruning.evidence import Evidence
 
 
 def l1(evidence: Evidence) -> Scores:
-    """Mean absolute weight of each filter (arXiv 2301.05219 Sec. 4; Li et al., ICLR 2017)."""
-    return _scored(evidence, np.abs)
+    """Absolute value of each weight.
+
+    A channel has the mean over its filter (arXiv 2301.05219 Sec. 4; Li et al., ICLR 2017).
+    """
+    return mapped(abs, scored_leaves(evidence))
 
 
 def l2(evidence: Evidence) -> Scores:
+    """Square of each weight, which ranks single weights as l1 does."""
+    return mapped(lambda weights: weights * weights, scored_leaves(evidence))
+
+
+def l2_of_channels(evidence: Evidence) -> Scores:
     """Root mean square weight of each filter."""
-    return {name: np.sqrt(mean) for name, mean in _scored(evidence, np.square).items()}
+    return mapped(root, producer_mean(l2(evidence), evidence.groups))
 
 
 def largest(evidence: Evidence) -> Scores:
-    """Prunes the largest filters first: the l1 score turned around, as a control."""
-    return {name: -score for name, score in l1(evidence).items()}
+    """The l1 score turned around: the largest go first, as a control."""
+    return mapped(lambda score: -score, l1(evidence))
 
 
 def random(evidence: Evidence) -> Scores:
+    """Uniform scores from ``evidence.key``, one independent draw per leaf."""
+    leaves = scored_leaves(evidence)
+    return _draws(evidence.key, {path: np.shape(leaf) for path, leaf in leaves.items()})
+
+
+def random_of_channels(evidence: Evidence) -> Scores:
     """Uniform scores from ``evidence.key``, one independent draw per group."""
-    if evidence.key is None:
-        raise ValueError("criteria.random needs a PRNG key: Evidence(..., key=jax.random.key(seed))")
-    groups = prunable(evidence.groups)
-    keys = jax.random.split(evidence.key, max(len(groups), 1))
-    return {g.name: np.asarray(jax.random.uniform(k, (g.size,))) for g, k in zip(groups, keys, strict=False)}
+    return _draws(evidence.key, {group.name: (group.size,) for group in prunable(evidence.groups)})
 
 
-# Every criterion by the name that a config gives it; the contract test runs over this table.
-CRITERIA: Mapping[str, Criterion] = MappingProxyType(
-    {"l1": l1, "l2": l2, "largest": largest, "random": random}
-)
+def _draws(key: jax.Array | None, shapes: dict[str, tuple[int, ...]]) -> Scores:
+    assert key is not None  # the criterion's needs say so, and channel_scores and weight_scores check them
+    keys = jax.random.split(key, max(len(shapes), 1))
+    pairs = zip(shapes.items(), keys, strict=False)
+    return {name: on_host(jax.random.uniform(k, shape)) for (name, shape), k in pairs}
