@@ -1,5 +1,7 @@
 """The contract of a criterion, over every one in the table: a new one is tested by being added."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.criteria.weights import prunable
-from prune_jax.pruning.evidence import NEEDS, Evidence
+from prune_jax.pruning.evidence import NEEDS, Evidence, gather
 from prune_jax.pruning.unstructured import kernels, unstructured_mask
 
 OF_WEIGHTS = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight"]
@@ -54,6 +56,7 @@ def batches(seed=0):
     return [(jnp.asarray(rng.normal(size=(4, 6, 6, 3)), jnp.float32), jnp.arange(4)) for _ in range(2)]
 
 
+@functools.cache
 def evidence(seed=0, scale=1.0):
     variables = jax.tree.map(lambda w: scale * w, network(seed))
     return gathered(variables, apply, loss, seed)
@@ -61,8 +64,15 @@ def evidence(seed=0, scale=1.0):
 
 def gathered(variables, apply, loss, seed=0):
     groups = find_groups(apply, variables, jnp.ones((2, 6, 6, 3)))
-    grads = jax.grad(loss)(variables, batches(seed)[0])
-    return Evidence(variables, groups, jax.random.key(seed), grads)
+    return gather(
+        NEEDS,
+        variables,
+        batches(seed),
+        key=jax.random.key(seed),
+        loss=loss,
+        apply=lambda tree, batch: apply(tree, batch[0]),
+        groups=groups,
+    )
 
 
 @pytest.mark.parametrize("name", CRITERIA)
