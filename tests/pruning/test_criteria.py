@@ -141,3 +141,9 @@ def test_params_without_the_producer_are_refused():
     facts = evidence()
     with pytest.raises(KeyError, match="made by leaf 'w'"):
         channels("l1", facts._replace(params={"v": np.ones((4, 2))}))
+
+
+def test_gradients_of_other_params_are_refused():
+    facts = evidence()
+    with pytest.raises(KeyError, match="grads have no leaf 'v', but params do"):
+        channels("taylor", facts._replace(grads={"w": facts.params["w"]}))

@@ -45,15 +45,17 @@ def scored_leaves(evidence: Evidence, field: str = "params") -> dict[str, Any]:
       Leaf path -> array: NumPy, or traced as it came.
 
     Raises:
-      KeyError: the producer of a group isn't in the tree.
+      KeyError: the tree lacks such a leaf.
     """
     producers = {group.producer.path: group for group in prunable(evidence.groups)}
     wanted = [p for p, leaf in leaf_paths(evidence.params) if p in producers or is_kernel(leaf)]
     leaves = dict(leaf_paths(getattr(evidence, field)))
-    for path in [*producers, *wanted]:
+    for path, group in producers.items():
         if path not in leaves:
-            who = f"group {producers[path].name!r} is made by" if path in producers else "there is no"
-            raise KeyError(f"{who} leaf {path!r}, which {field} don't have")
+            raise KeyError(f"group {group.name!r} is made by leaf {path!r}, which {field} don't have")
+    lacks = [path for path in wanted if path not in leaves]
+    if lacks:
+        raise KeyError(f"{field} have no leaf {lacks[0]!r}, but params do; give a tree like params")
     return {path: on_host(leaves[path]) for path in wanted}
 
 
