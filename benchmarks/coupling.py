@@ -43,8 +43,10 @@ def groups_ours(name):
     import numpy as np
 
     from benchmarks.coupling_networks import ours
-    from prune_jax.pruning import allocation, criteria
+    from prune_jax.pruning import allocation
     from prune_jax.pruning.coupling import find_groups
+    from prune_jax.pruning.criteria.table import CRITERIA, channel_scores
+    from prune_jax.pruning.evidence import Evidence
     from prune_jax.pruning.surgery import shrink
 
     apply, shapes, x = ours(name)
@@ -58,7 +60,7 @@ def groups_ours(name):
     variables = jax.tree.map(lambda s: jax.numpy.asarray(rng.normal(size=s.shape).astype(s.dtype)), shapes)
 
     def prune():
-        scores = criteria.l1(criteria.Evidence(variables, found))
+        scores = channel_scores(CRITERIA["l1"], Evidence(variables, found))
         jax.block_until_ready(shrink(variables, found, allocation.uniform(found, scores, 0.5)))
 
     free = [group for group in found if group.frozen is None]
@@ -126,9 +128,11 @@ def speed_ours(kind, ratio):
     import optax
 
     from prune_jax import models
-    from prune_jax.pruning import allocation, criteria
+    from prune_jax.pruning import allocation
     from prune_jax.pruning.cost import count
     from prune_jax.pruning.coupling import find_groups
+    from prune_jax.pruning.criteria.table import CRITERIA, channel_scores
+    from prune_jax.pruning.evidence import Evidence
     from prune_jax.pruning.masks import apply_mask, expand, hold
     from prune_jax.pruning.surgery import shrink
 
@@ -139,7 +143,7 @@ def speed_ours(kind, ratio):
     variables, sgd, macs = network.variables, optax.sgd(0.1, momentum=0.9), None
     if kind != "dense":
         groups = find_groups(network.apply, variables, one)
-        scores = criteria.l1(criteria.Evidence(variables, groups))
+        scores = channel_scores(CRITERIA["l1"], Evidence(variables, groups))
         keep = allocation.uniform(groups, scores, ratio, models.info("resnet56").pruned)
         if kind == "masked":
             mask = expand(variables, groups, keep)

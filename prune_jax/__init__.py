@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "prune_jax.pruning.coupling": ("Group", "Slice", "find_groups"),
-        "prune_jax.pruning.criteria": ("Evidence",),
+        "prune_jax.pruning.evidence": ("Evidence",),
         "prune_jax.pruning.masks": ("apply_mask", "expand", "hold"),
         "prune_jax.pruning.surgery": ("shrink", "slim"),
         "prune_jax.pruning.recovery": ("orthp",),

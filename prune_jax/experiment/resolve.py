@@ -34,7 +34,7 @@ from prune_jax.experiment.specs import (
     TrainSpec,
 )
 from prune_jax.experiment.step import PRECISIONS, REMATS
-from prune_jax.pruning.criteria import CRITERIA
+from prune_jax.pruning.criteria.table import CRITERIA
 from prune_jax.schedules import LRSchedule
 from prune_jax.trainability import mean_plan
 

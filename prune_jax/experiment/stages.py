@@ -36,7 +36,7 @@ from prune_jax.experiment.specs import (
 from prune_jax.experiment.step import StepPlan
 from prune_jax.experiment.train import Recipe, network_of
 from prune_jax.pruning import allocation, recovery, surgery
-from prune_jax.pruning.criteria import CRITERIA, Evidence, Scores
+from prune_jax.pruning.evidence import Evidence
 
 
 def run_chain(context: Context, arm: Arm) -> None:
@@ -205,9 +205,8 @@ def _cut(context: Context, model: ModelSpec, spec: Sparsify, seed: int, parent: 
     disk.save_stage(context.store, its_id, small, about)
 
 
-def _scores(spec: Sparsify, evidence: Evidence) -> Scores:
-    if not own_parts.is_own(spec.criterion):
-        return CRITERIA[spec.criterion](evidence)
-    own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
+def _scores(spec: Sparsify, evidence: Evidence) -> own_criterion.Scores:
+    if spec.source:
+        own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
     wanted = [group for group in evidence.groups if group.name in dict(spec.ratios)]
     return own_criterion.scores_of(spec.criterion, evidence, wanted)

@@ -11,17 +11,9 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from prune_jax.pruning.granularity import NOISE, ceiling, select, select_global
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
-
-# 0.7 * 10 is 7.000000000000001 on some paths of arithmetic; a ratio isn't meant that precisely.
-NOISE = 1e-9
-
-
-def _checked(ratio: float) -> float:
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
-    return ratio
 
 
 def _rounded(kept: int, size: int, round_to: int) -> int:
@@ -36,15 +28,13 @@ def pruned_count(size: int, ratio: float, *, round_to: int = 1) -> int:
     With ``round_to`` the kept number is rounded up to a multiple of it (hardware likes 8).
     Raises ValueError for a ratio outside [0, 1].
     """
-    gone = min(math.ceil(_checked(ratio) * size - NOISE), size - 1)
+    gone = min(ceiling(ratio, size), size - 1)
     return size - _rounded(size - gone, size, round_to)
 
 
 def lowest(scores: np.ndarray, gone: int) -> np.ndarray:
     """Sorted indices that stay when the ``gone`` lowest scores go (stable: ties in index order)."""
-    if np.isnan(scores).any():
-        raise ValueError("scores hold NaN; a criterion must rank every channel")
-    return np.sort(np.argsort(scores, kind="stable")[gone:])
+    return np.flatnonzero(select(np.asarray(scores), int(gone)))
 
 
 def chosen(groups: Sequence[Group], patterns: Sequence[str]) -> list[Group]:
@@ -160,18 +150,12 @@ def global_ranking(
     mine = chosen(groups, patterns)
     marks = [np.asarray(normalise(_score(scores, group).astype(np.float64))) for group in mine]
     floors = [max(1, math.ceil(at_least * group.size - NOISE)) for group in mine]
-    # The best channels of each group are out of reach; the others compete.
-    reach = [
-        np.setdiff1d(np.arange(g.size), lowest(m, g.size - f))
-        for g, m, f in zip(mine, marks, floors, strict=True)
-    ]
-    owner = np.repeat(np.arange(len(mine)), [len(r) for r in reach])
-    pool = np.concatenate([m[r] for m, r in zip(marks, reach, strict=True)]) if mine else np.zeros(0)
-    total = min(math.ceil(_checked(ratio) * sum(g.size for g in mine) - NOISE), len(pool))
-    gone = np.bincount(owner[np.argsort(pool, kind="stable")[:total]], minlength=len(mine))
+    sizes = [group.size for group in mine]
+    total = min(ceiling(ratio, sum(sizes)), sum(sizes) - sum(floors))
+    kept = [np.count_nonzero(keep) for keep in select_global(marks, total, floors)]
     return {
-        group.name: lowest(mark, group.size - _rounded(group.size - int(n), group.size, round_to))
-        for group, mark, n in zip(mine, marks, gone, strict=True)
+        group.name: lowest(mark, group.size - _rounded(int(n), group.size, round_to))
+        for group, mark, n in zip(mine, marks, kept, strict=True)
     }
 
 

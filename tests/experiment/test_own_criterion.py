@@ -6,7 +6,7 @@ import pytest
 
 from prune_jax.experiment import own_criterion
 from prune_jax.pruning.coupling import find_groups
-from prune_jax.pruning.criteria import Evidence
+from prune_jax.pruning.evidence import Evidence
 
 PARAMS = {"a": {"kernel": jnp.ones((4, 3))}, "b": {"kernel": jnp.ones((3, 2))}}
 
@@ -56,3 +56,40 @@ def test_a_trial_on_random_weights_lets_nan_pass(write):
         f"{write('def rank(evidence): return dict(a=[1.0, float(chr(110) + chr(97) + chr(110)), 2.0])')}:rank"
     )
     assert np.isnan(own_criterion.scores_of(name, EVIDENCE, OPEN, finite=False)["a"][1])
+
+
+OBJECTS = """
+from prune_jax.pruning.criteria.table import Criterion
+def size(evidence):
+    return {"a/kernel": abs(evidence.params["a"]["kernel"]), "b/kernel": abs(evidence.params["b"]["kernel"])}
+whole = Criterion(size, "weight")
+needy = Criterion(size, "weight", frozenset({"grads"}))
+odd = Criterion(size, "weight", frozenset({"colour"}))
+unit = Criterion(size, "layer")
+number = 3
+"""
+
+
+def test_a_criterion_object_says_its_unit_and_needs(write):
+    name = write(OBJECTS)
+    whole, needy, plain = (
+        own_criterion.criterion_of(f"{name}:{what}") for what in ("whole", "needy", "size")
+    )
+    assert (whole.unit, needy.needs, plain.unit, plain.needs) == ("weight", {"grads"}, "channel", frozenset())
+    np.testing.assert_array_equal(own_criterion.scores_of(f"{name}:whole", EVIDENCE, OPEN)["a"], [1, 1, 1])
+    assert own_criterion.criterion_of("l1").unit == "weight"
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("odd", ": criterion 'size' needs 'colour', which no evidence has"),
+        ("unit", ", whose unit is 'layer'; allowed: 'weight', 'channel'"),
+        ("number", ", which is of type int; it must be a function of the evidence or a Criterion"),
+        ("nothing", ", but .* has no 'nothing'"),
+    ],
+)
+def test_what_is_no_criterion_is_refused(write, what, told):
+    name = f"{write(OBJECTS)}:{what}"
+    with pytest.raises(ValueError, match=rf"^sparsify.criterion is '{name}'{told}"):
+        own_criterion.criterion_of(name)

@@ -1,5 +1,7 @@
 """The contract of a criterion, over every one in the table: a new one is tested by being added."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,63 +9,175 @@ import pytest
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
-from prune_jax.pruning.criteria import CRITERIA, Evidence, prunable
+from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
+from prune_jax.pruning.criteria.weights import prunable
+from prune_jax.pruning.evidence import NEEDS, Evidence, gather
+from prune_jax.pruning.unstructured import kernels, unstructured_mask
 
-X = jnp.ones((2, 6, 6, 3))
-
-
-def apply(params, x):
-    for name in ("a", "b"):
-        x = jax.nn.relu(
-            jax.lax.conv_general_dilated(
-                x, params[name], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-        )
-    return x.mean((1, 2)) @ params["head"]
+OF_WEIGHTS = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight"]
 
 
-def evidence(seed=0, scale=1.0):
+def layer(rng, *shape):
+    """A convolution without bias, and the scale, bias, mean and variance of the norm behind it."""
+    kernel, channels = jnp.asarray(rng.normal(size=shape), jnp.float32), shape[-1]
+    scale, bias, mean = (jnp.asarray(rng.normal(size=channels), jnp.float32) for _ in range(3))
+    norm = {"scale": scale, "bias": bias}
+    return {"kernel": kernel, "norm": norm}, {"mean": mean, "var": jnp.ones(channels)}
+
+
+def network(seed=0):
     rng = np.random.default_rng(seed)
-    shapes = {"a": (3, 3, 3, 8), "b": (3, 3, 8, 5), "head": (5, 4)}
-    params = {
-        name: jnp.asarray(scale * rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()
-    }
-    grads = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
-    return Evidence(params, find_groups(apply, params, X), grads=grads, key=jax.random.key(seed))
+    (a, stats_a), (b, stats_b) = layer(rng, 3, 3, 3, 8), layer(rng, 3, 3, 8, 5)
+    head = {"kernel": jnp.asarray(rng.normal(size=(5, 4)), jnp.float32), "bias": jnp.zeros(4)}
+    return {"params": {"a": a, "b": b, "head": head}, "batch_stats": {"a": stats_a, "b": stats_b}}
+
+
+def apply(variables, x):
+    params = variables["params"]
+    for name in ("a", "b"):
+        x = jax.lax.conv_general_dilated(
+            x, params[name]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        norm, stats = params[name]["norm"], variables["batch_stats"][name]
+        scale, shift, mean = (v.reshape(1, 1, 1, -1) for v in (norm["scale"], norm["bias"], stats["mean"]))
+        deviation = jnp.sqrt(stats["var"] + 1e-5).reshape(1, 1, 1, -1)
+        x = jax.nn.relu((x - mean) / deviation * scale + shift)
+    return x.mean((1, 2)) @ params["head"]["kernel"] + params["head"]["bias"].reshape(1, -1)
+
+
+def loss(variables, batch):
+    images, labels = batch
+    logits = jax.nn.log_softmax(apply(variables, images))
+    return -jnp.take_along_axis(logits, labels[:, None], 1).mean()
+
+
+def batches(seed=0):
+    rng = np.random.default_rng(seed)
+    return [(jnp.asarray(rng.normal(size=(4, 6, 6, 3)), jnp.float32), jnp.arange(4)) for _ in range(2)]
+
+
+@functools.cache
+def evidence(seed=0, scale=1.0):
+    variables = jax.tree.map(lambda w: scale * w, network(seed))
+    return gathered(variables, apply, loss, seed)
+
+
+def gathered(variables, apply, loss, seed=0):
+    groups = find_groups(apply, variables, jnp.ones((2, 6, 6, 3)))
+    return gather(
+        NEEDS,
+        variables,
+        batches(seed),
+        key=jax.random.key(seed),
+        loss=loss,
+        apply=lambda tree, batch: apply(tree, batch[0]),
+        groups=groups,
+    )
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_it_declares_its_unit_and_needs(name):
+    criterion = CRITERIA[name]
+    assert criterion.unit in ("weight", "channel")
+    assert criterion.needs <= NEEDS
+    assert criterion.unit == "weight" or criterion.channels is None
 
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_one_finite_score_per_channel_of_every_prunable_group(name):
     facts = evidence()
-    scores = CRITERIA[name](facts)
-    assert {group.name: group.size for group in prunable(facts.groups)} == {
-        key: len(score) for key, score in scores.items()
+    scores = channel_scores(CRITERIA[name], facts)
+    assert {group.name: (group.size,) for group in prunable(facts.groups)} == {
+        key: score.shape for key, score in scores.items()
     }
-    assert set(scores) == {"a", "b"}
+    assert set(scores) == {"a", "b"}  # the logits' group is frozen
     assert all(np.isfinite(score).all() for score in scores.values())
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_one_finite_score_per_weight_of_every_kernel(name):
+    facts = evidence()
+    leaves = {
+        "a": facts.params["params"]["a"],
+        "b": facts.params["params"]["b"],
+        "head": facts.params["params"]["head"],
+    }
+    for groups in (facts.groups, ()):
+        scores = weight_scores(CRITERIA[name], facts._replace(groups=groups))
+        assert {path: score.shape for path, score in scores.items()} == {
+            path: leaves[layer]["kernel"].shape for layer, path in kernels(facts.params).items()
+        }
+        assert all(np.isfinite(score).all() for score in scores.values())
 
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_the_same_evidence_gives_the_same_scores_and_is_left_alone(name):
     facts = evidence()
     before = jax.tree.map(np.array, facts.params)
-    first, second = CRITERIA[name](facts), CRITERIA[name](facts)
+    first, second = (channel_scores(CRITERIA[name], facts) for _ in range(2))
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
     jax.tree.map(np.testing.assert_array_equal, before, facts.params)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_ranks_do_not_depend_on_the_scale_of_the_weights(name):
-    small, large = (CRITERIA[name](evidence(scale=scale)) for scale in (1.0, 16.0))
-    for key in small:
-        np.testing.assert_array_equal(np.argsort(small[key]), np.argsort(large[key]))
+def test_it_can_be_jitted_and_only_rounds_differently(name):
+    facts = evidence()
+    fields = {field: getattr(facts, field) for field in CRITERIA[name].needs}
+    units = {"channel": channel_scores, "weight": weight_scores}
+    for unit in ("channel", "weight") if name in OF_WEIGHTS else ("channel",):
+        traced = jax.jit(
+            lambda params, more, of=units[unit]: of(CRITERIA[name], Evidence(params, facts.groups, **more))
+        )(facts.params, fields)
+        plain = units[unit](CRITERIA[name], facts)
+        assert set(traced) == set(plain)
+        for key, score in plain.items():
+            assert isinstance(
+                score, np.ndarray
+            )  # on the host, so that a choice of channels never hangs on XLA
+            # float32 sums of up to 72 terms; sums that cancel are off by more of their own size, hence the atol.
+            np.testing.assert_allclose(traced[key], score, rtol=1e-5, atol=1e-6 * np.abs(score).max())
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_it_works_on_any_pytree(name):
+    """The same network in nested tuples and lists: the same scores, under other names."""
+    facts = evidence()
+    leaves, treedef = jax.tree.flatten(facts.params)
+    pairs = tuple([leaf] for leaf in leaves)
+
+    def inside(function):
+        return lambda tree, *inputs: function(treedef.unflatten([leaf for (leaf,) in tree]), *inputs)
+
+    scores = channel_scores(CRITERIA[name], gathered(pairs, inside(apply), inside(loss)))
+    wanted = channel_scores(CRITERIA[name], facts)
+    assert len(scores) == len(wanted) == 2
+    for score, other in zip(scores.values(), wanted.values(), strict=True):
+        np.testing.assert_array_equal(score, other)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.99])
 def test_its_scores_allocate_to_the_exact_count(name, ratio):
     facts = evidence()
-    keep = allocation.uniform(facts.groups, CRITERIA[name](facts), ratio)
+    keep = allocation.uniform(facts.groups, channel_scores(CRITERIA[name], facts), ratio)
     gone = {0.0: (0, 0), 0.3: (3, 2), 0.99: (7, 4)}[ratio]  # ceil(ratio * n) of 8 and 5, one always stays
     assert [len(keep["a"]), len(keep["b"])] == [8 - gone[0], 5 - gone[1]]
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_its_scores_give_masks_of_the_exact_count(name):
+    facts = evidence()
+    mask = unstructured_mask(facts.params, weight_scores(CRITERIA[name], facts), 0.3, scope="global")
+    size = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 5 + 5 * 4
+    assert sum(np.sum(~leaf) for leaf in jax.tree.leaves(mask)) == -(-3 * size // 10)
+
+
+SCALED = ["l1", "l2", "largest", "random"]  # those that look at no data
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_ranks_do_not_depend_on_the_scale_of_the_weights(name):
+    small, large = (channel_scores(CRITERIA[name], evidence(scale=scale)) for scale in (1.0, 16.0))
+    for key in small:
+        np.testing.assert_array_equal(np.argsort(small[key]), np.argsort(large[key]))

@@ -1,0 +1,101 @@
+"""Exact selection of the lowest scores, beside full sorts and beside a plain threshold.
+
+python -m benchmarks.select [--weights 25500000] [--ratio 0.9] [--rounds 3] [--out FILE]
+
+The scores are those of 25.5 million weights (as many as ResNet-50 has), float32: nearly all different, and rounded
+to few values, as low precision gives. 'select' is ``granularity.select``; 'argsort' sorts all scores stably on the
+host; 'jaxpruner' sorts them in JAX, settles ties by index and rounds the number that stays, in float32, as
+jaxpruner's mask_calculator.py does; 'threshold' sorts in JAX and keeps what is greater than the k-th score. They take
+turns. Seconds are medians over the rounds, also as multiples of select's. ``count_error`` is how many weights too
+many (+) or too few (-) are pruned.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prune_jax.pruning.granularity import ceiling, select
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=int, default=25_500_000)
+    parser.add_argument("--ratio", type=float, default=0.9)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--values", type=int, default=100, help="how many different scores the rounded case has"
+    )
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    normal = np.abs(np.random.default_rng(0).normal(size=asked.weights).astype(np.float32))
+    step = np.float32(normal.max() / asked.values)
+    result = {
+        "command": " ".join(["python -m benchmarks.select", *sys.argv[1:]]),
+        "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}, JAX on {jax.default_backend()}",
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "jax": jax.__version__},
+        "weights": asked.weights,
+        "ratio": asked.ratio,
+        "different": measured(normal, asked),
+        "ties": measured(np.floor(normal / step) * step, asked),
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if asked.out:
+        asked.out.write_text(text + "\n")
+
+
+def by_argsort(scores, gone):
+    keep = np.ones(scores.shape, bool)
+    keep[np.argsort(scores, kind="stable")[:gone]] = False
+    return keep
+
+
+@jax.jit
+def above(scores, gone):
+    return scores > jnp.sort(scores)[gone - 1]
+
+
+@jax.jit
+def ties_by_index(scores, ratio):
+    kept = jnp.maximum(jnp.round(scores.size * (1 - ratio)).astype(int), 1)
+    last = jnp.argsort(-scores)[kept - 1]
+    return (scores > scores[last]) | ((scores == scores[last]) & (jnp.arange(scores.size) <= last))
+
+
+def measured(scores, asked):
+    """Seconds and count error of each way, and whether the two exact ones on the host agree."""
+    gone, on_device = ceiling(asked.ratio, scores.size), jnp.asarray(scores)
+    ways = {
+        "select": lambda: select(scores, gone),
+        "argsort": lambda: by_argsort(scores, gone),
+        "jaxpruner": lambda: jax.block_until_ready(ties_by_index(on_device, asked.ratio)),
+        "threshold": lambda: jax.block_until_ready(above(on_device, gone)),
+    }
+    keeps = {name: np.asarray(way()) for name, way in ways.items()}  # compiles, too
+    seconds = {name: [] for name in ways}
+    for _ in range(asked.rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return {
+        "different_values": int(np.unique(scores).size),
+        "seconds": {name: round(median, 3) for name, median in medians.items()},
+        "times_select": {name: round(median / medians["select"], 1) for name, median in medians.items()},
+        "count_error": {name: int(np.count_nonzero(~keep)) - gone for name, keep in keeps.items()},
+        "select_is_argsort": bool((keeps["select"] == keeps["argsort"]).all()),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Importance of weights and channels: one function each, and one table that names them."""

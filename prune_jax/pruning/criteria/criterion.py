@@ -1,0 +1,100 @@
+"""What a criterion is, and how to ask one for scores. Larger score: keep."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from prune_jax.pruning.criteria.weights import Scores, producer_mean, scored_leaves
+from prune_jax.pruning.evidence import NEEDS, Evidence
+from prune_jax.pruning.unstructured import is_kernel
+
+
+class Criterion(NamedTuple):
+    """Importance as a function of evidence, with what it needs.
+
+    Attributes:
+      score: the function. Of unit 'weight': ``Evidence`` -> leaf path -> one number per weight, for the
+        leaves of ``weights.scored_leaves``. Of unit 'channel': ``Evidence`` -> group name -> (channels,),
+        for groups that aren't frozen.
+      unit: what one number of ``score`` speaks of. Weights serve both granularities, channels 'filter' alone.
+      needs: names of fields of ``Evidence`` besides params and groups.
+      channels: of unit 'weight', the scores of channels (like ``score`` of unit 'channel') where they aren't
+        the mean over the producer's weights.
+    """
+
+    score: Callable[[Evidence], Scores]
+    unit: Literal["weight", "channel"]
+    needs: frozenset[str] = frozenset()
+    channels: Callable[[Evidence], Scores] | None = None
+
+
+def channel_scores(criterion: Criterion, evidence: Evidence) -> Scores:
+    """Scores for granularity 'filter'.
+
+    Args:
+      criterion: of any unit.
+      evidence: with all that the criterion needs, and with groups.
+
+    Returns:
+      Group name -> scores (channels,), for groups that aren't frozen. float64 NumPy outside of a trace.
+
+    Raises:
+      KeyError: params lack a group's producer.
+      ValueError: the evidence lacks what the criterion needs.
+    """
+    _check(criterion, evidence)
+    if criterion.unit == "channel":
+        return criterion.score(evidence)
+    if criterion.channels is not None:
+        return criterion.channels(evidence)
+    return producer_mean(criterion.score(evidence), evidence.groups)
+
+
+def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
+    """Scores for granularity 'unstructured'.
+
+    Args:
+      criterion: of unit 'weight'.
+      evidence: with all that the criterion needs; groups may be empty.
+
+    Returns:
+      Leaf path -> scores of the leaf's shape, for every kernel of the params.
+
+    Raises:
+      ValueError: the criterion's unit is 'channel', or the evidence lacks what it needs.
+    """
+    if criterion.unit != "weight":
+        raise ValueError(
+            f"criterion {name_of(criterion)!r} scores whole channels, so it can't rank single weights; "
+            "use granularity 'filter', or a criterion of unit 'weight' such as 'l1'"
+        )
+    _check(criterion, evidence)
+    kernels = [path for path, leaf in scored_leaves(evidence).items() if is_kernel(leaf)]
+    scores = criterion.score(evidence)
+    return {path: scores[path] for path in kernels}
+
+
+def name_of(criterion: Criterion) -> str:
+    """The name of the criterion's function."""
+    return getattr(criterion.score, "__name__", repr(criterion.score))
+
+
+def missing(criterion: Criterion, available: frozenset[str] | set[str]) -> tuple[str, ...]:
+    """Which of a criterion's needs aren't available, in alphabetical order: refuse it before any work.
+
+    Raises ValueError for a need that is no field of ``Evidence``.
+    """
+    unknown = sorted(criterion.needs - NEEDS)
+    if unknown:
+        raise ValueError(
+            f"criterion {name_of(criterion)!r} needs {unknown[0]!r}, which no evidence has; "
+            f"needs are among {', '.join(sorted(NEEDS))}"
+        )
+    return tuple(sorted(criterion.needs - available))
+
+
+def _check(criterion: Criterion, evidence: Evidence) -> None:
+    given = {field for field in NEEDS if getattr(evidence, field) is not None}
+    lacks = missing(criterion, given)
+    if lacks:
+        what = "a PRNG key, Evidence(..., key=jax.random.key(seed))" if lacks[0] == "key" else repr(lacks[0])
+        raise ValueError(f"criterion {name_of(criterion)!r} needs {what}; the evidence lacks it")

@@ -1,0 +1,56 @@
+"""Criteria that look at the weights alone, and chance."""
+
+import jax
+import numpy as np
+
+from prune_jax.pruning.criteria.weights import (
+    Scores,
+    mapped,
+    on_host,
+    producer_mean,
+    prunable,
+    root,
+    scored_leaves,
+)
+from prune_jax.pruning.evidence import Evidence
+
+
+def l1(evidence: Evidence) -> Scores:
+    """Absolute value of each weight.
+
+    A channel has the mean over its filter (arXiv 2301.05219 Sec. 4; Li et al., ICLR 2017).
+    """
+    return mapped(abs, scored_leaves(evidence))
+
+
+def l2(evidence: Evidence) -> Scores:
+    """Square of each weight, which ranks single weights as l1 does."""
+    return mapped(lambda weights: weights * weights, scored_leaves(evidence))
+
+
+def l2_of_channels(evidence: Evidence) -> Scores:
+    """Root mean square weight of each filter."""
+    return mapped(root, producer_mean(l2(evidence), evidence.groups))
+
+
+def largest(evidence: Evidence) -> Scores:
+    """The l1 score turned around: the largest go first, as a control."""
+    return mapped(lambda score: -score, l1(evidence))
+
+
+def random(evidence: Evidence) -> Scores:
+    """Uniform scores from ``evidence.key``, one independent draw per leaf."""
+    leaves = scored_leaves(evidence)
+    return _draws(evidence.key, {path: np.shape(leaf) for path, leaf in leaves.items()})
+
+
+def random_of_channels(evidence: Evidence) -> Scores:
+    """Uniform scores from ``evidence.key``, one independent draw per group."""
+    return _draws(evidence.key, {group.name: (group.size,) for group in prunable(evidence.groups)})
+
+
+def _draws(key: jax.Array | None, shapes: dict[str, tuple[int, ...]]) -> Scores:
+    assert key is not None  # the criterion's needs say so, and channel_scores and weight_scores check them
+    keys = jax.random.split(key, max(len(shapes), 1))
+    pairs = zip(shapes.items(), keys, strict=False)
+    return {name: on_host(jax.random.uniform(k, shape)) for (name, shape), k in pairs}

@@ -1,0 +1,74 @@
+"""Pruning in rounds: how much of the dense network is gone, or how much faster it is, after each round.
+
+Iterative pruning cuts and retrains in turn (Han et al., NeurIPS 2015). All numbers here are
+cumulative: they speak of the dense network, never of the one that the round before left.
+"""
+
+from numbers import Integral
+
+ONE_SHOT, LINEAR, GEOMETRIC = SCHEDULES = ("one-shot", "linear", "geometric")
+
+
+def _check(rounds: int, schedule: str) -> None:
+    if isinstance(rounds, bool) or not isinstance(rounds, Integral) or rounds < 1:
+        raise ValueError(f"rounds is {rounds!r}; it must be a whole number of at least 1")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"the schedule of rounds is {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+
+
+def cumulative_ratios(ratio: float, rounds: int, schedule: str) -> tuple[float, ...]:
+    """The pruning ratio after each round, as a fraction of the dense network.
+
+    Args:
+      ratio: the fraction removed after the last round, in [0, 1].
+      rounds: how many rounds there are, at least 1.
+      schedule: 'linear' removes the same amount each round, ``ratio * k / n`` after round k of n.
+        'geometric' removes the same fraction of what is left, ``1 - (1 - ratio) ** (k / n)``.
+        'one-shot' removes all in the first round and nothing after it: the control that is trained as
+        long as the others.
+
+    Returns:
+      One ratio per round. They never fall, and the last is exactly ``ratio``.
+
+    Raises:
+      ValueError: an argument is outside its range.
+
+    Example:
+      >>> cumulative_ratios(0.75, 2, "geometric")
+      (0.5, 0.75)
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
+    _check(rounds, schedule)
+    before = range(1, rounds)  # min below: rounding may overshoot by one digit
+    if schedule == ONE_SHOT:
+        return (ratio,) * rounds
+    if schedule == LINEAR:
+        return (*(min(ratio * k / rounds, ratio) for k in before), ratio)
+    return (*(min(1 - (1 - ratio) ** (k / rounds), ratio) for k in before), ratio)
+
+
+def cumulative_speedups(speedup: float, rounds: int, schedule: str) -> tuple[float, ...]:
+    """The speedup over the dense network after each round (MACs of the dense network over its own).
+
+    Args:
+      speedup: the speedup after the last round, at least 1 and finite.
+      rounds: how many rounds there are, at least 1.
+      schedule: 'linear' is ``1 + (speedup - 1) * k / n`` after round k of n, 'geometric' is
+        ``speedup ** (k / n)``, 'one-shot' is ``speedup`` from the first round on.
+
+    Returns:
+      One speedup per round. They never fall, and the last is exactly ``speedup``.
+
+    Raises:
+      ValueError: an argument is outside its range.
+    """
+    if not 1 <= speedup < float("inf"):
+        raise ValueError(f"a target speedup is at least 1 and finite, not {speedup}")
+    _check(rounds, schedule)
+    before = range(1, rounds)  # min below: rounding may overshoot by one digit
+    if schedule == ONE_SHOT:
+        return (speedup,) * rounds
+    if schedule == LINEAR:
+        return (*(min(1 + (speedup - 1) * k / rounds, speedup) for k in before), speedup)
+    return (*(min(speedup ** (k / rounds), speedup) for k in before), speedup)
