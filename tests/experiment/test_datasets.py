@@ -132,7 +132,7 @@ def test_synthetic_images_state_their_number(folder):
         ({"workers": -1}, "dataset.workers is -1; allowed: a number of processes"),
         ({"stream": "maybe"}, "dataset.stream is 'maybe'; allowed: 'auto', 'True', 'False'"),
         ({"classes_file": "ids.txt"}, "dataset.classes_file is for dataset.name='imagenet100', not 'digits'"),
-        ({"name": "imagenet10"}, "unknown data set 'imagenet10'; nearest: imagenet100"),
+        ({"name": "imagenet10"}, "unknown data set 'imagenet10'; did you mean 'imagenet100'"),
         ({"name": "synthetic", "stream": "True"}, "'synthetic' lives on the device"),
         ({"name": "synthetic", "synthetic": {"shape": (3, 3)}}, r"shape \(3, 3\), classes 1000"),
     ],
