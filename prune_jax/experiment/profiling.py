@@ -14,6 +14,7 @@ from prune_jax.experiment.datasets import open_dataset, spec_of
 from prune_jax.experiment.feeding import Halfway, open_feed
 from prune_jax.experiment.inputs import DeviceData, Inputs, prepared
 from prune_jax.experiment.placement import placement, put_whole
+from prune_jax.experiment.replicas import stacked
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.stages import fresh, recipe_of
@@ -51,7 +52,7 @@ def _trace(arm: Arm, spec: Any, on: Inputs, steps: int, folder: Path) -> None:
     trainer, batch = make_trainer(recipe), recipe.batch_size
     widths = None if isinstance(spec, Pretrain) else networks.widths_of(arm.model, arm.ratios)
     variables = [fresh(arm.model, widths, seed) for seed in seeds]
-    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables))
+    state = trainer.init(stacked(variables))
     keys = put_whole(placement(recipe.mesh), jnp.stack([member_key(seed, "profile") for seed in seeds]))
     start = Halfway(steps_per_epoch(on.train_size, batch) - steps, (0.0,) * len(seeds))
     lrs = np.zeros(start.step + steps, np.float32)

@@ -1,7 +1,6 @@
 """Checks that need several devices; run by test_placement.py in a process of its own that simulates eight."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
@@ -11,6 +10,7 @@ from prune_jax.experiment import placement, plan, specs, train
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.execution import Execution
 from prune_jax.experiment.placement import MeshShape
+from prune_jax.experiment.replicas import stacked
 from prune_jax.pruning import coupling, surgery
 
 SHAPE = (12, 12, 1)
@@ -40,7 +40,7 @@ def trained(spec, how, shape, replicas=1):
     on = train.to_device(made_up_data(), shape)
     trainer = train.make_trainer(train.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape))
     made = [variables_of(spec, seed) for seed in range(replicas)]
-    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+    state = trainer.init(stacked(made))
     keys = jax.random.split(jax.random.key(7), (2, replicas))
     losses = []
     for epoch in range(2):

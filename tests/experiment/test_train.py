@@ -7,6 +7,7 @@ import pytest
 from prune_jax import data, models
 from prune_jax.experiment import specs, train
 from prune_jax.experiment.execution import Execution
+from prune_jax.experiment.replicas import stacked
 
 SHAPE = (12, 12, 1)
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,), crop_pad=1, flip=True)
@@ -45,7 +46,7 @@ def trained(name, execution, replicas, epochs=2):
             ).variables
             for seed in seeds
         ]
-        state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+        state = trainer.init(stacked(made))
         keys = jnp.stack([jax.random.key(100 + seed) for seed in seeds])
         for epoch in range(epochs):
             state, loss = trainer.epoch(
