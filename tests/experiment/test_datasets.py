@@ -103,9 +103,10 @@ def test_readers_are_chosen_from_the_cpus(folder, monkeypatch):
     assert inputs.on_stream(dataset, spec, 9, 0).workers == 9
 
 
-def test_imagenets_config_is_pytorchs_example():
-    section = imagenet("x", "imagenet2012", "resnet34").dataset
-    assert datasets._recipe(section) == data.IMAGENET_RECIPE
+def test_imagenets_config_is_pytorchs_example(imagenet_dir):
+    config = imagenet("x", "imagenet2012", "resnet34")
+    config.dataset.data_dir = imagenet_dir
+    assert datasets.spec_of(config, datasets.open_dataset(config)).recipe == data.IMAGENET_RECIPE
 
 
 def test_images_of_one_size_are_left_alone_whatever_the_recipe_says(folder):
