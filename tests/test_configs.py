@@ -89,7 +89,7 @@ def test_other_data_and_networks_can_be_named(name, tmp_path):
 @EACH
 def test_the_quick_form_runs_and_reports(path, tmp_path, capsys):
     module, config = load(path, quick=True)
-    written = launch.launch(config, module.sweep, tmp_path / "run", "a test", report.write)
+    written = launch.launch(config, module.sweep, tmp_path / "run", "a test", report.write).report
     runs = len(module.sweep(config))
     text = written.read_text()
     assert len(list((tmp_path / "run" / "records").glob("*.json"))) == runs

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -25,10 +25,17 @@ from prune_jax.experiment.specs import Stage, chain_ids, kind
 from prune_jax.experiment.stages import is_chain_finished, run_chain
 from prune_jax.experiment.store import read_stage
 from prune_jax.experiment.turns import take_turns
-from prune_jax.experiment.workdir import claim, closing, open_workdir, use_compilation_cache
+from prune_jax.experiment.workdir import claim, closing, open_workdir
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 WriteMetrics = Callable[[str, str, int | None, Sequence[Mapping[str, Any]]], None]
+
+
+class Launched(NamedTuple):
+    """What a launch came to: the path of its report, and all records that are present, in the sweep's order."""
+
+    report: Path
+    records: tuple[fairness.RunRecord, ...]
 
 
 def dry_run(config: ConfigDict, sweep: Sweep | None, shard: Shard = WHOLE) -> None:
@@ -45,19 +52,20 @@ def launch(
     command: str,
     write_report: WriteReport,
     shard: Shard = WHOLE,
-) -> Path:
+    claimed: Callable[[Path], None] = lambda root: None,
+) -> Launched:
     """Run what of ``config``, or of one shard of its sweep, is not finished under ``workdir``.
 
-    Other processes may do the same there at the same time: nothing is computed twice at once. Returns the path of
-    the report, over all records that are present. Raises ValueError before any work for a config that can't be
-    run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError at the end, when all
-    runs that don't diverge are done.
+    Other processes may do the same there at the same time: nothing is computed twice at once. ``claimed`` is called
+    with ``workdir`` once that belongs to the experiment, before any work. Raises ValueError before any work for a
+    config that can't be run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError
+    at the end, when all runs that don't diverge are done.
     """
     dataset = distributed.main_first(lambda: open_dataset(config))
     arms = plan.plan_arms(config, sweep, dataset)
     node.refuse_missing_gpus(os.environ, jax.default_backend(), config.cluster.gpus)
     store = open_workdir(workdir, config.experiment)
-    use_compilation_cache(workdir)
+    claimed(workdir)
     measured = max(arm.measure.jsv_examples for arm in arms)
     meshes = [arm.mesh for arm in arms]
     on = prepared(dataset, spec_of(config, dataset), meshes, config.dataset.workers, measured)
@@ -94,7 +102,7 @@ def launch(
         written = Path(distributed.from_main(lambda: str(board.report(draw=True))))
     if lost:
         raise TrainingDivergedError(_diverged(lost, arms, len(todo), written))
-    return written
+    return Launched(written, board.records())
 
 
 def submit(

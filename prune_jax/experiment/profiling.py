@@ -1,5 +1,6 @@
 """``--profile=n``: n steps of a sweep's first run under JAX's profiler."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,21 @@ from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.stages import fresh, recipe_of
 from prune_jax.experiment.train import make_trainer, steps_per_epoch
-from prune_jax.experiment.workdir import claim, use_compilation_cache
+from prune_jax.experiment.workdir import claim
 
 
-def profile(config: ConfigDict, sweep: plan.Sweep | None, workdir: Path, steps: int) -> Path:
+def profile(
+    config: ConfigDict,
+    sweep: plan.Sweep | None,
+    workdir: Path,
+    steps: int,
+    claimed: Callable[[Path], None] = lambda root: None,
+) -> Path:
     """Trace ``steps`` training steps, compiled before, into ``workdir/profile``; that folder.
 
     They are those of the first run's first training stage, from random weights; no stage is begun. Raises
-    ValueError for a number that is not within an epoch, and as a launch does before any work.
+    ValueError for a number that is not within an epoch, and as a launch does before any work; ``claimed`` as
+    in ``launch.launch``.
     """
     dataset = open_dataset(config)
     arm = plan.plan_arms(config, sweep, dataset)[0]
@@ -38,7 +46,7 @@ def profile(config: ConfigDict, sweep: plan.Sweep | None, workdir: Path, steps: 
             f"--profile={steps}: an epoch of {dataset.name} has {whole} steps; give 1 to {whole}"
         )
     claim(workdir, config.experiment)
-    use_compilation_cache(workdir)
+    claimed(workdir)
     folder = workdir / "profile"
     _trace(arm, spec, on, steps, folder)
     return folder

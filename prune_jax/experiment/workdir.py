@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 
 from prune_jax import atomic
 from prune_jax.experiment import distributed
@@ -42,6 +43,11 @@ def open_workdir(root: Path, experiment: str) -> Store:
     """
     distributed.from_main(lambda: claim(root, experiment))
     return Store(root, ocp.StandardCheckpointer(), open_locks(root))
+
+
+def default(config: ConfigDict) -> Path:
+    """``runs/EXPERIMENT``, where nobody names another folder; the small form has one of its own."""
+    return Path("runs") / (config.experiment + "_quick" * config.quick)
 
 
 def claim(root: Path, experiment: str) -> None:
@@ -96,7 +102,7 @@ def closing(store: Store) -> Iterator[None]:
 
 
 def use_compilation_cache(root: Path) -> None:
-    """Keep compiled programs in the workdir, unless the caller has set JAX's cache already."""
+    """For the whole process: keep compiled programs in the workdir, unless JAX's cache is set already."""
     if not jax.config.values.get("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str((root / "compilation_cache").absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
