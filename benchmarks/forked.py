@@ -19,7 +19,7 @@ def prepare(cache: Path) -> None:
     """Import every module; launches share the compilation cache ``cache``: compiling is not what is looked at."""
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    import run  # noqa: F401
+    from prune_jax import run_command  # noqa: F401
 
 
 def start(flags: list[str], workdir: Path) -> int:
@@ -46,13 +46,9 @@ def start(flags: list[str], workdir: Path) -> int:
 
 def _launch(flags: list[str]) -> None:
     """run.py as a command line starts it."""
-    from absl import app
+    from prune_jax import run_command
 
-    import run
-    from prune_jax.experiment import command_line
-
-    sys.argv = ["run.py", *flags]
-    app.run(run.main, flags_parser=command_line.parse_flags)
+    run_command.start(["run.py"], flags)
 
 
 def run_to_the_end(flags: list[str], workdir: Path) -> float:

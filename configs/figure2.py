@@ -10,8 +10,6 @@ cross, and the paper's points where the epochs are the same. ImageNet100 is stre
 TFDS prepares it; where that isn't there, the launch says the command.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import recipes, regimes
@@ -19,23 +17,16 @@ from prune_jax.experiment import recipes, regimes
 
 def get_config() -> ConfigDict:
     """Two rows of Table 5, ratio 0.95."""
-    config = recipes.resnet34_imagenet100("figure2")
-    config.ratios = (0.95,)
-    config.rows = (  # pruning epoch, retraining LR, extra epochs
-        (60, 1e-3, 0),  # 2(a)
-        (60, 1e-3, 180),  # 2(b)
+    return recipes.retraining_rows(
+        "figure2",
+        "Figure 2: accuracy along retraining",
+        rows=(  # pruning epoch, retraining LR, extra epochs
+            (60, 1e-3, 0),  # 2(a)
+            (60, 1e-3, 180),  # 2(b)
+        ),
+        sections=("retraining_curves", "beside_paper", "accuracy"),
     )
-    config.report.title = "Figure 2: accuracy along retraining"
-    config.report.sections = ("retraining_curves", "beside_paper", "accuracy")
-    return config
 
 
-def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values for --config.quick: the same rows."""
-    del config
-    return recipes.toy(shorten=15)
-
-
-def sweep(config: ConfigDict) -> list[dict[str, Any]]:
-    """A run per row and ratio."""
-    return regimes.entries(config)
+quick = recipes.quick_rows
+sweep = regimes.entries  # a run per row

@@ -10,8 +10,6 @@ ImageNet100 is streamed from ImageNet as TFDS prepares it; where that isn't ther
 Its 100 classes are drawn with --config.dataset.classes_seed or listed in --config.dataset.classes_file.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import recipes, regimes
@@ -19,35 +17,28 @@ from prune_jax.experiment import recipes, regimes
 
 def get_config() -> ConfigDict:
     """Fourteen rows at ratio 0.95, with trainability accuracy, Eq. (1), read off each curve."""
-    config = recipes.resnet34_imagenet100("table5")
-    config.ratios = (0.95,)
-    config.rows = (  # pruning epoch, retraining LR, extra epochs
-        (30, 1e-1, 0),
-        (30, 1e-2, 0),
-        (30, 1e-2, 30),
-        (30, 1e-2, 60),
-        (60, 1e-2, 0),
-        (60, 1e-3, 0),
-        (60, 1e-3, 60),
-        (60, 1e-3, 120),
-        (60, 1e-3, 180),
-        (90, 1e-2, 0),
-        (90, 1e-4, 0),
-        (90, 1e-4, 60),
-        (90, 1e-4, 270),
-        (90, 1e-4, 1485),
+    return recipes.retraining_rows(
+        "table5",
+        "Table 5: more epochs for a small retraining LR",
+        rows=(  # pruning epoch, retraining LR, extra epochs
+            (30, 1e-1, 0),
+            (30, 1e-2, 0),
+            (30, 1e-2, 30),
+            (30, 1e-2, 60),
+            (60, 1e-2, 0),
+            (60, 1e-3, 0),
+            (60, 1e-3, 60),
+            (60, 1e-3, 120),
+            (60, 1e-3, 180),
+            (90, 1e-2, 0),
+            (90, 1e-4, 0),
+            (90, 1e-4, 60),
+            (90, 1e-4, 270),
+            (90, 1e-4, 1485),
+        ),
+        sections=("beside_paper", "retraining_curves", "accuracy"),
     )
-    config.report.title = "Table 5: more epochs for a small retraining LR"
-    config.report.sections = ("beside_paper", "retraining_curves", "accuracy")
-    return config
 
 
-def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values for --config.quick: all fourteen rows."""
-    del config
-    return recipes.toy(shorten=15)
-
-
-def sweep(config: ConfigDict) -> list[dict[str, Any]]:
-    """A run per row and ratio."""
-    return regimes.entries(config)
+quick = recipes.quick_rows
+sweep = regimes.entries  # a run per row

@@ -1,4 +1,4 @@
-"""``python -m prune_jax COMMAND``: cost, groups, spectrum, compare, report; ``COMMAND --help`` says more."""
+"""``python -m prune_jax COMMAND``: run, cost, groups, spectrum, compare, report; ``COMMAND --help`` says more."""
 
 import argparse
 import sys
@@ -7,9 +7,11 @@ from importlib import import_module
 from types import MappingProxyType
 
 # Command -> module with add_arguments(parser) and run(arguments), and what it does. Only the command that
-# is called is imported: compare and report run where there is no JAX.
+# is called is imported: compare and report run where there is no JAX. The flags of run are its config's keys too,
+# which argparse doesn't know: it has start(program, arguments) instead.
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "run": ("prune_jax.run_command", "an experiment from its config, as run.py does"),
         "cost": ("prune_jax.experiment.cli_cost", "multiply-accumulates and params, dense and pruned"),
         "groups": ("prune_jax.experiment.cli_groups", "the channels of a network that live or die together"),
         "spectrum": ("prune_jax.experiment.cli_spectrum", "Jacobian singular values of a finished stage"),
@@ -36,12 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = parser.parse_args(given[:1]).command
     module, does = COMMANDS[name]
     command = import_module(module)
+    if name == "run":
+        return command.start(("-m", "prune_jax", "run"), given[1:])
     own = argparse.ArgumentParser(prog=f"python -m prune_jax {name}", description=does)
     command.add_arguments(own)
     if name in DRAWINGS:  # experiments know no figures
+        _hush()
         module, function = DRAWINGS[name]
         return command.run(own.parse_args(given[1:]), getattr(import_module(module), function))
     return command.run(own.parse_args(given[1:]))
+
+
+def _hush() -> None:
+    """TFDS talks; what goes wrong reaches us as an exception."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_the_quick_form_runs_and_reports(path, tmp_path, capsys):
     module, config = load(path, quick=True)
     written = launch.launch(
         config, lambda config: sweep_of(module, config), tmp_path / "run", "a test", report.write
-    )
+    ).report
     runs = len(sweep_of(module, config))
     text = written.read_text()
     assert len(list((tmp_path / "run" / "records").glob("*.json"))) == runs

@@ -92,7 +92,7 @@ def test_a_corrupt_checkpoint_is_named_and_only_its_stage_is_redone(environment,
     [
         ("--config.retrian.epochs=3", "no such key: retrian; did you mean 'retrain'"),
         ("--workdr=x", "Unknown command line flag 'workdr'. Did you mean: workdir"),
-        ("--config.report.sections=foo", "unknown section 'foo'; allowed: base"),
+        ("--config.report.sections=foo", "unknown section 'foo'. Allowed: base"),
         ("--config.sparsify.ratio=0.3", "the sweep of mystery1_mlp7.py sets it in every run"),
         ("--config.ratios=1.5", "sparsify.ratio is 1.5; allowed: [0, 1)"),
         ("--config.pretrain.schedule=3:0.1", "pretrain.schedule (with pretrain.epochs=4)"),

@@ -1,12 +1,13 @@
 """ImageNet and the part of it called ImageNet100: its manual downloads, and which classes are used."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+
+from prune_jax import nearest
 
 
 class Entry(NamedTuple):
@@ -62,11 +63,9 @@ def read_classes(file: Path, wanted: int, label_names: Sequence[str]) -> tuple[i
             continue
         where = f"dataset.classes_file: {file} line {number}: class {text!r}"
         if text not in known:
-            near = difflib.get_close_matches(text, label_names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(
                 f"{where} is unknown; allowed: 0 to {len(label_names) - 1} or a WordNet id such as "
-                f"{label_names[0]}{hint}"
+                f"{label_names[0]}{nearest.hint(text, label_names)}"
             )
         if known[text] in found:
             raise ValueError(f"{where} was on line {found[known[text]]} already; each class is listed once")

@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from prune_jax import atomic
 from prune_jax.data.turns import turn
 
 CHUNK = 1024  # records read at once
@@ -36,18 +36,13 @@ def list_labels(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(turn(file.with_suffix(".reading")))
-                out = held.enter_context(tempfile.NamedTemporaryFile(dir=file.parent, delete=False))
             except OSError:
                 continue  # a data set that others own and share, or no place of one's own either
-            held.callback(Path(out.name).unlink, missing_ok=True)
             if (labels := _load(file, examples)) is not None:  # another process has read them meanwhile
                 return labels
             labels = _read(builder, split, f"kept in {file}")
-            with contextlib.suppress(OSError):  # a full disk
+            with contextlib.suppress(OSError), atomic.writing(file) as out:  # a full disk
                 np.save(out, labels)
-                out.close()
-                Path(out.name).chmod(0o644)
-                Path(out.name).replace(file)
             return labels
     return _read(
         builder, split, f"again at every start, for neither {' nor '.join(map(str, files))} can be written"

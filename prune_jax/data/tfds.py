@@ -1,7 +1,6 @@
 """Data sets by their TensorFlow Datasets name, as host arrays, without TensorFlow at run time."""
 
 import contextlib
-import difflib
 import io
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from prune_jax import nearest
 from prune_jax.data import packaged
 from prune_jax.data.imagenet import ENTRIES
 from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
@@ -62,8 +62,8 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
     """
     known = [*packaged.NAMES, *OTHER_NAMES, *tfds.list_builders(with_community_datasets=False)]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or packaged.NAMES
-        raise ValueError(f"dataset.name: unknown data set {name!r}; nearest: {', '.join(near)}")
+        meant = nearest.hint(name, known, most=3) or f"; here at once: {', '.join(packaged.NAMES)}"
+        raise ValueError(f"dataset.name: unknown data set {name!r}{meant}")
     if packaged.is_packaged(name):
         config = packaged.packaged_config(name, split_seed)
         return tfds.builder(name, config=config, data_dir=data_dir or None, file_format="array_record")

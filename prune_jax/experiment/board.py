@@ -36,6 +36,10 @@ class Board:
             self._read[name] = before = (changed, fairness.read(self.path(name)))
         return before[1]
 
+    def records(self) -> tuple[fairness.RunRecord, ...]:
+        """All records that are present, in the sweep's order."""
+        return tuple(self.record(name) for name in self._names if self.path(name).exists())
+
     def report(self, draw: bool) -> Path:
         """Write the report over all records present; the report's path.
 
@@ -45,8 +49,9 @@ class Board:
         while True:
             try:
                 with locks.held(self._store.locks, ["report"], together=False):
-                    present = [self.record(name) for name in self._names if self.path(name).exists()]
-                    return self._write(self._store.root, present, self._layout, len(self._names), draw)
+                    return self._write(
+                        self._store.root, list(self.records()), self._layout, len(self._names), draw
+                    )
             except locks.BusyError:
                 if not draw:
                     return self._store.root / "report.md"

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from prune_jax.experiment import named_network
+from prune_jax.text_table import aligned
 
 HEAD = ("name", "channels", "members", "frozen because")
 
@@ -30,7 +31,4 @@ def run(args: argparse.Namespace) -> int:
 def table(groups: Any) -> str:
     """Columns of text, a line for each group; ``members`` counts the leaf axes that hold its channels."""
     rows = [HEAD] + [(g.name, str(g.size), str(len(g.members)), g.frozen or "") for g in groups]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows)

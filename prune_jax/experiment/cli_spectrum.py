@@ -35,12 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, draw: Draw) -> int:
     """Print the table and draw the histogram. Returns 0, or 2 with one line on bad input."""
-    from absl import logging
-
     from prune_jax.data import NotPreparedError
     from prune_jax.experiment.store import CheckpointError
 
-    logging.set_verbosity(logging.FATAL)  # TFDS talks; what goes wrong reaches us as an exception
     try:
         report(args, draw)
     except (ValueError, OSError, CheckpointError, NotPreparedError) as error:

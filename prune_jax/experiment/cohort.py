@@ -25,6 +25,7 @@ from prune_jax.experiment.measuring import entries, measure
 from prune_jax.experiment.placement import placement, put_whole
 from prune_jax.experiment.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
+from prune_jax.experiment.replicas import split, stacked
 from prune_jax.experiment.specs import Measure, Pretrain, Retrain, Scratch, kind, stated
 from prune_jax.experiment.step import variables_of
 from prune_jax.experiment.train import Recipe, Trainer, make_trainer
@@ -133,7 +134,7 @@ def _train(
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
     course = course_of(spec.train, trainer, context.data, [member.schedule for member in members])
-    state = course.begin(trainer.init(_stacked(map(initial, members)), _stacked(map(mask, members))))
+    state = course.begin(trainer.init(stacked(map(initial, members)), _stacked_masks(map(mask, members))))
     with partial.open_partial(context.store, cohort, context.keep) as kept:
         before = partial.newest(kept) or {}
         if before:
@@ -147,18 +148,18 @@ def _train(
             state, histories = _epochs(job, state, before)
         partial.settle(kept)
         timing = {"seconds": clock.seconds(), "together": len(members)}
-        for i, (member, history) in enumerate(zip(members, histories, strict=True)):
+        ends = split(variables_of(course.network(state)))
+        for member, history, variables in zip(members, histories, ends, strict=True):
             if is_known(context.store, member.id):
                 continue
-            variables = jax.tree.map(lambda leaf, i=i: leaf[i], variables_of(course.network(state)))
             mine = {"spec": stated(_own(spec, member)), "seed": member.seed, "parent": member.parent}
             told = {**about, **mine, "history": history, **timing}
             disk.save_stage(context.store, member.id, variables, told)
     partial.drop_partial(context.store, cohort)
 
 
-def _stacked(trees: Iterable[Any]) -> Any:
-    """One tree of all, a new axis in front; a mask's axis that is size 1 in some of them alone gets its full size."""
+def _stacked_masks(trees: Iterable[Any]) -> Any:
+    """One tree of all masks; an axis that is size 1 in some of them alone gets its full size."""
     return jax.tree.map(lambda *leaves: jnp.stack(jnp.broadcast_arrays(*leaves)), *trees)
 
 

@@ -85,6 +85,14 @@ def resolved(config: ConfigDict, module: ModuleType, given: Mapping[str, Any]) -
     return config
 
 
+def load(filename: str) -> tuple[ConfigDict, Sweep | None]:
+    """The config of a file ``NAME.py``, or its small form, ``NAME.py:quick``, and the file's sweep if it has one."""
+    module = load_module(filename)
+    config = module.get_config()
+    config.quick |= filename.endswith(":quick")
+    return resolved(config, module, {}), getattr(module, "sweep", None)
+
+
 def refuse_extra_arguments(arguments: list[str]) -> None:
     """ValueError for arguments that are no flags, such as a mistyped dash."""
     if arguments:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from prune_jax import nearest
+
 EPOCHS = ("auto", "scan", "step")
 REPLICAS = ("auto", "vmap", "loop")
 TOGETHER = ("run", "sweep")
@@ -34,8 +36,7 @@ def decide(
     """
     choices = (("epoch", epoch, EPOCHS), ("replicas", replicas, REPLICAS), ("together", together, TOGETHER))
     for name, choice, allowed in choices:
-        if choice not in allowed:
-            raise ValueError(f"execution.{name} is {choice!r}; allowed: {', '.join(allowed)}")
+        nearest.one_of(f"execution.{name}", choice, allowed)
     slow_loops = backend == "cpu" and convolutional
     if replicas == "auto":
         replicas = "loop" if slow_loops and together == "run" else "vmap"

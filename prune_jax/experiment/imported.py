@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from prune_jax import models
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.cohort import Context, is_finished
 from prune_jax.experiment.measuring import entries, measure
+from prune_jax.experiment.replicas import stacked
 from prune_jax.experiment.specs import DataSpec, Imported, ModelSpec, kind, stage_id, stated
 from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
 from prune_jax.models import torch_weights
@@ -53,7 +52,7 @@ def bring_in(context: Context, spec: Imported, path: str, recipe: Recipe) -> Non
     """
     context.progress.begin(kind(spec), 1, 0)
     variables, trainer = load(path, spec), make_trainer(recipe)
-    state = trainer.init(jax.tree.map(lambda leaf: leaf[None], variables))
+    state = trainer.init(stacked([variables]))
     (entry,) = entries(measure(trainer, state, context.data, context.measure, 0), epoch=0)
     measured = {"measure": dataclasses.asdict(context.measure), "history": [entry]}
     about = {"kind": kind(spec), "spec": stated(spec), "seed": None, "parent": None}

@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -17,7 +16,6 @@ from prune_jax.experiment.cohort import GO_ON, Context, History, Member
 from prune_jax.experiment.datasets import open_dataset, spec_of
 from prune_jax.experiment.divergence import TrainingDivergedError
 from prune_jax.experiment.inputs import prepared
-from prune_jax.experiment.locks import BusyError
 from prune_jax.experiment.metrics import Metrics
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.record import device_name, make_record
@@ -26,11 +24,18 @@ from prune_jax.experiment.shards import WHOLE, Shard, part
 from prune_jax.experiment.specs import Stage, chain_ids, kind
 from prune_jax.experiment.stages import is_chain_finished, run_chain
 from prune_jax.experiment.store import read_stage
-from prune_jax.experiment.workdir import claim, closing, open_workdir, use_compilation_cache
+from prune_jax.experiment.turns import take_turns
+from prune_jax.experiment.workdir import claim, closing, open_workdir
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 WriteMetrics = Callable[[str, str, int | None, Sequence[Mapping[str, Any]]], None]
-PATIENCE = (0.5, 10.0)  # seconds between two looks at what other processes are at: at first, and at most
+
+
+class Launched(NamedTuple):
+    """What a launch came to: the path of its report, and all records that are present, in the sweep's order."""
+
+    report: Path
+    records: tuple[fairness.RunRecord, ...]
 
 
 def dry_run(config: ConfigDict, sweep: Sweep | None, shard: Shard = WHOLE) -> None:
@@ -47,19 +52,20 @@ def launch(
     command: str,
     write_report: WriteReport,
     shard: Shard = WHOLE,
-) -> Path:
+    claimed: Callable[[Path], None] = lambda root: None,
+) -> Launched:
     """Run what of ``config``, or of one shard of its sweep, is not finished under ``workdir``.
 
-    Other processes may do the same there at the same time: nothing is computed twice at once. Returns the path of
-    the report, over all records that are present. Raises ValueError before any work for a config that can't be
-    run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError at the end, when all
-    runs that don't diverge are done.
+    Other processes may do the same there at the same time: nothing is computed twice at once. ``claimed`` is called
+    with ``workdir`` once that belongs to the experiment, before any work. Raises ValueError before any work for a
+    config that can't be run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError
+    at the end, when all runs that don't diverge are done.
     """
     dataset = distributed.main_first(lambda: open_dataset(config))
     arms = plan.plan_arms(config, sweep, dataset)
     node.refuse_missing_gpus(os.environ, jax.default_backend(), config.cluster.gpus)
     store = open_workdir(workdir, config.experiment)
-    use_compilation_cache(workdir)
+    claimed(workdir)
     measured = max(arm.measure.jsv_examples for arm in arms)
     meshes = [arm.mesh for arm in arms]
     on = prepared(dataset, spec_of(config, dataset), meshes, config.dataset.workers, measured)
@@ -74,7 +80,8 @@ def launch(
         progress.line(f"on {device_name()}")
         lost: dict[int, TrainingDivergedError] = {}
 
-        def attempt(index: int, arm: Arm) -> None:
+        def attempt(run: tuple[int, Arm]) -> None:
+            index, arm = run
             if distributed.any_of(stopping()):
                 raise preemption.PreemptedError(f"asked to end before run {index + 1}; {GO_ON}")
             progress.run(index + 1, arm.label)
@@ -91,11 +98,11 @@ def launch(
                 distributed.from_main(lambda: str(board.report(draw=False)))
             progress.over()
 
-        _take_turns(todo, attempt, progress)
+        take_turns(todo, attempt, progress)
         written = Path(distributed.from_main(lambda: str(board.report(draw=True))))
     if lost:
         raise TrainingDivergedError(_diverged(lost, arms, len(todo), written))
-    return written
+    return Launched(written, board.records())
 
 
 def submit(
@@ -117,26 +124,6 @@ def submit(
     if launcher == "local":
         submission.wait(jobs)
     print(f"report: {workdir / 'report.md'}" + ", as the jobs get there" * (launcher != "local"))
-
-
-def _take_turns(todo: list[tuple[int, Arm]], attempt: Callable[[int, Arm], None], progress: Progress) -> None:
-    """Every run, those first that no other process holds up; then wait for the others."""
-    wait, most = PATIENCE
-    while todo:
-        busy = []
-        for index, arm in todo:
-            try:
-                attempt(index, arm)
-            except BusyError as error:
-                busy.append((index, arm))
-                reason = error
-        if len(busy) < len(todo):
-            wait = PATIENCE[0]
-        elif busy:
-            progress.waiting(len(busy), str(reason))
-            time.sleep(wait)
-            wait = min(1.5 * wait, most)
-        todo = busy
 
 
 def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -> bool:

@@ -1,5 +1,6 @@
 """``--profile=n``: n steps of a sweep's first run under JAX's profiler."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,26 @@ from prune_jax.experiment.datasets import open_dataset, spec_of
 from prune_jax.experiment.feeding import Halfway, open_feed
 from prune_jax.experiment.inputs import DeviceData, Inputs, prepared
 from prune_jax.experiment.placement import placement, put_whole
+from prune_jax.experiment.replicas import stacked
 from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.stages import fresh, recipe_of
 from prune_jax.experiment.train import make_trainer, steps_per_epoch
-from prune_jax.experiment.workdir import claim, use_compilation_cache
+from prune_jax.experiment.workdir import claim
 
 
-def profile(config: ConfigDict, sweep: plan.Sweep | None, workdir: Path, steps: int) -> Path:
+def profile(
+    config: ConfigDict,
+    sweep: plan.Sweep | None,
+    workdir: Path,
+    steps: int,
+    claimed: Callable[[Path], None] = lambda root: None,
+) -> Path:
     """Trace ``steps`` training steps, compiled before, into ``workdir/profile``; that folder.
 
     They are those of the first run's first training stage, from random weights; no stage is begun. Raises
-    ValueError for a number that is not within an epoch, and as a launch does before any work.
+    ValueError for a number that is not within an epoch, and as a launch does before any work; ``claimed`` as
+    in ``launch.launch``.
     """
     dataset = open_dataset(config)
     arm = plan.plan_arms(config, sweep, dataset)[0]
@@ -37,7 +46,7 @@ def profile(config: ConfigDict, sweep: plan.Sweep | None, workdir: Path, steps: 
             f"--profile={steps}: an epoch of {dataset.name} has {whole} steps; give 1 to {whole}"
         )
     claim(workdir, config.experiment)
-    use_compilation_cache(workdir)
+    claimed(workdir)
     folder = workdir / "profile"
     _trace(arm, spec, on, steps, folder)
     return folder
@@ -51,7 +60,7 @@ def _trace(arm: Arm, spec: Any, on: Inputs, steps: int, folder: Path) -> None:
     trainer, batch = make_trainer(recipe), recipe.batch_size
     widths = None if isinstance(spec, Pretrain) else networks.widths_of(arm.model, arm.ratios)
     variables = [fresh(arm.model, widths, seed) for seed in seeds]
-    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables))
+    state = trainer.init(stacked(variables))
     keys = put_whole(placement(recipe.mesh), jnp.stack([member_key(seed, "profile") for seed in seeds]))
     start = Halfway(steps_per_epoch(on.train_size, batch) - steps, (0.0,) * len(seeds))
     lrs = np.zeros(start.step + steps, np.float32)

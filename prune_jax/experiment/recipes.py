@@ -1,5 +1,6 @@
-"""What several configs share: the paper's training recipes, and the toy size of their quick forms."""
+"""What several configs share: the paper's training recipes, rows of a kind, and the toy size of quick forms."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -38,6 +39,34 @@ def resnet34_imagenet100(experiment: str) -> ConfigDict:
     return config
 
 
+def retraining_rows(
+    experiment: str, title: str, rows: Sequence[tuple[int, float, int]], sections: tuple[str, ...]
+) -> ConfigDict:
+    """Rows of Table 5, which Figures 2 and 3 show epoch by epoch, at ratio 0.95; ``regimes.entries`` sweeps them.
+
+    A row is its pruning epoch, its initial retraining LR and how many epochs more than scratch it trains.
+    """
+    config = resnet34_imagenet100(experiment)
+    config.ratios = (0.95,)
+    config.rows = tuple(rows)
+    config.report.title = title
+    config.report.sections = sections
+    return config
+
+
+def step_or_cosine_rows(config: ConfigDict, title: str, table: int, ratios: tuple[float, ...]) -> ConfigDict:
+    """``config`` with the rows of Table 6 or 7 (App. C) at ``ratios``; ``step_or_cosine.entries`` sweeps them."""
+    config.ratios = ratios
+    config.dense = plan_of(200, "0:1e-1,100:1e-2,150:1e-3")  # the base model's and scratch's
+    config.retrain_epochs = 120
+    config.retrain_lrs = (1e-3, 1e-2)
+    config.final_lr = 1e-4  # where retraining ends
+    config.tables = (table,)
+    config.report.title = title
+    config.report.sections = ("beside_paper", "base", "accuracy")
+    return config
+
+
 def plan_of(epochs: int, schedule: str) -> ConfigDict:
     """Epochs and LR schedule as a section of a config, for sweeps that make their stages from it."""
     return ConfigDict({"epochs": epochs, "schedule": schedule})
@@ -60,6 +89,17 @@ def toy(shorten: float) -> dict[str, Any]:
         "seeds": (0, 1),
         "shorten": shorten,
     }
+
+
+def quick_rows(config: ConfigDict) -> dict[str, Any]:
+    """Small values for --config.quick: all rows, every epoch count divided by 15."""
+    del config
+    return toy(shorten=15)
+
+
+def quick_ratios(config: ConfigDict) -> dict[str, Any]:
+    """Small values for --config.quick: all rows at the second and third ratio, every epoch count divided by 20."""
+    return toy(shorten=20) | {"ratios": config.ratios[1:3]}
 
 
 def _recipe(experiment: str, dataset: str, model: str) -> ConfigDict:

@@ -1,10 +1,11 @@
 """Replicas of one program: under vmap, apart on the devices at hand or on a mesh's axis, or one alone."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
@@ -86,6 +87,17 @@ def alone(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
     return run
 
 
+def stacked(trees: Iterable[Any]) -> Any:
+    """One tree of replicas: every leaf is the trees' leaves along a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def split(tree: Any) -> Iterator[Any]:
+    """The replicas of a tree, one after another, without the leading axis; none is cut out before it is asked for."""
+    for i in range(len(jax.tree.leaves(tree)[0])):
+        yield jax.tree.map(lambda leaf, i=i: leaf[i], tree)
+
+
 def one_device_per_core() -> None:
     """Let JAX see every CPU core of this process as a device; to be called before JAX's first use.
 
@@ -110,4 +122,4 @@ def _replicas(arguments: tuple[Any, ...], axes: Axes) -> int:
 
 
 def _repeat_last(leaf: jax.Array, times: int) -> jax.Array:
-    return leaf if times == 0 else jax.numpy.concatenate([leaf, *([leaf[-1:]] * times)])
+    return leaf if times == 0 else jnp.concatenate([leaf, *([leaf[-1:]] * times)])

@@ -1,6 +1,5 @@
 """From a config to what is run: every value checked, every schedule canonical, every group named."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from prune_jax import nearest
 from prune_jax.experiment import (
     execution,
     extension,
@@ -262,11 +262,7 @@ def _mesh(config: ConfigDict, replicas: int, *, alone: bool) -> placement.MeshSh
 
 
 def _one_of(key: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{key} is {value!r}; allowed: {', '.join(allowed)}{hint}")
-    return value
+    return nearest.one_of(key, value, allowed)
 
 
 def _in_range(key: str, value: float, low: float, high: float) -> None:

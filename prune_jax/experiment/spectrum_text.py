@@ -1,11 +1,12 @@
 """What ``python -m prune_jax spectrum`` prints: a spectrum's statistics, and how far kernels are from isometries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from prune_jax import trainability
+from prune_jax.text_table import aligned
 
 STATISTICS = (
     ("mean", "mean"),
@@ -36,7 +37,7 @@ def table(spectrum: trainability.Spectrum) -> str:
     lost = int(spectrum.unresolved.sum())
     rows.append(["resolved", f"{values - lost} of {values}", f"rank {spectrum.rank.mean():.4g} on average"])
     note = f"Singular values below {spectrum.resolution:.2g} of their example's largest are not resolved."
-    return f"{_aligned(rows)}\n{note}"
+    return f"{aligned(rows)}\n{note}"
 
 
 def weights_table(states: Mapping[str, Any], gain: float) -> str:
@@ -53,10 +54,4 @@ def weights_table(states: Mapping[str, Any], gain: float) -> str:
     note = "Mean of (s - 1)^2 over the singular values s of each kernel" + (
         "." if gain == 1 else f" / {gain:g}, the gain that recovery gave them."
     )
-    return f"{_aligned(rows)}\n{note}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines)
+    return f"{aligned(rows)}\n{note}"

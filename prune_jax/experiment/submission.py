@@ -162,9 +162,12 @@ def _importable() -> Iterator[None]:
 
 def command_of(arguments: Sequence[str], workdir: Path) -> tuple[str, ...]:
     """What a shard's job runs: the command line that submits it, without what says how, in the same folder."""
-    script, *flags = arguments
+    program, *flags = arguments
+    script = (
+        program if program.startswith("-") else str(Path(program).absolute())
+    )  # or python's own option -m
     kept = without(flags, ("launcher", "sweep", "workdir"))
-    return (sys.executable, str(Path(script).absolute()), *kept, f"--workdir={workdir.absolute()}")
+    return (sys.executable, script, *kept, f"--workdir={workdir.absolute()}")
 
 
 def without(flags: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -132,8 +132,7 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
 
 def each_variables(state: TrainState) -> list[Any]:
     """Every replica's variables on the host, without the leading axis."""
-    here = jax.device_get(variables_of(state))
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], here) for i in range(len(jax.tree.leaves(here)[0]))]
+    return list(replicas.split(jax.device_get(variables_of(state))))
 
 
 def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:

@@ -3,22 +3,20 @@
 import contextlib
 import fnmatch
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 
+from prune_jax import atomic
 from prune_jax.experiment import distributed
 from prune_jax.experiment.locks import open_locks
 from prune_jax.experiment.store import Store
 
 FORMAT = 1
-CLAIMING = ".claiming-"  # how a claim's file is named while it is written
 # What launches and the tools around them leave in a workdir. One that holds nothing else has lost its
 # experiment.json, as to a purge of old files, and is claimed anew.
 OURS = (
@@ -47,6 +45,11 @@ def open_workdir(root: Path, experiment: str) -> Store:
     return Store(root, ocp.StandardCheckpointer(), open_locks(root))
 
 
+def default(config: ConfigDict) -> Path:
+    """``runs/EXPERIMENT``, where nobody names another folder; the small form has one of its own."""
+    return Path("runs") / (config.experiment + "_quick" * config.quick)
+
+
 def claim(root: Path, experiment: str) -> None:
     """Make ``root`` the folder of ``experiment``. Raises ValueError as ``open_workdir``."""
     file = root / "experiment.json"
@@ -57,34 +60,13 @@ def claim(root: Path, experiment: str) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         # Written even when the folder is claimed already: what can't be written is told before any work.
-        _write_once(file, {"experiment": experiment, "format": FORMAT})
+        atomic.write_once(file, json.dumps({"experiment": experiment, "format": FORMAT}))
         file.touch()  # a purge goes by age
     except OSError as error:
         raise ValueError(
             f"--workdir={root} can't be written ({error.strerror or error}): choose another folder"
         ) from error
     _refuse_other(root, file, experiment)
-
-
-def _write_once(file: Path, content: dict[str, Any]) -> None:
-    """Write ``file`` unless it is there: of several processes the first one wins, and none sees a part of it."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=CLAIMING)
-    try:
-        with os.fdopen(handle, "w") as out:
-            json.dump(content, out)
-        if not file.exists():
-            _publish(Path(temporary), file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, file: Path) -> None:
-    try:
-        os.link(temporary, file)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        temporary.replace(file)
 
 
 def _is_foreign(root: Path) -> bool:
@@ -120,7 +102,7 @@ def closing(store: Store) -> Iterator[None]:
 
 
 def use_compilation_cache(root: Path) -> None:
-    """Keep compiled programs in the workdir, unless the caller has set JAX's cache already."""
+    """For the whole process: keep compiled programs in the workdir, unless JAX's cache is set already."""
     if not jax.config.values.get("jax_compilation_cache_dir"):
         jax.config.update("jax_compilation_cache_dir", str((root / "compilation_cache").absolute()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

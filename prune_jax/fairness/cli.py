@@ -11,6 +11,7 @@ from prune_jax.fairness.comparison import compare
 from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.setups import SETUPS, Verdict, known_setup, strictest_setup
 from prune_jax.fairness.storage import read, read_folder
+from prune_jax.text_table import aligned
 
 PAPER = "paper:"
 
@@ -79,11 +80,9 @@ def matrix(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) 
     for i in range(len(records) - 1):
         row = ["" if j <= i else _cell(pairs[i, j]) for j in range(1, len(records))]
         rows.append([names[i], *row])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     key = [f"{number} {record.name}" for number, record in zip(names, records, strict=True)]
     legend = "strictest setup; +A: SX-A, +B: SX-B, +=: same overall schedule; -: not even S1"
-    return "\n".join([*key, "", *table, legend])
+    return "\n".join([*key, "", aligned(rows), legend])
 
 
 def _cell(verdict: Verdict) -> str:

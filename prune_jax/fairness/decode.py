@@ -3,9 +3,10 @@
 import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from prune_jax.nearest import unknown
 
 _hints = cache(get_type_hints)
 
@@ -27,14 +28,6 @@ def decode(kind: Any, data: Any, place: str) -> Any:
         _expect(isinstance(data, dict), place, "an object", data)
         return data
     return data if kind is Any else _decode_scalar(kind, data, place)
-
-
-def unknown(what: str, name: Any, known: Any) -> str:
-    """Error text for a name that isn't among ``known``: the nearest one, or all of them."""
-    options = sorted(map(str, known))
-    near = get_close_matches(str(name), options, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-    return f"unknown {what} {name!r}; {hint}"
 
 
 def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:

@@ -5,7 +5,7 @@ Version 1 has the present shape without spectra and plateau rules.
 
 from typing import Any
 
-from prune_jax.fairness.decode import unknown
+from prune_jax.nearest import unknown
 
 FLAT_KEYS = (
     "dataset", "network", "method", "ratio_spec", "F1", "F2", "params", "base_model_id", "pre_epochs",

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness import published_records as build
-from prune_jax.fairness.decode import unknown
 from prune_jax.fairness.record import RunRecord
+from prune_jax.nearest import unknown
 
 Row = dict[str, Any]
 PAPER = "arXiv 2301.05219"

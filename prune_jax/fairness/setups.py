@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness import chain, images
-from prune_jax.fairness.decode import unknown
 from prune_jax.fairness.record import RunRecord
+from prune_jax.nearest import unknown
 
 _S1 = ("dataset", "network", "rate")
 _S2 = (*_S1, "base_model")

@@ -1,14 +1,13 @@
 """Records on disk: versioned JSON, written whole or not at all, older versions lifted when read."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from prune_jax import atomic
 from prune_jax.fairness.decode import decode
 from prune_jax.fairness.migrations import lift_flat, lift_unmeasured
 from prune_jax.fairness.record import RunRecord
@@ -59,17 +58,7 @@ def lift(
 def write(record: RunRecord, path: str | Path) -> Path:
     """Write atomically: a reader, or a disk that fills up, sees the old file or the new one, never a part."""
     path, text = Path(path), to_json(record)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    atomic.write_text(path, text)
     return path
 
 

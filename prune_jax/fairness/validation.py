@@ -6,8 +6,8 @@ from types import MappingProxyType
 from prune_jax.fairness import cost_rules, published, table_rules
 from prune_jax.fairness.anomaly import Anomaly, Row
 from prune_jax.fairness.cost_rules import CostOf
-from prune_jax.fairness.decode import unknown
 from prune_jax.fairness.paper_costs import UNIFORM
+from prune_jax.nearest import unknown
 
 Check = Callable[[Sequence[Row], str], list[Anomaly]]
 # Rule -> the columns it needs (one of each group) and the function; 'costs' also needs the network's costs.

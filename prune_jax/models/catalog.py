@@ -12,10 +12,10 @@ from flax import nnx
 from prune_jax.models.keys import stream
 from prune_jax.models.lenet import LeNet5
 from prune_jax.models.mlp import MLP
-from prune_jax.models.refusals import unknown
 from prune_jax.models.resnet import BasicBlock, Block, Bottleneck, ResNet
 from prune_jax.models.resnet_cifar import CifarResNet
 from prune_jax.models.vgg import VGG
+from prune_jax.nearest import unknown
 
 Patterns = tuple[str, ...]
 

@@ -8,8 +8,8 @@ import jax
 from flax import nnx
 
 from prune_jax.models.layers import dense
-from prune_jax.models.refusals import unknown
 from prune_jax.models.widths import resolve
+from prune_jax.nearest import unknown
 
 _GAINS = {"linear": 1.0, "relu": math.sqrt(2.0)}
 _INITS = ("orthogonal", "default")

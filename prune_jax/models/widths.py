@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Mapping
 
-from prune_jax.models.refusals import unknown
+from prune_jax.nearest import unknown
 
 
 def resolve(

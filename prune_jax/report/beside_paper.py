@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from prune_jax import text_table
 from prune_jax.fairness import RunRecord, Sample
-from prune_jax.report import paper_tables, reading, tables
+from prune_jax.report import paper_tables, reading
 from prune_jax.report.paper_tables import PaperCell, PaperTable
 
 
@@ -48,10 +49,8 @@ def markdown(number: int, records: Sequence[RunRecord]) -> str:
     made = beside(number, records)
     head = ["row", "setup", "", *made.table.columns]
     lines = [line for label, setup in made.table.rows for line in _lines(made, label, setup)]
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    padded = [[cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in (head, *lines)]
     notes = [NOTE, *made.notes]
-    return "\n\n".join([f"**{made.title}**", tables.markdown(padded[0], padded[1:]), "\n".join(notes)])
+    return "\n\n".join([f"**{made.title}**", text_table.markdown(head, lines, pad=True), "\n".join(notes)])
 
 
 def fullest(records: Sequence[RunRecord]) -> str:

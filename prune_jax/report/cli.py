@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prune_jax import fairness
+from prune_jax import atomic, fairness
 from prune_jax.report import beside_paper, paper_html
 
 
@@ -21,16 +21,10 @@ def run(args: argparse.Namespace) -> int:
         records = [record for folder in args.results for record in fairness.read_folder(folder)]
         shown = beside_paper.markdown(args.table, records)
         path = Path(args.html or Path(args.results[0]) / f"table{args.table}.html")
-        _write(path, paper_html.page(args.table, records))
+        atomic.write_text(path, paper_html.page(args.table, records))
     except (KeyError, OSError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
         print(f"report: {message}", file=sys.stderr)
         return 2
     print(f"{shown}\n\nHTML: {path}")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from prune_jax.fairness import RunRecord, cross_validate
 from prune_jax.report import reading, tables
+from prune_jax.text_table import markdown
 
 
 def cross_validation(records: Sequence[RunRecord]) -> str:
@@ -25,7 +26,7 @@ def cross_validation(records: Sequence[RunRecord]) -> str:
         f"{method}: {next((str(runs[n].method) for n in names if n in runs and n[0] == method), 'not run yet')}"
         for method in "AB"
     ]
-    text = f"{'; '.join(methods)}.\n\n{tables.markdown(head, rows)}"
+    text = f"{'; '.join(methods)}.\n\n{markdown(head, rows)}"
     if any(name not in runs for name in names):
         return f"{text}\n\nThe verdict needs all four runs."
     a_with_a, b_with_a, a_with_b, b_with_b = (runs[name] for name in names)

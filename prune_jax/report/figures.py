@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from prune_jax import atomic
 from prune_jax.fairness import RunRecord
 from prune_jax.report import reading
 
@@ -129,11 +130,8 @@ def _panels(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG at README size, whole or not at all, its folder included."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"font.size": 11}):
-        temporary = path.with_suffix(".tmp")
-        figure.savefig(temporary, dpi=130, format="png")
-        temporary.replace(path)
+    with mpl.rc_context({"font.size": 11}), atomic.writing(path) as file:
+        figure.savefig(file, dpi=130, format="png")
 
 
 def _lrs(group: Sequence[RunRecord]) -> list[float]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from prune_jax.fairness import JSVSummary, RunRecord, Sample
-from prune_jax.report import reading, tables
+from prune_jax.report import reading
 from prune_jax.report.figures import longest_of_each_lr
+from prune_jax.text_table import markdown
 
 HEAD = (
     "ratio",
@@ -37,7 +38,7 @@ def isometry(records: Sequence[RunRecord]) -> str:
             for name, summaries in _networks(record):
                 network = ("", "", name) if name == reading.DENSE else (ratio, method, name)
                 rows[*network, tuple(summaries)] = [*network, *_cells(summaries)]
-    return f"{tables.markdown(HEAD, list(rows.values()))}\n\n{NOTE}" if rows else ""
+    return f"{markdown(HEAD, list(rows.values()))}\n\n{NOTE}" if rows else ""
 
 
 def _networks(record: RunRecord) -> Iterator[tuple[str, list[JSVSummary]]]:

@@ -8,6 +8,7 @@ import numpy as np
 from prune_jax.fairness import RunRecord, Sample, SeedResult
 from prune_jax.report import reading, tables
 from prune_jax.schedules import LRSchedule
+from prune_jax.text_table import markdown
 
 CAPPED = "†"
 
@@ -43,7 +44,7 @@ def lr_spread(records: Sequence[RunRecord]) -> str:
         "sample standard deviation over seeds. Under *plateau* each LR stage lasts until the training loss and the "
         "mean JSV of training examples stand still; no test image has a say." + _cap_note(records)
     )
-    return f"{tables.markdown(head, rows)}\n\n{note}"
+    return f"{markdown(head, rows)}\n\n{note}"
 
 
 def spread_of(group: Sequence[RunRecord]) -> tuple[float, float | None]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from prune_jax.fairness import RunRecord, welch
 from prune_jax.report import reading, tables
+from prune_jax.text_table import markdown
 
 
 def pruning_value(records: Sequence[RunRecord]) -> str:
@@ -39,4 +40,4 @@ def pruning_value(records: Sequence[RunRecord]) -> str:
         "follow scratch's LR schedule; *SX-A*: as many epochs in all as scratch, the retraining LR free; *SX-B*: as "
         "many training FLOPs as scratch. p: Welch's two-sided t-test, each row on its own."
     )
-    return f"{tables.markdown(head, rows)}\n\n{note}"
+    return f"{markdown(head, rows)}\n\n{note}"

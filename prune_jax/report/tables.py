@@ -4,14 +4,7 @@ from collections.abc import Sequence
 
 from prune_jax.fairness import RunRecord, Sample, welch
 from prune_jax.report import reading
-
-Rows = list[list[str]]
-
-
-def markdown(head: Sequence[str], rows: Rows) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+from prune_jax.text_table import markdown
 
 
 def accuracy(records: Sequence[RunRecord]) -> str:
@@ -80,7 +73,7 @@ def lr_gap(records: Sequence[RunRecord]) -> str:
             continue
         small, large = lrs[0], lrs[-1]
         head = ["epochs", f"LR {large:g}", f"LR {small:g}", "gap (points)", "p"]
-        rows: Rows = []
+        rows: list[list[str]] = []
         for count in sorted({reading.epochs(record) for record in group}):
             pair = [_one(group, lr, count) for lr in (large, small)]
             if pair[0] is None or pair[1] is None:

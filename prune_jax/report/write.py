@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from prune_jax import atomic, nearest
 from prune_jax.fairness import RunRecord
 from prune_jax.report import (
     beside_paper,
@@ -84,7 +85,7 @@ def check_sections(sections: Sequence[str]) -> None:
     """Raise ValueError for a section that no report has."""
     for name in sections:
         if name not in SECTIONS:
-            raise ValueError(f"report.sections: unknown section {name!r}; allowed: {', '.join(SECTIONS)}")
+            raise ValueError(f"report.sections: {nearest.unknown('section', name, SECTIONS)}")
 
 
 def write(
@@ -109,9 +110,7 @@ def write(
         else:
             parts += _figure(folder, name, records, draw)
     path = folder / "report.md"
-    temporary = path.with_suffix(".md.tmp")
-    temporary.write_text("\n\n".join(part for part in parts if part) + "\n")
-    temporary.replace(path)
+    atomic.write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
 
 

@@ -1,13 +1,13 @@
 """The instruments on a part of a network, from stage to stage, to see where trainability is lost."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from prune_jax.nearest import unknown
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
 
 Stage = tuple[str, Callable[[jax.Array], jax.Array]]
@@ -71,15 +71,6 @@ def measure_stages(
     return out
 
 
-def unknown_name(kind: str, got: str, allowed: Iterable[str]) -> str:
-    """Sentence naming an unknown name, the nearest ones and, of few, all."""
-    allowed = list(allowed)
-    near = get_close_matches(got, allowed, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    rest = f"; it has {', '.join(allowed)}" if len(allowed) <= 12 or not near else ""
-    return f"unknown {kind} {got!r}{hint}{rest}"
-
-
 def per_example(values: Any, batch: int, name: str) -> jax.Array:
     """``(batch, K)``: one array flattened per example. ValueError naming what else came out of ``name``."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(values)]
@@ -107,7 +98,7 @@ def _names(stages: Sequence[Stage]) -> list[str]:
 
 def _index(names: list[str], name: str) -> int:
     if name not in names:
-        raise ValueError(unknown_name("stage", name, names))
+        raise ValueError(unknown("stage", name, names, most=3))
     return names.index(name)
 
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prune_jax import nearest
 from prune_jax.trainability import lanczos
 from prune_jax.trainability.mean_spread import Spread
 
@@ -69,8 +70,7 @@ def cost_of(plan: Plan, examples: int, values: int) -> int:
 
 def check_plan(plan: Plan, examples: int, outputs: int, inputs: int) -> None:
     """ValueError naming what of ``plan`` can't be followed on ``examples`` Jacobians (outputs, inputs)."""
-    if plan.method not in METHODS:
-        raise ValueError(f"the plan's method is {plan.method!r}; allowed: {', '.join(METHODS)}")
+    nearest.one_of("the plan's method", plan.method, METHODS)
     values = min(plan.rank or outputs, outputs, inputs)
     fewest = {"exact": 1, "leading": min(3, examples), "lanczos": 2 if examples == 1 else 3}[plan.method]
     _between(plan, "examples", fewest, None if plan.method == "lanczos" else examples)

@@ -10,8 +10,9 @@ import jax
 from flax import nnx
 from jax.extend import core
 
+from prune_jax.nearest import unknown
 from prune_jax.trainability.jacobian import jacobian_singular_values
-from prune_jax.trainability.layerwise import Measure, Part, StageMeasure, per_example, unknown_name
+from prune_jax.trainability.layerwise import Measure, Part, StageMeasure, per_example
 from prune_jax.trainability.weights import check_finite
 
 Call = Callable[[nnx.Module, jax.Array], Any]
@@ -201,4 +202,4 @@ def _check_paths(module: nnx.Module, paths: Sequence[str]) -> None:
     known = {path: found for path, found in _modules(module).items() if callable(found)}
     for path in paths:
         if path not in known:
-            raise ValueError(unknown_name(f"module of {type(module).__name__}", path, known))
+            raise ValueError(unknown(f"module of {type(module).__name__}", path, known, most=3))

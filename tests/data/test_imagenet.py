@@ -50,7 +50,7 @@ def test_a_file_names_classes_by_number_or_wordnet_id(tmp_path):
     ("lines", "message"),
     [
         (["3", "1000"], "line 2: class '1000' is unknown; allowed: 0 to 999"),
-        (["n00000O07"], "line 1: class 'n00000O07' is unknown; .*did you mean n0000"),
+        (["n00000O07"], "line 1: class 'n00000O07' is unknown; .*did you mean 'n0000"),
         (["3", "4", "n00000003"], "line 3: class 'n00000003' was on line 1 already"),
         (["3"], "lists 1 classes; 2 are needed"),
         ([], "lists 0 classes; 2 are needed"),

@@ -40,11 +40,11 @@ def write_protected(monkeypatch, *folders):
     monkeypatch.setattr(os, "open", refuse)
 
 
-def never_read(monkeypatch):
-    def read(*_):
+def never_read(builder, monkeypatch):
+    def read(**_):
         raise AssertionError("the records are read again")
 
-    monkeypatch.setattr(labels, "_read", read)
+    monkeypatch.setattr(builder, "as_data_source", read)
 
 
 def files(folder):
@@ -53,7 +53,7 @@ def files(folder):
 
 def test_they_are_kept_beside_the_records(builder, wanted, tmp_path, monkeypatch):
     np.testing.assert_array_equal(labels.list_labels(builder, "train"), wanted)
-    never_read(monkeypatch)
+    never_read(builder, monkeypatch)
     np.testing.assert_array_equal(labels.list_labels(builder, "train"), wanted)
     assert Path(builder.data_dir, "labels-train.npy").exists()
     assert not (tmp_path / "cache").exists()
@@ -66,7 +66,7 @@ def test_of_a_read_only_data_set_they_are_kept_in_the_users_cache(builder, wante
     assert files(tmp_path / "imagenet") == before
     (kept,) = files(tmp_path / "cache")  # and neither a lease nor half a file
     assert kept.startswith("labels-imagenet2012-train-")
-    never_read(monkeypatch)
+    never_read(builder, monkeypatch)
     np.testing.assert_array_equal(labels.list_labels(builder, "train"), wanted)
 
 
@@ -101,7 +101,7 @@ def test_a_long_reading_says_where_it_will_be_kept(builder, monkeypatch, capsys)
 
 
 def test_who_comes_while_another_reads_waits_for_its_file(builder, monkeypatch):
-    never_read(monkeypatch)
+    never_read(builder, monkeypatch)
     file, found = labels.label_files(builder, "train")[0], []
     asking = threading.Thread(target=lambda: found.append(labels.list_labels(builder, "train")))
     with turn(file.with_suffix(".reading")):

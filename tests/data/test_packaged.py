@@ -47,7 +47,7 @@ def test_stratified_split_by_hand():
 
 
 def test_unknown_name_gives_the_nearest(folder):
-    with pytest.raises(ValueError, match=r"unknown data set 'minst5k'; nearest: .*mnist5k"):
+    with pytest.raises(ValueError, match=r"unknown data set 'minst5k'; did you mean .*'mnist5k'"):
         data.load("minst5k", data_dir=folder)
 
 

@@ -1,7 +1,6 @@
 """Checks that need several devices; run by test_placement.py in a process of its own that simulates eight."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
@@ -11,6 +10,7 @@ from prune_jax.experiment import placement, plan, specs, train
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.execution import Execution
 from prune_jax.experiment.placement import MeshShape
+from prune_jax.experiment.replicas import stacked
 from prune_jax.pruning import coupling, surgery
 
 SHAPE = (12, 12, 1)
@@ -40,7 +40,7 @@ def trained(spec, how, shape, replicas=1):
     on = train.to_device(made_up_data(), shape)
     trainer = train.make_trainer(train.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape))
     made = [variables_of(spec, seed) for seed in range(replicas)]
-    state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+    state = trainer.init(stacked(made))
     keys = jax.random.split(jax.random.key(7), (2, replicas))
     losses = []
     for epoch in range(2):
@@ -78,11 +78,37 @@ def test_the_sharded_run_gives_the_single_devices_numbers(spec, how, replicas, s
     assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(alone.params))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "part"),
+    [
+        ((), ()),
+        ((7,), (7,)),
+        ((8,), (2,)),
+        ((3, 3, 16, 32), (3, 3, 16, 8)),
+        ((3, 3, 64, 30), (3, 3, 16, 30)),
+        ((6, 10), (6, 10)),
+    ],
+)
+def test_a_leaf_is_split_along_its_largest_axis_that_divides(sizes, part):
+    leaf = np.zeros((1, *sizes), np.float32)
+    for shape, wanted in ((MeshShape(1, 2, 4), part), (MeshShape(1, 8, 1), sizes)):
+        put = placement.put_state(placement.placement(shape), leaf)
+        assert put.addressable_shards[0].data.shape == (1, *wanted)
+        inside = jax.jit(lambda x, shape=shape: placement.parameters(placement.placement(shape), x))(leaf[0])
+        assert inside.addressable_shards[0].data.shape == wanted
+
+
+@pytest.mark.parametrize(("rows", "part"), [(12, 3), (10, 10)])
+def test_a_batch_that_does_not_divide_stays_whole(rows, part):
+    place = placement.placement(MeshShape(2, 2, 2))
+    split = jax.jit(lambda x: placement.batch(place, x))(np.zeros((rows, 3), np.float32))
+    assert split.addressable_shards[0].data.shape == (part, 3)
+
+
 def test_spectrum_coupling_and_surgery_take_sharded_parameters():
     variables = variables_of(RESNET, 0)
     place = placement.placement(MeshShape(1, 2, 4))
-    stacked = placement.put_state(place, jax.tree.map(lambda leaf: leaf[None], variables))
-    sharded = jax.tree.map(lambda leaf: leaf[0], stacked)
+    sharded = jax.tree.map(lambda leaf: leaf[0], placement.put_state(place, stacked([variables])))
     assert any(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(sharded))
     apply = models.functional(train.abstract_model(RESNET)).apply
     x = jax.random.normal(jax.random.key(1), (8, *SHAPE))

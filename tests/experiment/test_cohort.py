@@ -88,7 +88,7 @@ def test_finished_stages_are_loaded_not_computed(tmp_path, digits, monkeypatch):
     assert not stages.is_chain_finished(context, arm)
     stages.run_chain(context, arm)
     assert stages.is_chain_finished(context, arm)
-    monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("a finished stage was trained again"))
+    monkeypatch.setattr(cohort, "make_trainer", lambda *a: pytest.fail("a finished stage was trained again"))
     stages.run_chain(context, arm)
     longer = arm_of(small_config(**{"retrain.epochs": 3}), digits)
     ids = [specs.chain_ids(a.chain, 0) for a in (arm, longer)]
@@ -134,7 +134,7 @@ def test_what_is_measured_later_is_measured_from_checkpoints(tmp_path, digits, m
     before = digests(tmp_path / "w")
     again = context._replace(measure=more.measure)
     assert not stages.is_chain_finished(again, more)
-    monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("a finished stage was trained again"))
+    monkeypatch.setattr(cohort, "make_trainer", lambda *a: pytest.fail("a finished stage was trained again"))
     stages.run_chain(again, more)
     assert stages.is_chain_finished(again, more)
     assert digests(tmp_path / "w") == before
@@ -176,14 +176,14 @@ def test_a_stage_that_diverged_is_not_trained_again_until_someone_says_so(tmp_pa
     context = context_of(tmp_path / "w", digits, arm)
     with pytest.raises(divergence.TrainingDivergedError, match="under LR 0:1e"):
         stages.run_chain(context, arm)
-    real = cohort._train
-    monkeypatch.setattr(cohort, "_train", lambda *a: pytest.fail("it was trained again"))
+    real = cohort.make_trainer
+    monkeypatch.setattr(cohort, "make_trainer", lambda *a: pytest.fail("it was trained again"))
     marks = sorted((tmp_path / "w" / "diverged").iterdir())
     with pytest.raises(
         divergence.TrainingDivergedError, match=f"known from before: .*remove {marks[0].parent}"
     ):
         stages.run_chain(context, arm)
-    monkeypatch.setattr(cohort, "_train", real)
+    monkeypatch.setattr(cohort, "make_trainer", real)
     assert {mark.stem for mark in marks} == {specs.chain_ids(arm.chain, seed)[-1] for seed in arm.seeds}
     for mark in marks:
         mark.unlink()

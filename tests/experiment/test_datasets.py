@@ -103,9 +103,10 @@ def test_readers_are_chosen_from_the_cpus(folder, monkeypatch):
     assert inputs.on_stream(dataset, spec, 9, 0).workers == 9
 
 
-def test_imagenets_config_is_pytorchs_example():
-    section = imagenet("x", "imagenet2012", "resnet34").dataset
-    assert datasets._recipe(section) == data.IMAGENET_RECIPE
+def test_imagenets_config_is_pytorchs_example(imagenet_dir):
+    config = imagenet("x", "imagenet2012", "resnet34")
+    config.dataset.data_dir = imagenet_dir
+    assert datasets.spec_of(config, datasets.open_dataset(config)).recipe == data.IMAGENET_RECIPE
 
 
 def test_images_of_one_size_are_left_alone_whatever_the_recipe_says(folder):
@@ -132,7 +133,7 @@ def test_synthetic_images_state_their_number(folder):
         ({"workers": -1}, "dataset.workers is -1; allowed: a number of processes"),
         ({"stream": "maybe"}, "dataset.stream is 'maybe'; allowed: 'auto', 'True', 'False'"),
         ({"classes_file": "ids.txt"}, "dataset.classes_file is for dataset.name='imagenet100', not 'digits'"),
-        ({"name": "imagenet10"}, "unknown data set 'imagenet10'; nearest: imagenet100"),
+        ({"name": "imagenet10"}, "unknown data set 'imagenet10'; did you mean 'imagenet100'"),
         ({"name": "synthetic", "stream": "True"}, "'synthetic' lives on the device"),
         ({"name": "synthetic", "synthetic": {"shape": (3, 3)}}, r"shape \(3, 3\), classes 1000"),
     ],

@@ -150,7 +150,7 @@ def test_runs_on_one_file_share_their_base_model(checkpoint, digits, tmp_path):
 
     config = config_of(checkpoint, seeds=(0,))
     assert digits.name == config.dataset.name
-    written = launch.launch(config, sweep, tmp_path / "run", "a test", report.write)
+    written = launch.launch(config, sweep, tmp_path / "run", "a test", report.write).report
     first, second = fairness.read_folder(tmp_path / "run")
     verdict = fairness.strictest_setup(first, second, rate_tolerance=1.0)
     assert verdict.holds("S4.2")
@@ -158,5 +158,5 @@ def test_runs_on_one_file_share_their_base_model(checkpoint, digits, tmp_path):
     base = [result.base_accuracy for record in (first, second) for result in record.results]
     assert base[0] == base[1]
     assert first.stages[0].ids == (hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16],)
-    again = launch.launch(config, sweep, tmp_path / "run", "a test", report.write)
+    again = launch.launch(config, sweep, tmp_path / "run", "a test", report.write).report
     assert again.read_text() == written.read_text()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from jax.sharding import PartitionSpec
 
 from prune_jax.experiment import placement
 from prune_jax.experiment.placement import MeshShape
@@ -80,28 +79,6 @@ def test_a_mesh_that_does_not_divide_the_batch_is_refused_with_the_batches_that_
     assert "multiples of 8, such as 96 or 104, or --config.mesh.data=5" in str(error.value)
     with pytest.raises(ValueError, match=r"times optimizer.accumulate=4: allowed are multiples of 32"):
         placement.refuse_uneven(MeshShape(1, 8, 1), 16, accumulate=4)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "wanted"),
-    [
-        ((), []),
-        ((7,), [None]),
-        ((8,), ["fsdp"]),
-        ((3, 3, 16, 32), [None, None, None, "fsdp"]),
-        ((3, 3, 64, 30), [None, None, "fsdp", None]),
-        ((6, 10), [None, None]),
-    ],
-)
-def test_a_leaf_is_split_along_its_largest_axis_that_divides(sizes, wanted):
-    assert placement._fsdp_spec(MeshShape(fsdp=4), sizes) == wanted
-    assert placement._fsdp_spec(MeshShape(), sizes) == [None] * len(sizes)
-
-
-def test_a_batch_that_does_not_divide_stays_whole():
-    shape = MeshShape(2, 2, 2)
-    assert placement._batch_spec(shape, (12, 3)) == PartitionSpec(("data", "fsdp"))
-    assert placement._batch_spec(shape, (10, 3)) == PartitionSpec()
 
 
 @pytest.mark.slow

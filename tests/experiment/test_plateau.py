@@ -9,6 +9,7 @@ from prune_jax.experiment.course import course_of
 from prune_jax.experiment.execution import Execution
 from prune_jax.experiment.feeding import open_feed
 from prune_jax.experiment.plateau import plateau_start, plateau_step
+from prune_jax.experiment.replicas import stacked
 from prune_jax.experiment.specs import Plateau
 from prune_jax.experiment.step import floats
 
@@ -120,7 +121,7 @@ def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_
 
     def start():
         made = [_variables(recipe.model, seed) for seed in (0, 3)]
-        return trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+        return trainer.init(stacked(made))
 
     def mean_jsv(state):
         variables = {"params": state.params, "batch_stats": state.batch_stats}

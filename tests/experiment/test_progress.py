@@ -36,8 +36,7 @@ def test_a_live_line_on_a_terminal_names_stage_run_epoch_accuracy_and_time_left(
         progress.run(3, "L1 0.9")
         progress.begin("retrain", 10, 4)
         progress.epoch(5, 91.5)
-        progress._bar.refresh()
-        text = out.file.getvalue()
+    text = out.file.getvalue()
     for part in ("run 3/4 L1 0.9 | retrain", "epoch 5/10", "91.50 %", "left"):
         assert part in text
 

@@ -33,6 +33,17 @@ def test_alone_is_the_bare_function_on_a_leading_axis_of_one():
     assert float(out["sum"][0]) == 17.0
 
 
+def test_split_takes_apart_what_stacked_put_together():
+    trees = [{"w": np.full((2, 3), i), "deep": (np.array(10 * i),)} for i in range(3)]
+    together = replicas.stacked(trees)
+    assert together["w"].shape == (3, 2, 3)
+    assert together["deep"][0].tolist() == [0, 10, 20]
+    apart = list(replicas.split(together))
+    assert len(apart) == 3
+    for tree, back in zip(trees, apart, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, tree, back)
+
+
 ON_SEVERAL = """
 import jax
 from prune_jax.experiment import replicas

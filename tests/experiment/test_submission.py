@@ -1,5 +1,6 @@
 import os
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -86,10 +87,11 @@ def test_slurm_is_asked_for_what_the_config_says(tmp_path, monkeypatch):
 def test_a_job_that_is_preempted_ends_its_command_and_asks_to_be_queued_again(tmp_path):
     pytest.importorskip("submitit")
     script = (
-        "import pathlib, signal, sys, time\n"
+        "import os, pathlib, signal, sys, time\n"
         "def save(*_): pathlib.Path('saved').touch(); sys.exit(3)\n"
         "signal.signal(signal.SIGTERM, save)\n"
-        "pathlib.Path('ready').touch()\n"
+        "pathlib.Path('starting').write_text(str(os.getpid()))\n"
+        "os.rename('starting', 'ready')\n"
         "time.sleep(60)\n"
     )
     job = submission.ShardJob((sys.executable, "-c", script), str(tmp_path))
@@ -105,15 +107,14 @@ def test_a_job_that_is_preempted_ends_its_command_and_asks_to_be_queued_again(tm
     thread.start()
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
-    os.kill(
-        job._process.pid, signal.SIGUSR2
-    )  # Slurm's warning reaches every process; it must not end the run
+    # Slurm's warning reaches every process; it must not end the run
+    os.kill(int((tmp_path / "ready").read_text()), signal.SIGUSR2)
     again = job.checkpoint()
     thread.join()
     assert (tmp_path / "saved").exists()
     assert failed[0].returncode == 3
     assert again.function.command == job.command
-    assert again.function._process is None
+    assert pickle.loads(pickle.dumps(again.function)).command == job.command  # as submitit keeps it
 
 
 def test_a_run_that_slurm_itself_asked_to_end_is_queued_again_too(tmp_path):

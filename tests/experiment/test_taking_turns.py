@@ -7,44 +7,48 @@ import pytest
 import rich.console
 
 from prune_jax import fairness
-from prune_jax.experiment import launch, locks, workdir
+from prune_jax.experiment import locks, turns, workdir
 from prune_jax.experiment.board import Board
 from prune_jax.experiment.progress import Progress
 
 
 @pytest.fixture
-def progress():
-    return Progress(3, console=rich.console.Console(file=io.StringIO(), width=200))
+def told():
+    return io.StringIO()
+
+
+@pytest.fixture
+def progress(told):
+    return Progress(3, console=rich.console.Console(file=told, width=200))
 
 
 def test_a_run_that_is_held_up_comes_last(monkeypatch, progress):
-    monkeypatch.setattr(launch.time, "sleep", lambda seconds: pytest.fail("there was something to do"))
+    monkeypatch.setattr(turns.time, "sleep", lambda seconds: pytest.fail("there was something to do"))
     tried, busy = [], {"a"}
 
-    def attempt(index, arm):
+    def attempt(arm):
         tried.append(arm)
         if arm in busy:
             busy.remove(arm)
             raise locks.BusyError(arm)
 
-    launch._take_turns(list(enumerate("abc")), attempt, progress)
+    turns.take_turns("abc", attempt, progress)
     assert tried == ["a", "b", "c", "a"]
 
 
-def test_with_nothing_else_to_do_it_waits_ever_longer_and_says_so_once(monkeypatch, progress):
+def test_with_nothing_else_to_do_it_waits_ever_longer_and_says_so_once(monkeypatch, progress, told):
     naps, left = [], [6]
-    monkeypatch.setattr(launch.time, "sleep", naps.append)
+    monkeypatch.setattr(turns.time, "sleep", naps.append)
 
-    def attempt(index, arm):
+    def attempt(arm):
         left[0] -= 1
         if left[0] > 0:
             raise locks.BusyError("stage 1 is held by process 7 on elsewhere")
 
-    launch._take_turns([(0, "a")], attempt, progress)
+    turns.take_turns("a", attempt, progress)
     assert len(naps) == 5
     assert naps == sorted(naps)
-    told = progress._console.file.getvalue().splitlines()
-    assert told == ["waiting with 1 runs: stage 1 is held by process 7 on elsewhere"]
+    assert told.getvalue().splitlines() == ["waiting with 1 runs: stage 1 is held by process 7 on elsewhere"]
 
 
 def board_of(root, names, written):

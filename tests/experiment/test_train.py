@@ -7,6 +7,7 @@ import pytest
 from prune_jax import data, models
 from prune_jax.experiment import optimizers, specs, train
 from prune_jax.experiment.execution import Execution
+from prune_jax.experiment.replicas import stacked
 
 SHAPE = (12, 12, 1)
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,), crop_pad=1, flip=True)
@@ -45,7 +46,7 @@ def trained(name, execution, replicas, epochs=2):
             ).variables
             for seed in seeds
         ]
-        state = trainer.init(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made))
+        state = trainer.init(stacked(made))
         keys = jnp.stack([jax.random.key(100 + seed) for seed in seeds])
         for epoch in range(epochs):
             state, loss = trainer.epoch(
@@ -99,21 +100,36 @@ def test_accuracy_in_batches_counts_every_test_example_once():
             spec.name, num_classes=3, input_shape=SHAPE, key=jax.random.key(0), **dict(spec.options)
         )
     )
-    stacked = jax.tree.map(lambda leaf: leaf[None], network.variables)
+    variables = stacked([network.variables])
     x = (np.asarray(on.test_images) / 255 - 0.5) / 0.25
     logits = network.apply(network.variables, jnp.asarray(x, jnp.float32))
     wanted = 100 * np.mean(np.argmax(np.asarray(logits), -1) == np.asarray(on.test_labels))
     for batch in (7, 24, 1000):
         trainer = train.make_trainer(recipe, batch)
-        np.testing.assert_allclose(trainer.accuracy(trainer.init(stacked), on), [wanted], rtol=1e-6)
+        np.testing.assert_allclose(trainer.accuracy(trainer.init(variables), on), [wanted], rtol=1e-6)
 
 
-def test_an_epoch_visits_every_example_once():
-    on = made_up_data()
-    recipe = train.Recipe(IMAGES, spec_of("mlp7_relu"), 8, 0.9, 0.0, Execution("scan", "vmap"))
-    rows, keys = train._order(recipe, on, jax.random.key(0))
-    assert rows.shape == (3, 8)
-    assert sorted(np.asarray(rows).ravel().tolist()) == list(range(24))
-    assert len({tuple(k) for k in np.asarray(jax.random.key_data(keys)).tolist()}) == 3
-    other, _ = train._order(recipe, on, jax.random.key(1))
-    assert not np.array_equal(rows, other)
+@pytest.mark.parametrize("how", ["scan", "step"])
+def test_an_epoch_visits_every_example_once_in_an_order_of_its_key(how):
+    """At LR 0 the mean loss of an epoch is that of the data, each example counted once."""
+    on, spec = made_up_data(), spec_of("mlp7_relu")
+    plain = specs.DataSpec("made up", (0.5,), (0.25,))
+    trainer = train.make_trainer(train.Recipe(plain, spec, 8, 0.9, 0.0, Execution(how, "vmap")))
+    made = models.create(
+        spec.name, num_classes=3, input_shape=SHAPE, key=jax.random.key(0), **dict(spec.options)
+    )
+    network = models.functional(made)
+    x = (np.asarray(on.train_images) / 255 - 0.5) / 0.25
+    logits = np.asarray(network.apply(network.variables, jnp.asarray(x, jnp.float32)), np.float64)
+    own = logits[np.arange(24), np.asarray(on.train_labels)]
+    wanted = np.mean(np.log(np.exp(logits).sum(1)) - own)
+
+    def epoch(lr, seed):
+        state = trainer.init(stacked([network.variables]))
+        return trainer.epoch(state, on, jax.random.key(seed)[None], np.full(3, lr, np.float32))
+
+    for seed in (0, 1):
+        np.testing.assert_allclose(epoch(0.0, seed)[1], [wanted], rtol=1e-5)  # float32 against float64
+    first, again, other = (jax.tree.leaves(epoch(0.05, seed)[0].params)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other, rtol=1e-4)

@@ -64,8 +64,14 @@ def test_papers_own_table(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["paper:table1", "--require=S32"], "compare: unknown setup 'S32'; did you mean 'S3.2'?"),
-        (["paper:tabel1", "nowhere.json"], "compare: unknown table of runs 'tabel1'; did you mean 'table1'?"),
+        (
+            ["paper:table1", "--require=S32"],
+            "compare: unknown setup 'S32'; did you mean 'S3.2'? Allowed: S1, ",
+        ),
+        (
+            ["paper:tabel1", "nowhere.json"],
+            "compare: unknown table of runs 'tabel1'; did you mean 'table1'? Allowed: ",
+        ),
         (["nowhere.json", "x"], "compare: no record at nowhere.json"),
         (["paper:table1", "--tolerance=-1"], "compare: rate_tolerance must be at least 0, got -1.0"),
     ],
@@ -73,7 +79,8 @@ def test_papers_own_table(capsys):
 def test_bad_input_is_one_line_and_exit_code_2(arguments, complaint, capsys):
     assert call(*arguments) == 2
     captured = capsys.readouterr()
-    assert captured.err == complaint + "\n"
+    assert captured.err.startswith(complaint)
+    assert captured.err.count("\n") == 1
     assert captured.out == ""
 
 

@@ -169,7 +169,7 @@ def test_any_module_and_the_way_into_it():
     ("source", "target", "message"),
     [
         (None, "norn", "unknown module of Custom 'norn'; did you mean 'norm'"),
-        ("layers/0", None, "unknown module of Custom 'layers/0'.*; it has drop, first"),
+        ("layers/0", None, "unknown module of Custom 'layers/0'.* Allowed: drop, first"),
         ("first/kernel", None, "unknown module"),
         ("norm", "norm", "source and target are both 'norm'"),
         ("norm", "first", "'first' runs before the source"),

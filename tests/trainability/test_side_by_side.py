@@ -1,5 +1,7 @@
 """Parts of a batch on threads give what the whole batch gives."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +32,13 @@ def exact(apply, x):
     return np.linalg.svd(whole, compute_uv=False)
 
 
+def take_cores(monkeypatch, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+
+
 @pytest.fixture
 def three_cores(monkeypatch):
-    monkeypatch.setattr(side_by_side, "_cores", lambda: 3)
+    take_cores(monkeypatch, 3)
     monkeypatch.setattr(memory, "CACHED", 0)
 
 
@@ -98,14 +104,14 @@ def test_traces_of_the_caller_keep_the_batch_whole(three_cores):
 
 @pytest.mark.parametrize(("cores", "examples"), [(1, 8), (3, 1)])
 def test_one_core_or_one_example_takes_no_threads(monkeypatch, cores, examples):
-    monkeypatch.setattr(side_by_side, "_cores", lambda: cores)
+    take_cores(monkeypatch, cores)
     monkeypatch.setattr(memory, "CACHED", 0)
     apply, x = made(examples)
     assert share(apply, x) == (examples, 1)
 
 
 def test_what_fits_the_cache_stays_whole(monkeypatch):
-    monkeypatch.setattr(side_by_side, "_cores", lambda: 3)
+    take_cores(monkeypatch, 3)
     apply, x = made(8)
     assert share(apply, x) == (8, 1)
 

@@ -1,0 +1,54 @@
+"""A whole experiment from Python, as in a notebook: a config in, the records of its runs out."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from prune_jax import fairness
+from prune_jax.experiment import command_line
+from prune_jax.experiment import workdir as folders
+from prune_jax.experiment.board import WriteReport
+from prune_jax.experiment.launch import Sweep, launch
+
+
+def run(
+    config: ConfigDict | str | Path,
+    sweep: Sweep | None = None,
+    workdir: str | Path | None = None,
+    write_report: WriteReport | None = None,
+) -> tuple[fairness.RunRecord, ...]:
+    """Run what of ``config`` is not finished in its workdir, as ``run.py`` does; called again, it finds all finished.
+
+    It changes nothing of the process for good. ``run.py`` also lets JAX see every CPU core as a device
+    (``replicas.one_device_per_core``) and keeps compiled programs (``workdir.use_compilation_cache``); call these
+    first to have the same.
+
+    Args:
+        config: a config, as a file's ``get_config()`` makes it; or such a file, ``configs/NAME.py``, or its small
+            form, ``configs/NAME.py:quick``.
+        sweep: gives a list of overrides, one entry a run; without it one run, or a file's own sweep.
+        workdir: folder of stages and records; ``runs/EXPERIMENT`` by default.
+        write_report: such as ``prune_jax.report.write``, which writes ``report.md`` and figures there; without it
+            there is no report.
+
+    Returns:
+        The runs' records in the sweep's order.
+
+    Raises:
+        ValueError: before any work, for a config that can't be run or a workdir that can't be written.
+        TrainingDivergedError: when all runs that don't diverge are done.
+        CheckpointError, OSError, PreemptedError: later; what was finished is kept.
+
+    Example: ``records = prune_jax.experiment.run("configs/mystery1_mlp7.py:quick")``.
+    """
+    command = "prune_jax.experiment.run"
+    if not isinstance(config, ConfigDict):
+        command = f"{command}({str(config)!r})"
+        config, of_file = command_line.load(str(config))
+        sweep = sweep or of_file
+    folder = Path(workdir or folders.default(config))
+    return launch(config, sweep, folder, command, write_report or _no_report).records
+
+
+def _no_report(folder: Path, *about: object) -> Path:
+    return folder
