@@ -93,16 +93,16 @@ def train_cohort(
     spec: TrainingStage,
     members: tuple[Member, ...],
     recipe: Recipe,
-    initial: Callable[[Member], Any],
-    mask: Callable[[Member], Any] = lambda _: None,
+    start: Callable[[Member], tuple[Any, Any]],
+    purpose: str = "",
 ) -> None:
     """Bring every member's stage to its end on disk; finished ones, and those known to diverge, are left alone.
 
-    ``initial(member)`` gives the variables to start from; ``mask(member)`` the mask that training holds, as in
-    ``TrainState`` but of one replica, or None for every member. ``spec`` holds for all members but for the LR
-    schedule, which is each one's own. An unfinished cohort goes on from its last checkpoint with exactly the members
-    it had, so that it ends bit-identical to an uninterrupted one. Where a loss is not finite, its run is lost, and the
-    others go on; raises TrainingDivergedError once all runs are.
+    ``start(member)`` gives the variables to start from and the mask that training holds, as in ``TrainState`` but of
+    one replica, or None for every member. ``spec`` holds for all members but for the LR schedule, which is each
+    one's own. Random numbers are drawn for ``purpose``, by default the stage's kind. An unfinished cohort goes on from
+    its last checkpoint with exactly the members it had, so that it ends bit-identical to an uninterrupted one. Where a
+    loss is not finite, its run is lost, and the others go on; raises TrainingDivergedError once all runs are.
     """
     cohort = cohort_id(members)
     before = partial.read_partial(context.store, cohort)
@@ -118,7 +118,7 @@ def train_cohort(
 
     todo = tuple(filter(is_open, members))
     if todo:
-        _train(context, spec, cohort, todo, recipe, initial, mask)
+        _train(context, spec, cohort, todo, recipe, start, purpose or kind(spec))
 
 
 def _train(
@@ -127,19 +127,21 @@ def _train(
     cohort: str,
     members: tuple[Member, ...],
     recipe: Recipe,
-    initial: Callable[[Member], Any],
-    mask: Callable[[Member], Any],
+    start: Callable[[Member], tuple[Any, Any]],
+    purpose: str,
 ) -> None:
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
     course = course_of(spec.train, trainer, context.data, [member.schedule for member in members])
-    state = course.begin(trainer.init(stacked(map(initial, members)), _stacked_masks(map(mask, members))))
+    variables, masks = zip(*map(start, members), strict=True)
+    state = course.begin(trainer.init(stacked(variables), _stacked_masks(masks)))
+    del variables
     with partial.open_partial(context.store, cohort, context.keep) as kept:
         before = partial.newest(kept) or {}
         if before:
             state = partial.load(kept, state)
-        keys = jnp.stack([member_key(member.seed, kind(spec)) for member in members])
+        keys = jnp.stack([member_key(member.seed, purpose) for member in members])
         keys = put_whole(placement(recipe.mesh), keys)
         feed = open_feed(trainer, recipe, context.data, keys, members[0].seed, before.get("data", {}))
         clock = Clock(before.get("seconds", 0.0), context.checkpoint_seconds, context.stopping)

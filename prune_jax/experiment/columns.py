@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.cohort import Member
-from prune_jax.experiment.resolve import Arm
-from prune_jax.experiment.specs import Stage, chain_ids
+from prune_jax.experiment.specs import Stage
 
 
 def column(arms: Sequence[Arm], arm: Arm, position: int) -> tuple[Arm, ...]:
@@ -28,8 +28,7 @@ def members(arms: Sequence[Arm], position: int) -> tuple[Member, ...]:
     found: dict[str, Member] = {}
     for arm in arms:
         spec: Any = arm.chain[position]
-        for seed in arm.seeds:
-            ids = chain_ids(arm.chain, seed)
+        for seed, ids in zip(arm.seeds, arm.ids, strict=True):
             parent = ids[position - 1] if position else None
             found.setdefault(ids[position], Member(seed, ids[position], parent, spec.train.schedule))
     return tuple(found.values())

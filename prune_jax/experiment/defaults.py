@@ -75,11 +75,24 @@ def default_config() -> ConfigDict:
     config.sparsify = ConfigDict(
         {
             "criterion": "l1",  # or 'module:function' (see own_criterion.py)
-            "granularity": "filter",
-            "schedule": "one-shot",
+            "granularity": "filter",  # 'filter': channels are cut; 'unstructured': single weights are masked
+            # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
+            # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small).
+            "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
-            "stage_ratios": (),  # instead of `ratio`: one per stage of the network (stem, stages, head)
+            "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'
+            "speedup": 2.0,
+            "speedup_scope": "layer",  # 'layer': one ratio for all layers reaches it; 'global': a global ranking does
+            "at_least": 0.0,  # the fraction of each layer that a global ranking leaves
+            "normalise": "mean",  # scores of a global ranking over their layer's 'mean', 'norm', or 'none'
+            "round_to": 1,  # kept channels are rounded up to a multiple of it
             "layers": (),  # glob patterns over group names; empty: what the paper prunes in this network
+            # Prune and retrain in turn, so many times. Ratios and speedups are always of the dense network: 'linear'
+            # and 'geometric' steps to the last one, or 'one-shot', all in the first round (as much training, no steps).
+            "rounds": 1,
+            "rounds_schedule": "linear",
+            # Training examples, without augmentation, for criteria that need gradients or activations.
+            "evidence": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
             "recovery": "none",  # or 'orthp'
             "recovery_gain": 1.0,  # gain of the activation: 1 for linear, sqrt 2 for ReLU
         }
@@ -101,6 +114,11 @@ def default_config() -> ConfigDict:
             ),
         }
     )
+    # Between two rounds: 0 and '' are as in `retrain`.
+    config.retrain_between = ConfigDict({"epochs": 0, "schedule": ""})
+    # Instead of `pipeline` and rounds: a list of stages, each with keys of its section that differ, such as
+    # ({"stage": "pretrain"}, {"stage": "sparsify", "ratio": 0.5}, {"stage": "retrain", "epochs": 5}).
+    config.chain = ()
     config.scratch = ConfigDict({"epochs": 60, "schedule": "0:1e-2"})
     config.measure = ConfigDict(
         {

@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prune_jax import models
+from prune_jax import fairness, models
+from prune_jax.experiment import locks
 from prune_jax.experiment import store as disk
+from prune_jax.experiment.arm import Link
 from prune_jax.experiment.cohort import Context, is_finished
 from prune_jax.experiment.measuring import entries, measure
 from prune_jax.experiment.replicas import stacked
 from prune_jax.experiment.specs import DataSpec, Imported, ModelSpec, kind, stage_id, stated
 from prune_jax.experiment.train import Recipe, abstract_model, make_trainer
+from prune_jax.experiment.training_stage import recipe_of
 from prune_jax.models import torch_weights
 
 
@@ -43,6 +46,33 @@ def is_measured(context: Context, spec: Imported) -> bool:
     about = disk.read_stage(context.store, its_id)
     same = about is not None and about["spec"] == json.loads(json.dumps(stated(spec)))
     return same and is_finished(context, its_id)
+
+
+def finish(context: Context, link: Link) -> None:
+    """Bring the base model into the store, unless it is there; BusyError when another process does."""
+    spec, (its_id, *_) = link.spec, link.ids
+    if is_measured(context, spec):
+        return
+    with locks.held(context.store.locks, [its_id]):
+        if not is_measured(context, spec):
+            path = link.arm.config["base"]["checkpoint"]
+            bring_in(context, spec, path, recipe_of(link.arm, link.arm.chain[-1]))
+
+
+def is_there(context: Context, link: Link) -> bool:
+    """Whether the base model is on disk, measured as asked."""
+    return is_measured(context, link.spec)
+
+
+def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
+    """The link of a record's chain; how a file's model was trained is unstated."""
+    del lengths
+    return fairness.Stage("pretrain", link.ids, None, None, macs, stated(link.spec))
+
+
+def line(link: Link) -> str:
+    """What a dry run says of it."""
+    return f"from {link.arm.config['base']['checkpoint']}, for every seed"
 
 
 def bring_in(context: Context, spec: Imported, path: str, recipe: Recipe) -> None:

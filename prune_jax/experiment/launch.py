@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from prune_jax import fairness
 from prune_jax.experiment import distributed, locks, node, plan, preemption, submission
+from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.board import Board, WriteReport
 from prune_jax.experiment.cohort import GO_ON, Context, History, Member
 from prune_jax.experiment.datasets import open_dataset, spec_of
@@ -19,9 +20,8 @@ from prune_jax.experiment.inputs import prepared
 from prune_jax.experiment.metrics import Metrics
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.record import device_name, make_record
-from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.shards import WHOLE, Shard, part
-from prune_jax.experiment.specs import Stage, chain_ids, kind
+from prune_jax.experiment.specs import Stage, kind
 from prune_jax.experiment.stages import is_chain_finished, run_chain
 from prune_jax.experiment.store import read_stage
 from prune_jax.experiment.turns import take_turns
@@ -132,7 +132,7 @@ def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -
         return False
     with locks.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
         write = _writer(context, arm, name)
-        mine = {its_id for seed in arm.seeds for its_id in chain_ids(arm.chain, seed)}
+        mine = {its_id for ids in arm.ids for its_id in ids}
 
         def on_epoch(spec: Stage, members: tuple[Member, ...], histories: list[History]) -> None:
             for member, history in zip(members, histories, strict=True):
@@ -156,8 +156,8 @@ def _writer(context: Context, arm: Arm, name: str) -> WriteMetrics:
 
 def _replay(context: Context, arm: Arm, write: WriteMetrics) -> None:
     """Write the curves of the stages that are finished already, whichever run trained them."""
-    for seed in arm.seeds:
-        for spec, its_id in zip(arm.chain, chain_ids(arm.chain, seed), strict=True):
+    for ids in arm.ids:
+        for spec, its_id in zip(arm.chain, ids, strict=True):
             about = read_stage(context.store, its_id)
             if about is not None and "history" in about:
                 write(kind(spec), its_id, about["seed"], about["history"])
@@ -165,8 +165,7 @@ def _replay(context: Context, arm: Arm, write: WriteMetrics) -> None:
 
 def record_id(arm: Arm) -> str:
     """16 hex digits naming a run's record: its stages' ids, what it measures and its label."""
-    ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
-    return hashlib.sha256(repr((ids, arm.measure, arm.label)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((list(arm.ids), arm.measure, arm.label)).encode()).hexdigest()[:16]
 
 
 def _diverged(lost: Mapping[int, Exception], arms: Sequence[Arm], runs: int, report: Path) -> str:

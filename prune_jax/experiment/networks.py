@@ -2,7 +2,8 @@
 
 import fnmatch
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from prune_jax.experiment import execution, own_network, own_parts
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.experiment.train import abstract_model as abstract_model
 from prune_jax.experiment.train import default_patterns, network_of
-from prune_jax.pruning import allocation
-from prune_jax.pruning.cost import Cost, count
+from prune_jax.pruning import allocation, surgery, unstructured
+from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
 
 
@@ -36,16 +37,41 @@ def groups_of(spec: ModelSpec) -> tuple[Group, ...]:
     return find_groups(network.apply, network.variables, example_of(spec))
 
 
-def cost_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> Cost:
-    """Costs of one example's forward pass, dense or with pruned ``widths``."""
-    network = network_of(spec, widths)
-    return count(network.apply, network.variables, example_of(spec))
+def cost_of(spec: ModelSpec, widths: Mapping[str, int] = MappingProxyType({})) -> Cost:
+    """Costs of one example's forward pass, dense or with so many channels left in the groups that ``widths`` names.
+
+    The channels of a group cost the same, so their number is enough: the cost of a keep is that of its widths.
+    """
+    return _cost_of(spec, tuple(sorted(widths.items())))
 
 
-def fresh(spec: ModelSpec, widths: dict[str, int] | None, key: jax.Array) -> Any:
-    """Random variables of the dense network, or of the small one with an initialisation of its own size."""
+@functools.cache  # a memo of a pure function of frozen arguments: rounds, seeds and runs ask for the same widths
+def _cost_of(spec: ModelSpec, widths: tuple[tuple[str, int], ...]) -> Cost:
+    return _costs(spec)(own_network.first(dict(widths)))
+
+
+@functools.cache  # a memo: one trace of the dense network prices all that are cut from it
+def _costs(spec: ModelSpec) -> Callable[[Mapping[str, Any]], Cost]:
+    network = network_of(spec)
+    return cost_of_keeps(network.apply, network.variables, example_of(spec))
+
+
+def small_variables(spec: ModelSpec, widths: Mapping[str, int]) -> Any:
+    """Abstract variables of the network with ``widths``, which are cut from the dense one's."""
+    return surgery.shrink(network_of(spec).variables, groups_of(spec), own_network.first(widths))
+
+
+def fresh(spec: ModelSpec, widths: Mapping[str, int] | None, key: jax.Array) -> Any:
+    """Random variables of the dense network, or of the small one with an initialisation of its own size.
+
+    A network of the catalog is built with its ``widths``. One whose widths nobody can set, of the user's own or with
+    a shortcut among them, is initialised dense, cut and rescaled: see ``own_network.small_fresh``.
+    """
     if own_parts.is_own(spec.name):
         return own_network.small_fresh(spec, own_network.first(widths or {}), key)
+    if not _has_widths(spec, tuple(sorted((widths or {}).items()))):
+        dense, keep = fresh(spec, None, key), own_network.first(widths or {})
+        return own_network.rescaled(dense, surgery.shrink(dense, groups_of(spec), keep))
     module = models.create(
         spec.name,
         num_classes=spec.num_classes,
@@ -57,11 +83,21 @@ def fresh(spec: ModelSpec, widths: dict[str, int] | None, key: jax.Array) -> Any
     return models.functional(module).variables
 
 
-def widths_of(spec: ModelSpec, ratios: Ratios) -> dict[str, int]:
-    """Channels that stay in every group that ``ratios`` names: n - ceil(ratio * n), at least one."""
+@functools.cache  # a memo of a pure function of frozen arguments
+def _has_widths(spec: ModelSpec, widths: tuple[tuple[str, int], ...]) -> bool:
+    """Whether a network of the catalog can be built with these widths."""
+    try:
+        abstract_model(spec, dict(widths))
+    except ValueError:
+        return False
+    return True
+
+
+def widths_of(spec: ModelSpec, ratios: Ratios, round_to: int = 1) -> dict[str, int]:
+    """Channels that stay in every group that ``ratios`` names: n - ceil(ratio * n), at least one, rounded up."""
     wanted = dict(ratios)
     return {
-        group.name: group.size - allocation.pruned_count(group.size, wanted[group.name])
+        group.name: group.size - allocation.pruned_count(group.size, wanted[group.name], round_to=round_to)
         for group in groups_of(spec)
         if group.name in wanted
     }
@@ -107,6 +143,21 @@ def stage_ratios(spec: ModelSpec, layers: Sequence[str], ratios: Sequence[float]
         if _matches(name, patterns)
     ]
     return tuple((name, ratio) for name, ratio in pairs if ratio > 0)
+
+
+def kernel_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratios:
+    """``ratio`` for the weights of every layer that a pattern of ``layers`` names: unstructured pruning's layers.
+
+    Raises ValueError for a pattern that names no layer with weights.
+    """
+    named = unstructured.kernels(network_of(spec).variables["params"])
+    patterns = tuple(layers) or default_patterns(spec)
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in named):
+            raise ValueError(
+                f"sparsify.layers: no layer's name fits {pattern!r}; layers with weights are {', '.join(named)}"
+            )
+    return tuple((name, float(ratio)) for name in named if _matches(name, patterns))
 
 
 def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:

@@ -75,7 +75,14 @@ def small_fresh(spec: ModelSpec, keep: Mapping[str, Any], key: jax.Array) -> Var
         key: as for ``fresh_variables``.
     """
     dense = fresh_variables(spec, key)
-    small = surgery.shrink(dense, _groups(spec), keep)
+    return rescaled(dense, surgery.shrink(dense, _groups(spec), keep))
+
+
+def rescaled(dense: Variables, small: Variables) -> Variables:
+    """Variables ``small``, cut from the random ones of ``dense``, with the variance of their own fan-in.
+
+    See ``small_fresh``.
+    """
     return {**small, "params": jax.tree.map(_rescaled, dense["params"], small["params"])}
 
 

@@ -1,17 +1,20 @@
 """What a launch would do, before it does anything: runs, stages, ids, costs."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
+from prune_jax.experiment.arm import Arm, links
+from prune_jax.experiment.chain_config import override as override
 from prune_jax.experiment.datasets import AnyDataset
-from prune_jax.experiment.resolve import Arm, resolve
+from prune_jax.experiment.kinds import kind_of
+from prune_jax.experiment.resolve import resolve
 from prune_jax.experiment.shards import WHOLE, Shard, part
-from prune_jax.experiment.specs import Imported, Pretrain, Sparsify, chain_ids, kind
+from prune_jax.experiment.specs import Scratch, Sparsify
 from prune_jax.experiment.train import steps_per_epoch
+from prune_jax.pruning.cost import Cost
 
 Overrides = dict[str, Any]
 Sweep = Callable[[ConfigDict], Sequence[Overrides]]
@@ -28,16 +31,6 @@ def plan_arms(config: ConfigDict, sweep: Sweep | None, dataset: AnyDataset) -> t
     return tuple(arms)
 
 
-def override(config: ConfigDict, overrides: Overrides) -> ConfigDict:
-    """A copy of ``config`` with dotted keys replaced; ValueError for a key that it lacks."""
-    changed = copy.deepcopy(config)  # not ConfigDict's own copy, which forgets what types a key may take
-    try:
-        changed.update_from_flattened_dict(overrides)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"sweep override {overrides}: {error}") from error
-    return changed
-
-
 def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> Iterator[str]:
     """Lines for ``--dry_run``: each run's stages with ids, epochs, schedule and cost, and the totals.
 
@@ -48,30 +41,46 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
     total = 0.0
     for number, arm in mine:
         dense = networks.cost_of(arm.model)
-        small = networks.cost_of(arm.model, networks.widths_of(arm.model, arm.ratios))
-        yield (
-            f"run {number}/{len(arms)} {arm.label}: {arm.model.name}, seeds {list(arm.seeds)}, "
-            f"{dense.macs:,} -> {small.macs:,} MACs, {dense.params:,} -> {small.params:,} params, "
-            f"speedup {dense.macs / small.macs:.2f}x"
-        )
-        for position, spec in enumerate(arm.chain):
-            ids = [chain_ids(arm.chain, seed)[position] for seed in arm.seeds]
-            shared = sum(stage_id in seen for stage_id in ids)
-            note = f"  (shared with a run above: {shared} of {len(ids)})" if shared else ""
-            if isinstance(spec, Imported):
-                yield f"  {kind(spec):9} {ids[0]}  from {arm.config['base']['checkpoint']}, for every seed{note}"
-            elif isinstance(spec, Sparsify):
-                yield f"  {kind(spec):9} {ids[0]}  {spec.criterion}, recovery {spec.recovery}{note}"
-            else:
-                macs = dense.macs if isinstance(spec, Pretrain) else small.macs
-                steps = steps_per_epoch(dataset.train_size, spec.train.batch_size)
+        yield f"run {number}/{len(arms)} {arm.label}: {arm.model.name}, seeds {list(arm.seeds)}, {_end(arm)}"
+        for link, cost in zip(links(arm), costs_along(arm), strict=True):
+            shared = sum(stage_id in seen for stage_id in link.ids)
+            note = f"  (shared with a run above: {shared} of {len(link.ids)})" if shared else ""
+            said = kind_of(link.spec).line(link)
+            if kind_of(link.spec).trains:
+                train = link.spec.train
+                steps = steps_per_epoch(dataset.train_size, train.batch_size)
                 # the field's rule of thumb: a backward pass costs two forward passes
-                flops = 6.0 * macs * steps * spec.train.batch_size * spec.train.epochs
-                total += flops * (len(ids) - shared)
-                most = "" if spec.train.extend is None else "until plateaus, at most "
-                yield (
-                    f"  {kind(spec):9} {ids[0]}  {most}{spec.train.epochs} epochs, LR {spec.train.schedule}, "
-                    f"{flops:.2e} FLOPs a seed{note}"
-                )
-            seen.update(ids)
+                flops = 6.0 * (cost or dense).macs * steps * train.batch_size * train.epochs
+                total += flops * (len(link.ids) - shared)
+                said += f", {'at most ' * (cost is None)}{flops:.2e} FLOPs a seed"
+            elif isinstance(link.spec, Sparsify) and len(arm.chain) > 3 and cost is not None:
+                said += f", {cost.macs:,} MACs, speedup {dense.macs / cost.macs:.2f}x"
+            yield f"  {link.kind:9} {link.ids[0]}  {said}{note}"
+            seen.update(link.ids)
     yield f"{len(mine)} runs, {len(seen)} distinct stages, {total:.2e} training FLOPs in all; nothing was started"
+
+
+def _end(arm: Arm) -> str:
+    """The dense network's cost and that of the last one, where it is known before the scores are."""
+    dense, small = networks.cost_of(arm.model), costs_along(arm)[-1]
+    if small is None:
+        return f"{dense.macs:,} MACs, {dense.params:,} params, dense; the scores decide what is left"
+    return (
+        f"{dense.macs:,} -> {small.macs:,} MACs, {dense.params:,} -> {small.params:,} params, "
+        f"speedup {dense.macs / small.macs:.2f}x"
+    )
+
+
+def costs_along(arm: Arm) -> list[Cost | None]:
+    """The cost of the network after each stage, before anything is run; None where the scores decide it."""
+    widths: dict[str, int] | None = {}
+    out: list[Cost | None] = []
+    for spec in arm.chain:
+        if isinstance(spec, Scratch):
+            widths = networks.widths_of(arm.model, spec.ratios)
+        elif isinstance(spec, Sparsify) and spec.granularity == "filter":
+            known = spec.ranking is None and widths is not None
+            mine = networks.widths_of(arm.model, spec.ratios, spec.round_to)
+            widths = {**(widths or {}), **mine} if known else None
+        out.append(None if widths is None else networks.cost_of(arm.model, widths))
+    return out

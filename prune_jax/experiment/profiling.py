@@ -10,16 +10,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks, plan
+from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.cohort import member_key
 from prune_jax.experiment.datasets import open_dataset, spec_of
 from prune_jax.experiment.feeding import Halfway, open_feed
 from prune_jax.experiment.inputs import DeviceData, Inputs, prepared
 from prune_jax.experiment.placement import placement, put_whole
 from prune_jax.experiment.replicas import stacked
-from prune_jax.experiment.resolve import Arm
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
-from prune_jax.experiment.stages import fresh, recipe_of
 from prune_jax.experiment.train import make_trainer, steps_per_epoch
+from prune_jax.experiment.training_stage import fresh, recipe_of
 from prune_jax.experiment.workdir import claim
 
 

@@ -4,30 +4,21 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from prune_jax import fairness
-from prune_jax.experiment import extension, job, networks, optimizer_keys, spectra
+from prune_jax.experiment import extension, job, networks, optimizer_keys, spectra, stage_network
 from prune_jax.experiment import store as disk
+from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.datasets import augmentation_of
+from prune_jax.experiment.kinds import kind_of
 from prune_jax.experiment.measuring import JACOBIAN
-from prune_jax.experiment.resolve import Arm
-from prune_jax.experiment.specs import (
-    Imported,
-    Measure,
-    ModelSpec,
-    Pretrain,
-    Retrain,
-    Scratch,
-    Sparsify,
-    Stage,
-    chain_ids,
-    kind,
-    stated,
-)
+from prune_jax.experiment.specs import Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
+from prune_jax.pruning.cost import Cost
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
@@ -35,16 +26,13 @@ CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers onl
 
 def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord:
     """The record of a run whose stages are all finished in ``store``."""
-    ids = [chain_ids(arm.chain, seed) for seed in arm.seeds]
-    dense, small = (
-        networks.cost_of(arm.model),
-        networks.cost_of(arm.model, networks.widths_of(arm.model, arm.ratios)),
-    )
-    results = tuple(_result(store, arm, seed, chain) for seed, chain in zip(arm.seeds, ids, strict=True))
+    dense, costs = networks.cost_of(arm.model), costs_of(store, arm)
+    small = [along[-1] for along in costs]
+    results = tuple(_result(store, arm, i, small) for i in range(len(arm.seeds)))
     lengths = {result.epochs[-1].epoch for result in results}
     stages = tuple(
-        _stage(spec, tuple(chain[i] for chain in ids), dense.macs, small.macs, lengths)
-        for i, spec in enumerate(arm.chain)
+        kind_of(link.spec).recorded(link, _mean(along[link.position].macs for along in costs), lengths)
+        for link in links(arm)
     )
     last = arm.chain[-1]
     assert isinstance(last, Retrain | Scratch)
@@ -54,7 +42,13 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         network=network_name(arm.model),
         method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
         axes=_axes(arm),
-        costs=fairness.Costs(CONVENTION, dense.macs, small.macs, dense.params, small.params),
+        costs=fairness.Costs(
+            CONVENTION,
+            dense.macs,
+            _mean(cost.macs for cost in small),
+            dense.params,
+            _mean(cost.params for cost in small),
+        ),
         stages=stages,
         results=results,
         optimiser=optimizer_keys.stated_in_record(last.train),
@@ -68,6 +62,26 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     )
 
 
+def costs_of(store: disk.Store, arm: Arm) -> list[list[Cost]]:
+    """Costs of the network after each stage, for each seed, from what the stages kept.
+
+    A mask leaves the multiply-accumulates as they are; of params, those that it holds at zero are left out.
+    """
+    return [[_cost_after(store, arm, its_id) for its_id in ids] for ids in arm.ids]
+
+
+def _cost_after(store: disk.Store, arm: Arm, its_id: str) -> Cost:
+    cost = networks.cost_of(arm.model, stage_network.widths_after(store, its_id))
+    zeros = stage_network.masked_params(store, its_id)
+    return cost._replace(params=cost.params - zeros) if zeros else cost
+
+
+def _mean(values: Iterable[int]) -> float | int:
+    """The mean; a whole number as it is where all are alike."""
+    found = list(values)
+    return found[0] if len(set(found)) == 1 else sum(found) / len(found)
+
+
 def network_name(model: ModelSpec) -> str:
     """The network's name; one of the user's own has the first digits of its file's hash, as two files may differ."""
     return f"{model.name}@{model.source[:8]}" if model.source else model.name
@@ -75,7 +89,9 @@ def network_name(model: ModelSpec) -> str:
 
 def method_name(chain: tuple[Stage, ...]) -> str:
     """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp``."""
-    spec = next(stage for stage in chain if isinstance(stage, Sparsify))
+    spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
+    if spec is None:
+        return "dense"
     return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}"
 
 
@@ -111,35 +127,24 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _stage(spec: Stage, ids: tuple[str, ...], dense: int, small: int, lengths: set[int]) -> fairness.Stage:
-    """A link of the record's chain; of an imported base model the epochs and schedule are unstated.
-
-    ``lengths``: the epochs that the seeds' last stage took, which a rule may have made differ.
-    """
-    if isinstance(spec, Imported):
-        return fairness.Stage("pretrain", ids, None, None, dense, stated(spec))
-    if isinstance(spec, Sparsify):
-        return fairness.Stage(kind(spec), ids, 0, None, small, stated(spec))
-    macs = dense if isinstance(spec, Pretrain) else small
-    if spec.train.extend is not None:
-        epochs = lengths.pop() if len(lengths) == 1 else None
-        return fairness.Stage(kind(spec), ids, epochs, extension.text(spec.train), macs, stated(spec))
-    return fairness.Stage(kind(spec), ids, spec.train.epochs, spec.train.schedule, macs, stated(spec))
-
-
 def _axes(arm: Arm) -> fairness.Axes:
+    cuts = [stage for stage in arm.chain if isinstance(stage, Sparsify)]
     ratios = sorted({ratio for _, ratio in arm.ratios})
     text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
-    spec = next((stage for stage in arm.chain if isinstance(stage, Sparsify)), None)
-    if spec is None:
-        assert isinstance(arm.chain[0], Scratch)
-        return fairness.Axes("random", "filter", text, "none", "none")
-    return fairness.Axes("pretrained", spec.granularity, text, spec.criterion, spec.schedule)
+    if not cuts:
+        whole = not isinstance(arm.chain[0], Scratch)
+        return fairness.Axes("random", "filter", "0" if whole else text, "none", "none")
+    last, ranking = cuts[-1], cuts[-1].ranking
+    if ranking is not None:
+        text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"global {ranking.ratio:g}"
+    schedule = "one-shot" if len(cuts) == 1 else "iterative"
+    return fairness.Axes("pretrained", last.granularity, text, last.criterion, schedule)
 
 
-def _result(store: disk.Store, arm: Arm, seed: int, chain: tuple[str, ...]) -> fairness.SeedResult:
-    """One seed: its curve, and what was measured on the checkpoints at its stages' ends."""
-    ends, curve = spectra.at_ends(store, arm, seed), _history(store, chain[-1], arm.measure)
+def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:
+    """One seed: its curve through all rounds, and what was measured on the checkpoints at its stages' ends."""
+    chain, last = arm.ids[number], arm.chain[-1]
+    ends, curve = spectra.at_ends(store, arm, chain), _history(store, chain[-1], arm.measure)
     curve[0] |= ends.get("start", {})
     curve[-1] |= ends.get("end", {})
     stated: dict[str, Any] = {}
@@ -152,11 +157,27 @@ def _result(store: disk.Store, arm: Arm, seed: int, chain: tuple[str, ...]) -> f
             "base_spectrum": _spectrum(base),
             "pruned_spectrum": _spectrum(cut),
         }
-    last = arm.chain[-1]
     if isinstance(last, Retrain) and last.train.extend is not None:
         stated["schedule"] = extension.realised([entry["lr"] for entry in curve[1:]])
-    epochs = [fairness.EpochMetrics(**entry | {"spectrum": _spectrum(entry)}) for entry in curve]
-    return fairness.SeedResult.from_epochs(seed, epochs, **stated)
+    if len({cost.macs for cost in small}) > 1:
+        stated |= {"macs": small[number].macs, "params": small[number].params}
+    return fairness.SeedResult.from_epochs(
+        arm.seeds[number], _metrics(curve), rounds=_rounds(store, arm, chain), **stated
+    )
+
+
+def _rounds(store: disk.Store, arm: Arm, chain: tuple[str, ...]) -> tuple[fairness.RoundCurve, ...]:
+    """The curves of the training stages between the base model and the last stage, each with its place."""
+    between = range(1, len(chain) - 1)
+    return tuple(
+        fairness.RoundCurve(i, tuple(_metrics(_history(store, chain[i], arm.measure))))
+        for i in between
+        if kind_of(arm.chain[i]).trains
+    )
+
+
+def _metrics(curve: list[dict[str, Any]]) -> list[fairness.EpochMetrics]:
+    return [fairness.EpochMetrics(**entry | {"spectrum": _spectrum(entry)}) for entry in curve]
 
 
 def _spectrum(entry: dict[str, Any]) -> fairness.JSVSummary | None:

@@ -109,19 +109,51 @@ class Imported:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sparsify:
-    """The sparsifying action: (pattern, ratio) pairs name what each group loses; optional recovery.
+class Ranking:
+    """An allocation for which scores are needed: how much goes is said, of which layer is not.
 
-    ``source``: of a criterion of the user's own the SHA-256 of the file that holds it.
+    ``layers`` are patterns over names. ``ratio`` is the fraction removed of all of them together, of the dense
+    network; ``speedup``, where it is above 0, is the target instead (dense MACs over small MACs).
+    ``scope`` 'global' ranks all channels together, 'layer' gives every layer one ratio.
+    ``at_least`` is the fraction of each layer that stays; ``normalise`` makes layers comparable.
+    """
+
+    layers: tuple[str, ...]
+    ratio: float = 0.0
+    speedup: float = 0.0
+    scope: str = "global"
+    at_least: float = 0.0
+    normalise: str = "mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathering:
+    """Where evidence comes from, of criteria that need data: so many batches of training examples."""
+
+    batches: int
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsify:
+    """The sparsifying action: a criterion's lowest scores go; optional recovery.
+
+    ``ratios`` are (layer, fraction removed) pairs, always of the dense network, also in a later round.
+    ``ranking`` says instead how the scores divide what is to go. ``granularity`` 'filter' cuts channels,
+    'unstructured' masks single weights. ``round_to``: kept channels are rounded up to a multiple of it.
+    ``evidence`` is stated where the criterion needs data. ``source``: of a criterion of the user's own the
+    SHA-256 of the file that holds it.
     """
 
     criterion: str
     ratios: Ratios
     granularity: str = "filter"
-    schedule: str = "one-shot"
     recovery: str = "none"
     recovery_gain: float = 1.0
     source: str = ""
+    round_to: int = 1
+    ranking: Ranking | None = None
+    evidence: Gathering | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +205,20 @@ class Measure:
 def kind(spec: Stage) -> str:
     """What a stage is: ``pretrain``, ``imported``, ``sparsify``, ``retrain`` or ``scratch``."""
     return type(spec).__name__.lower()
+
+
+def purposes(chain: tuple[Stage, ...]) -> tuple[str, ...]:
+    """What each stage's random numbers are drawn for: its kind, and from the second of a kind on 'kind/2', 'kind/3'.
+
+    >>> from prune_jax.experiment.specs import Retrain, Sparsify
+    >>> purposes((Sparsify("l1", ()), Retrain(None, None), Sparsify("l1", ())))
+    ('sparsify', 'retrain', 'sparsify/2')
+    """
+    kinds = [kind(spec) for spec in chain]
+    numbers = [kinds[: i + 1].count(name) for i, name in enumerate(kinds)]
+    return tuple(
+        name if number == 1 else f"{name}/{number}" for name, number in zip(kinds, numbers, strict=True)
+    )
 
 
 def stated(spec: Any) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 from prune_jax.experiment import locks, stage_network
 from prune_jax.experiment import store as disk
+from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.cohort import Context
 from prune_jax.experiment.measuring import JACOBIAN, jacobian_entry
-from prune_jax.experiment.resolve import Arm
-from prune_jax.experiment.specs import Measure, Sparsify, chain_ids
+from prune_jax.experiment.specs import Measure, Sparsify
 
 
 class Point(NamedTuple):
@@ -44,20 +44,20 @@ def missing(store: disk.Store, arm: Arm, asked: Measure) -> list[Point]:
     """The points whose measurement is neither in a history nor beside a stage; none when none is asked for."""
     if not asked.jsv_examples:
         return []
-    points = dict.fromkeys(point for seed in arm.seeds for point in _points(arm, seed, asked))
+    points = dict.fromkeys(point for ids in arm.ids for point in _points(arm, ids, asked))
     return [point for point in points if _found(store, point, asked) is None]
 
 
-def at_ends(store: disk.Store, arm: Arm, seed: int) -> dict[str, dict[str, Any]]:
-    """What is known of each point of one seed's chain: ``mean_jsv``, its error and, if asked, ``spectrum``."""
+def at_ends(store: disk.Store, arm: Arm, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """What is known of each point of one seed's chain, ``ids``: ``mean_jsv``, its error and, if asked, ``spectrum``."""
     if not arm.measure.jsv_examples:
         return {}
-    found = {point.name: _found(store, point, arm.measure) for point in _points(arm, seed, arm.measure)}
+    found = {point.name: _found(store, point, arm.measure) for point in _points(arm, ids, arm.measure)}
     return {name: entry for name, entry in found.items() if entry is not None}
 
 
 def _say_what_no_checkpoint_tells(context: Context, arm: Arm) -> None:
-    ids = [chain_ids(arm.chain, seed)[-1] for seed in arm.seeds]
+    ids = [chain[-1] for chain in arm.ids]
     abouts = [(its_id, disk.read_stage(context.store, its_id)) for its_id in ids]
     gaps = [
         i for i, about in abouts if about and not context.measure.same_values(Measure(**about["measure"]))
@@ -69,18 +69,19 @@ def _say_what_no_checkpoint_tells(context: Context, arm: Arm) -> None:
         )
 
 
-def _points(arm: Arm, seed: int, asked: Measure) -> list[Point]:
-    """Before pruning ('base'), after it ('before_recovery'), what retraining starts from and what it ends with.
+def _points(arm: Arm, ids: tuple[str, ...], asked: Measure) -> list[Point]:
+    """Before pruning ('base'), after the last cut ('before_recovery', 'start') and at the end, for one seed's ``ids``.
 
     Scratch's random start is kept nowhere: it is measured in training or not at all.
     """
-    ids = chain_ids(arm.chain, seed)
     points = [Point("end", ids[-1], (ids[-1], -1))]
-    for spec, its_id in zip(arm.chain, ids, strict=True):
-        if isinstance(spec, Sparsify):
-            points += [Point("base", ids[0], (ids[0], -1)), Point("start", its_id, (ids[-1], 0))]
-            if spec.recovery != "none" and asked.jsv == "spectrum":
-                points.append(Point("before_recovery", its_id, None))
+    cuts = [i for i, spec in enumerate(arm.chain) if isinstance(spec, Sparsify)]
+    if cuts:
+        last = cuts[-1]
+        spec: Any = arm.chain[last]
+        points += [Point("base", ids[0], (ids[0], -1)), Point("start", ids[last], (ids[last + 1], 0))]
+        if spec.recovery != "none" and asked.jsv == "spectrum":
+            points.append(Point("before_recovery", ids[last], None))
     return points
 
 

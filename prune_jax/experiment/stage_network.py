@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,17 +13,23 @@ from prune_jax.experiment import networks
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.train import network_of
-from prune_jax.pruning import surgery
-
-Keep = dict[str, np.ndarray]
+from prune_jax.pruning import masks, surgery
+from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.keep import Keep, relative, shrunk_groups
 
 
 class StageNetwork(NamedTuple):
-    """A stage's variables, the dense network that they belong to or were cut from, and its data."""
+    """What a stage hands on: its network's state, and what that network is of.
+
+    ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are;
+    groups that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
+    """
 
     model: ModelSpec
     data: DataSpec
     variables: Any
+    keep: Keep = MappingProxyType({})  # type: ignore[assignment]
+    mask: Any = None
 
 
 def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> StageNetwork:
@@ -30,16 +37,59 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
 
     Raises CheckpointError when the stage, or one before it, is not finished or can't be read.
     """
-    lineage = [_about(store, stage_id)]
-    while lineage[-1].get("parent"):
-        lineage.append(_about(store, lineage[-1]["parent"]))
-    head = lineage[-1]["spec"]
+    lineage = lineage_of(store, stage_id)
+    head = lineage[-1][1]["spec"]
     model, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
-    keep = next((keep_of(about) for about in lineage if "keep" in about), None)
-    if before_recovery:
-        dense = disk.load_variables(store, lineage[0]["parent"], _like(model, head, None))
-        return StageNetwork(model, data, surgery.shrink(dense, networks.groups_of(model), keep or {}))
-    return StageNetwork(model, data, disk.load_variables(store, stage_id, _like(model, head, keep)))
+    keep, mask = _keep(lineage), _mask(store, model, lineage)
+    if not before_recovery:
+        variables = disk.load_variables(store, stage_id, _like(model, head, keep))
+        return StageNetwork(model, data, variables, keep, mask)
+    before = load(store, lineage[0][1]["parent"])
+    groups = shrunk_groups(networks.groups_of(model), before.keep)
+    cut = surgery.shrink(before.variables, groups, relative(before.keep, keep))
+    if mask is not None:
+        cut = {**cut, "params": masks.apply_mask(cut["params"], mask)}
+    return StageNetwork(model, data, cut, keep, mask)
+
+
+Lineage = list[tuple[str, dict[str, Any]]]
+
+
+def lineage_of(store: disk.Store, stage_id: str) -> Lineage:
+    """Ids and ``stage.json`` of a finished stage and of those before it, the stage itself first."""
+    lineage = [(stage_id, _about(store, stage_id))]
+    while parent := lineage[-1][1].get("parent"):
+        lineage.append((parent, _about(store, parent)))
+    return lineage
+
+
+def widths_after(store: disk.Store, stage_id: str) -> dict[str, int]:
+    """How many channels a finished stage's network has in each group that was cut; others are whole."""
+    lineage = lineage_of(store, stage_id)
+    head = lineage[-1][1]["spec"]
+    if "ratios" in head:
+        return networks.widths_of(ModelSpec(**_frozen(head["model"])), _frozen(head["ratios"]))
+    return {name: len(kept) for name, kept in _keep(lineage).items()}
+
+
+def masked_params(store: disk.Store, stage_id: str) -> int:
+    """How many parameters a finished stage's mask holds at zero; 0 without a mask."""
+    about = next((about for _, about in lineage_of(store, stage_id) if "mask" in about), None)
+    return 0 if about is None else about["masked"]
+
+
+def _keep(lineage: Lineage) -> Keep:
+    """The newest stage that cut says what is left of the dense network."""
+    return next((keep_of(about) for _, about in lineage if "keep" in about), {})
+
+
+def _mask(store: disk.Store, model: ModelSpec, lineage: Lineage) -> Any:
+    stage_id, shapes = next(((i, about["mask"]) for i, about in lineage if "mask" in about), ("", None))
+    if shapes is None:
+        return None
+    params = networks.network_of(model).variables["params"]
+    like = [np.zeros(shapes[path], bool) for path, _ in leaf_paths(params)]
+    return disk.load_mask(store, stage_id, jax.tree.unflatten(jax.tree.structure(params), like))
 
 
 def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
@@ -57,11 +107,12 @@ def _apply_of(model: ModelSpec) -> Callable[..., Any]:
     return network_of(model).apply
 
 
-def _like(model: ModelSpec, head: dict[str, Any], keep: Keep | None) -> Any:
-    """Abstract variables: the dense ones, those that ``keep`` leaves, or a scratch stage's small ones."""
-    widths = networks.widths_of(model, _frozen(head["ratios"])) if "ratios" in head else None
-    dense = network_of(model, widths).variables
-    return dense if keep is None else surgery.shrink(dense, networks.groups_of(model), keep)
+def _like(model: ModelSpec, head: dict[str, Any], keep: Keep) -> Any:
+    """Abstract variables: those that ``keep`` leaves of the dense ones, or a scratch stage's small ones."""
+    if "ratios" in head:
+        return networks.small_variables(model, networks.widths_of(model, _frozen(head["ratios"])))
+    dense = network_of(model).variables
+    return surgery.shrink(dense, networks.groups_of(model), keep) if keep else dense
 
 
 def _data_of(told: dict[str, Any]) -> DataSpec:

@@ -59,6 +59,18 @@ def save_stage(store: Store, stage_id: str, variables: Any, about: dict[str, Any
     _write_json(folder / "stage.json", {**about, "digest": digest, "checkpoint": name})
 
 
+def save_mask(store: Store, stage_id: str, mask: Any) -> None:
+    """Keep a stage's mask beside its checkpoint, before ``save_stage`` publishes the stage."""
+    _save(store, store.root / "stages" / stage_id / "mask", jax.tree.map(np.asarray, mask))
+
+
+def load_mask(store: Store, stage_id: str, like: Any) -> Any:
+    """The mask of a finished stage, shaped ``like``; CheckpointError when it can't be read."""
+    folder = store.root / "stages" / stage_id
+    with cant_be_read(folder / "mask", remove=folder):
+        return store.checkpointer.restore((folder / "mask").absolute(), like)
+
+
 def save_measured(store: Store, stage_id: str, name: str, values: dict[str, Any]) -> None:
     """Keep what was measured on a finished stage's checkpoint, beside it."""
     _write_json(store.root / "stages" / stage_id / "measured" / f"{name}.json", values)

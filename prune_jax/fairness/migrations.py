@@ -46,6 +46,11 @@ def lift_unmeasured(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def lift_one_round(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 -> 3, which may hold several rounds and costs of each seed: a version 2 record has one round."""
+    return data
+
+
 def _stage(kind: str, epochs: Any, schedule: Any, base: Any = None) -> dict[str, Any]:
     ids = None if base is None else [base]
     return {"kind": kind, "ids": ids, "epochs": epochs, "schedule": schedule}

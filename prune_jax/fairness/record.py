@@ -111,13 +111,23 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True)
+class RoundCurve:
+    """The curve of a training stage between the base model and the last stage; ``stage`` is its place in the chain."""
+
+    stage: int
+    epochs: tuple[EpochMetrics, ...] = ()
+
+
+@dataclass(frozen=True)
 class SeedResult:
     """One seed: accuracy at the last and at the best epoch, the base model's, and the curve between.
 
     The paper reports the last epoch (facts: Table 5's 78.18 is Fig. 3's last point, not its best).
     ``base_spectrum`` is the dense network's before pruning, ``pruned_spectrum`` the pruned one's before any
     recovery; what retraining starts from is epoch 0 of the curve. ``schedule`` is the LR schedule that this
-    seed came to have, where the stage states a rule.
+    seed came to have, where the stage states a rule. ``rounds`` are the curves of the stages before the last one,
+    in a chain of several rounds; ``epochs`` is the last stage's. ``macs`` and ``params`` are this seed's own, where
+    the seeds' small networks differ; the record's costs are then means.
     """
 
     seed: int
@@ -130,6 +140,9 @@ class SeedResult:
     base_spectrum: JSVSummary | None = None
     pruned_spectrum: JSVSummary | None = None
     schedule: str | None = None
+    rounds: tuple[RoundCurve, ...] = ()
+    macs: float | None = None
+    params: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("last_accuracy", "best_accuracy", "base_accuracy"):

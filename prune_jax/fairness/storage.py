@@ -9,13 +9,13 @@ from typing import Any
 
 from prune_jax import atomic
 from prune_jax.fairness.decode import decode
-from prune_jax.fairness.migrations import lift_flat, lift_unmeasured
+from prune_jax.fairness.migrations import lift_flat, lift_one_round, lift_unmeasured
 from prune_jax.fairness.record import RunRecord
 
-SCHEMA = 2
+SCHEMA = 3
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 # Version n -> function that lifts its data to n + 1. A new version adds one line here.
-MIGRATIONS: Mapping[int, Migration] = MappingProxyType({0: lift_flat, 1: lift_unmeasured})
+MIGRATIONS: Mapping[int, Migration] = MappingProxyType({0: lift_flat, 1: lift_unmeasured, 2: lift_one_round})
 
 
 def to_json(record: RunRecord) -> str:

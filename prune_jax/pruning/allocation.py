@@ -8,6 +8,7 @@ order: of two equal channels the earlier one goes first.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 import numpy as np
 
@@ -138,20 +139,26 @@ def global_ranking(
     normalise: Normalise = by_mean,
     at_least: float = 0.0,
     round_to: int = 1,
+    dense: Mapping[str, int] = MappingProxyType({}),
 ) -> Keep:
     """The lowest ``ceil(ratio * all)`` channels of all chosen groups together.
 
     ``at_least`` is the fraction that every group keeps whatever the ranking says, and one channel
     in any case: the guard against a layer's collapse. Where the guard binds, other channels go
     instead, as far as there are any. With ``round_to`` each group's kept number is rounded up.
+    ``dense`` holds the dense network's sizes of groups that have been cut before: ``ratio`` and
+    ``at_least`` are fractions of these, and what went before counts.
     """
     if not 0 <= at_least <= 1:
         raise ValueError(f"at_least is the fraction every group keeps, in [0, 1], not {at_least}")
     mine = chosen(groups, patterns)
     marks = [np.asarray(normalise(_score(scores, group).astype(np.float64))) for group in mine]
-    floors = [max(1, math.ceil(at_least * group.size - NOISE)) for group in mine]
-    sizes = [group.size for group in mine]
-    total = min(ceiling(ratio, sum(sizes)), sum(sizes) - sum(floors))
+    sizes, whole = [g.size for g in mine], [dense.get(g.name, g.size) for g in mine]
+    floors = [
+        min(max(1, math.ceil(at_least * n - NOISE)), size) for n, size in zip(whole, sizes, strict=True)
+    ]
+    more = ceiling(ratio, sum(whole)) - (sum(whole) - sum(sizes))
+    total = min(max(more, 0), sum(sizes) - sum(floors))
     kept = [np.count_nonzero(keep) for keep in select_global(marks, total, floors)]
     return {
         group.name: lowest(mark, group.size - _rounded(int(n), group.size, round_to))

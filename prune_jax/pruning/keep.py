@@ -93,6 +93,18 @@ def composed(first: Keep, then: Keep) -> Keep:
     return {**first, **{name: first[name][kept] if name in first else kept for name, kept in then.items()}}
 
 
+def relative(first: Mapping[str, Any], both: Mapping[str, Any]) -> Keep:
+    """What was decided after ``first``, in the small network's own numbers, so that ``composed`` gives ``both``.
+
+    >>> relative({"a": np.array([1, 3, 4])}, {"a": np.array([3, 4])})
+    {'a': array([1, 2])}
+    """
+    return {
+        name: np.searchsorted(np.asarray(first[name]), kept) if name in first else np.asarray(kept)
+        for name, kept in both.items()
+    }
+
+
 def leaf_sizes(groups: Sequence[Group]) -> dict[str, dict[int, int]]:
     """Size of every axis of every leaf that some group has."""
     out: dict[str, dict[int, int]] = {}
