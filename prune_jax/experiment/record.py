@@ -28,6 +28,7 @@ from prune_jax.experiment.specs import (
     kind,
     stated,
 )
+from prune_jax.fairness.decode import decode
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
@@ -161,7 +162,7 @@ def _result(store: disk.Store, arm: Arm, seed: int, chain: tuple[str, ...]) -> f
 
 def _spectrum(entry: dict[str, Any]) -> fairness.JSVSummary | None:
     told = entry.get("spectrum")
-    return None if told is None else fairness.JSVSummary(**{**told, "counts": tuple(told["counts"])})
+    return None if told is None else decode(fairness.JSVSummary, told, "spectrum")
 
 
 def _history(store: disk.Store, stage_id: str, asked: Measure) -> list[dict[str, Any]]:
