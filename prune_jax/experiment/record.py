@@ -18,6 +18,7 @@ from prune_jax.experiment.datasets import augmentation_of
 from prune_jax.experiment.kinds import kind_of
 from prune_jax.experiment.measuring import JACOBIAN
 from prune_jax.experiment.specs import Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
+from prune_jax.fairness.decode import decode
 from prune_jax.pruning.cost import Cost
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
@@ -182,7 +183,7 @@ def _metrics(curve: list[dict[str, Any]]) -> list[fairness.EpochMetrics]:
 
 def _spectrum(entry: dict[str, Any]) -> fairness.JSVSummary | None:
     told = entry.get("spectrum")
-    return None if told is None else fairness.JSVSummary(**{**told, "counts": tuple(told["counts"])})
+    return None if told is None else decode(fairness.JSVSummary, told, "spectrum")
 
 
 def _history(store: disk.Store, stage_id: str, asked: Measure) -> list[dict[str, Any]]:

@@ -1,5 +1,8 @@
 """A whole experiment from Python, as in a notebook: a config in, the records of its runs out."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -42,12 +45,24 @@ def run(
     Example: ``records = prune_jax.experiment.run("configs/mystery1_mlp7.py:quick")``.
     """
     command = "prune_jax.experiment.run"
-    if not isinstance(config, ConfigDict):
-        command = f"{command}({str(config)!r})"
-        config, of_file = command_line.load(str(config))
-        sweep = sweep or of_file
-    folder = Path(workdir or folders.default(config))
-    return launch(config, sweep, folder, command, write_report or _no_report).records
+    with contextlib.ExitStack() as while_it_runs:
+        if not isinstance(config, ConfigDict):
+            command = f"{command}({str(config)!r})"
+            while_it_runs.enter_context(_importable(Path(str(config).split(":")[0]).resolve().parent))
+            config, of_file = command_line.load(str(config))
+            sweep = sweep or of_file
+        folder = Path(workdir or folders.default(config))
+        return launch(config, sweep, folder, command, write_report or _no_report).records
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Parts of the user's own lie beside the config file."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _no_report(folder: Path, *about: object) -> Path:

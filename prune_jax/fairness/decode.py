@@ -16,6 +16,7 @@ def decode(kind: Any, data: Any, place: str) -> Any:
 
     Raises ValueError for a value of another type, an unknown key (with the nearest known one) or a
     missing one that has no default; ``place`` is the path from the top, such as 'run.json: stages[1].epochs'.
+    Keys that the dataclass calls ``RETIRED`` are passed over.
     """
     if get_origin(kind) in (Union, types.UnionType):
         return None if data is None else decode(get_args(kind)[0], data, place)
@@ -33,6 +34,7 @@ def decode(kind: Any, data: Any, place: str) -> Any:
 def _decode_dataclass(kind: Any, data: Any, place: str) -> Any:
     _expect(isinstance(data, dict), place, "an object", data)
     hints, known = _hints(kind), {field.name: field for field in fields(kind)}
+    data = {key: value for key, value in data.items() if key not in getattr(kind, "RETIRED", ())}
     for key in data:
         if key not in known:
             raise ValueError(f"{place}: {unknown('key', key, known)}")

@@ -1,6 +1,7 @@
 """Jacobian singular values (JSVs) of one network as a record keeps them: statistics and a histogram."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 BINS_PER_DECADE = 5
 
@@ -13,7 +14,6 @@ class JSVSummary:
     arithmetic can't tell from 0; ``minimum`` and ``condition`` (largest over smallest, mean over examples)
     are over the ``resolved`` ones. ``isometry_gap`` is the mean of (s - 1)^2. ``counts[i]`` resolved values
     lie in [10^((first_bin + i) / 5), 10^((first_bin + i + 1) / 5)), so histograms share their bins.
-    ``budget`` is 0 for exact values, else the pull-backs that an estimate took.
     """
 
     examples: int
@@ -28,7 +28,9 @@ class JSVSummary:
     isometry_gap: float | None
     first_bin: int | None = None
     counts: tuple[float, ...] = ()
-    budget: int = 0
+    RETIRED: ClassVar[tuple[str, ...]] = (
+        "budget",
+    )  # keys of older records that say nothing: it was always 0
 
     def __post_init__(self) -> None:
         if self.examples < 1:

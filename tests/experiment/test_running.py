@@ -1,6 +1,7 @@
 """Experiments from Python: records come back, and come back the same."""
 
 import pathlib
+import sys
 import threading
 
 import pytest
@@ -52,12 +53,16 @@ def test_a_notebooks_cell_may_run_in_a_thread_of_its_own(config, tmp_path):
 def test_a_file_brings_its_sweep_and_its_small_form(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    source = (ROOT / "tests" / "tiny_sweep.py").read_text()
+    source = (ROOT / "tests" / "tiny_sweep.py").read_text().replace('"orthp"', '"orthp"; import beside_it')
+    pathlib.Path("mine").mkdir()
+    pathlib.Path("mine/beside_it.py").touch()
+    before = list(sys.path)
     small = "def quick(config):\n    return {'pretrain.epochs': 1, 'retrain.epochs': 1, 'ratios': (0.9,)}\n"
-    pathlib.Path("mine.py").write_text(f"{source}\n\n{small}")
-    (record,) = prune_jax.experiment.run("mine.py:quick")
+    pathlib.Path("mine/config.py").write_text(f"{source}\n\n{small}")
+    (record,) = prune_jax.experiment.run("mine/config.py:quick")
+    assert sys.path == before
     assert record.name == "L1 0.9"
-    assert record.command == "prune_jax.experiment.run('mine.py:quick')"
+    assert record.command == "prune_jax.experiment.run('mine/config.py:quick')"
     assert len(list(pathlib.Path("runs/tiny_sweep_quick/records").glob("*.json"))) == 1
 
 

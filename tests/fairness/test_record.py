@@ -106,6 +106,14 @@ def test_a_record_of_version_1_reads_with_its_spectra_unstated():
     assert lifted.results[0].pruned_spectrum is None
 
 
+def test_a_key_that_never_said_anything_is_passed_over_in_older_records():
+    old = json.loads(to_json(full_record()))
+    spectrum = old["results"][0]["pruned_spectrum"]
+    assert "budget" not in spectrum
+    spectrum["budget"] = 0
+    assert from_json(json.dumps(old)) == full_record()
+
+
 def test_numpy_scalars_are_written_as_numbers():
     record = replace(full_record(), results=(), summary=Summary(np.float32(50.5), n=np.int64(3)), stages=None)
     assert from_json(to_json(record)).summary == Summary(50.5, n=3)
