@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from prune_jax import nearest
 from prune_jax.experiment import extension, imported, networks, optimizer_keys, own_network, own_parts
 from prune_jax.experiment.datasets import AnyDataset
-from prune_jax.experiment.sparsify_config import ratios_of, sparsify_spec
+from prune_jax.experiment.sparsify_config import ratios_of, refuse_bad_ratios, sparsify_spec
 from prune_jax.experiment.specs import (
     DataSpec,
     Imported,
@@ -81,6 +81,7 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
     """What each round's sparsify stage has of its own: how much of the dense network is gone after it."""
     section = config.sparsify
     how = (section.rounds, section.rounds_schedule)
+    refuse_bad_ratios(section)
     try:
         if section.allocation == "speedup":
             return [{"speedup": each} for each in rounds.cumulative_speedups(section.speedup, *how)]

@@ -21,12 +21,17 @@ def in_range(key: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{key} is {value}; allowed: [{low:g}, {high:g})")
 
 
-def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
-    """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
-    section = config.sparsify
+def refuse_bad_ratios(section: ConfigDict) -> None:
+    """Raise ValueError for a ratio outside [0, 1), of all layers or of a stage."""
     in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
     for ratio in section.stage_ratios:
         in_range("sparsify.stage_ratios", ratio, 0.0, 1.0)
+
+
+def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
+    """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
+    section = config.sparsify
+    refuse_bad_ratios(section)
     if section.granularity == "unstructured":
         if section.stage_ratios:
             raise ValueError(

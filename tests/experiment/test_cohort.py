@@ -16,6 +16,7 @@ from prune_jax.experiment import (
     specs,
     stage_network,
     stages,
+    training_stage,
 )
 from prune_jax.experiment import store as disk
 from prune_jax.experiment.progress import Progress
@@ -198,8 +199,8 @@ def test_scratch_is_a_small_dense_network_with_its_own_init(tmp_path, digits):
     config = small_config(**{"pipeline": "scratch", "scratch.epochs": 1})
     arm = arm_of(config, digits)
     context = context_of(tmp_path / "w", digits, arm)
-    fresh = stages.fresh(arm.model, {"layers/0": 7, "layers/1": 7}, 0)
-    dense = stages.fresh(arm.model, None, 0)
+    fresh = training_stage.fresh(arm.model, {"layers/0": 7, "layers/1": 7}, 0)
+    dense = training_stage.fresh(arm.model, None, 0)
     assert fresh["params"]["layers"][1]["kernel"].shape == (7, 7)
     assert not np.allclose(
         fresh["params"]["layers"][1]["kernel"], dense["params"]["layers"][1]["kernel"][:7, :7]
@@ -215,7 +216,7 @@ def test_the_sparsifying_action_keeps_the_largest_filters_by_brute_force(tmp_pat
     context = context_of(tmp_path / "w", digits, arm)
     stages.run_chain(context, arm)
     pretrained, sparsified, _ = specs.chain_ids(arm.chain, 1)
-    dense = disk.load_variables(context.store, pretrained, stages.fresh(arm.model, None, 0))
+    dense = disk.load_variables(context.store, pretrained, training_stage.fresh(arm.model, None, 0))
     kernel = np.asarray(dense["params"]["layers"][0]["kernel"], np.float64)
     order = sorted(range(10), key=lambda j: sum(abs(w) for w in kernel[:, j]))
     keep = stage_network.keep_of(disk.read_stage(context.store, sparsified))

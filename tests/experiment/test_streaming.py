@@ -9,7 +9,18 @@ import pytest
 from ml_collections import ConfigDict
 from small_runs import KilledError
 
-from prune_jax.experiment import cohort, datasets, inputs, partial, plan, preemption, stages, train, workdir
+from prune_jax.experiment import (
+    cohort,
+    datasets,
+    inputs,
+    partial,
+    plan,
+    preemption,
+    stages,
+    train,
+    training_stage,
+    workdir,
+)
 from prune_jax.experiment.defaults import default_config
 from prune_jax.experiment.progress import Progress
 
@@ -92,8 +103,8 @@ def test_the_masked_evaluation_is_the_whole_sets(arm_and_inputs, config):
     arm, on = arm_and_inputs
     config = plan.override(config, {"dataset.stream": "False"})
     whole = inputs.to_device(datasets.open_dataset(config))
-    trainer = train.make_trainer(stages.recipe_of(arm, arm.chain[0]))
-    variables = stages.fresh(arm.model, None, 0)
+    trainer = train.make_trainer(training_stage.recipe_of(arm, arm.chain[0]))
+    variables = training_stage.fresh(arm.model, None, 0)
     state = trainer.init(jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables))
     assert whole.test_size % 300
     np.testing.assert_array_equal(trainer.accuracy(state, on), trainer.accuracy(state, whole))
