@@ -52,36 +52,38 @@ def measure_ours(name, masked, replicas, precision, steps, parts=1):
     import numpy as np
 
     from prune_jax import models
-    from prune_jax.experiment import execution, networks, optimizers, placement, specs, step
-    from prune_jax.experiment import replicas as lifting
+    from prune_jax.experiment import networks, specs
+    from prune_jax.experiment.devices import mesh, strategy
+    from prune_jax.experiment.devices import replicas as lifting
+    from prune_jax.experiment.training import optimizers, step
 
     gpu = jax.default_backend() != "cpu"
     size, classes, batch = SIZES[name][not gpu]
     batch *= parts
     spec = specs.ModelSpec(name, (size, size, 3), classes)
-    how = execution.decide(jax.default_backend(), True)._replace(replicas="vmap" if replicas > 1 else "loop")
-    shape = placement.MeshShape(1, parts, 1) if parts > 1 else placement.MeshShape(1, 1, 1)
-    place = placement.placement(shape)
+    how = strategy.decide(jax.default_backend(), True)._replace(replicas="vmap" if replicas > 1 else "loop")
+    shape = mesh.MeshShape(1, parts, 1) if parts > 1 else mesh.MeshShape(1, 1, 1)
+    place = mesh.placement(shape)
     network = models.functional(
         models.create(name, num_classes=classes, input_shape=(size, size, 3), key=jax.random.key(0))
     )
     optimizer = _held(spec, network.variables) if masked else optimizers.sgd(0.9, 1e-4)
     params, stats = network.variables["params"], network.variables["batch_stats"]
     one = step.TrainState(params, stats, optimizer.init(params))
-    state = placement.put_state(place, jax.tree.map(lambda leaf: jnp.stack([leaf] * replicas), one))
+    state = mesh.put_state(place, jax.tree.map(lambda leaf: jnp.stack([leaf] * replicas), one))
     images = specs.DataSpec("random", (0.5,) * 3, (0.25,) * 3, crop_pad=4 if size == 32 else 0, flip=True)
     made = step.make_step(network, optimizer, images, step.StepPlan(precision), place)
     axes = (0, None, None, None, 0)
     train = jax.jit(lifting.over(place, how)(made, axes), donate_argnums=0)
     rng = np.random.default_rng(0)
-    data = placement.put_whole(
+    data = mesh.put_whole(
         place,
         (
             rng.integers(0, 256, (batch, size, size, 3)).astype(np.uint8),
             rng.integers(0, classes, batch).astype(np.int32),
         ),
     )
-    keys = placement.put_whole(place, jax.random.split(jax.random.key(1), replicas))
+    keys = mesh.put_whole(place, jax.random.split(jax.random.key(1), replicas))
     lr = np.float32(0.01)
 
     def run(count):

@@ -33,21 +33,23 @@ def measure_ours(name, replicas, epochs):
     import numpy as np
 
     from prune_jax import data, models
-    from prune_jax.experiment import execution, networks, specs, train
-    from prune_jax.experiment.replicas import one_device_per_core
+    from prune_jax.experiment import networks, specs
+    from prune_jax.experiment.devices import strategy
+    from prune_jax.experiment.devices.replicas import one_device_per_core
+    from prune_jax.experiment.training import trainer as training_trainer
 
     one_device_per_core()  # as run.py does
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (EXAMPLES, 28, 28, 1)).astype(np.uint8)
     split = data.Split(images, rng.integers(0, 10, EXAMPLES).astype(np.int32))
-    on = train.to_device(data.Dataset("random", split, split, 10))
+    on = training_trainer.to_device(data.Dataset("random", split, split, 10))
     spec = specs.ModelSpec(name, (28, 28, 1), 10)
-    abstract = models.functional(train.abstract_model(spec))
-    convolutional = execution.is_convolutional(abstract.apply, abstract.variables, networks.example_of(spec))
-    how = execution.decide(jax.default_backend(), convolutional)
-    recipe = train.Recipe(specs.DataSpec("random", (0.5,), (0.5,)), spec, BATCH, 0.9, 1e-4, how)
-    trainer = train.make_trainer(recipe)
+    abstract = models.functional(training_trainer.abstract_model(spec))
+    convolutional = strategy.is_convolutional(abstract.apply, abstract.variables, networks.example_of(spec))
+    how = strategy.decide(jax.default_backend(), convolutional)
+    recipe = training_trainer.Recipe(specs.DataSpec("random", (0.5,), (0.5,)), spec, BATCH, 0.9, 1e-4, how)
+    trainer = training_trainer.make_trainer(recipe)
     made = [
         models.functional(
             models.create(name, num_classes=10, input_shape=(28, 28, 1), key=jax.random.key(seed))

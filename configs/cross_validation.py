@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, shortening
+from prune_jax.experiment.protocols import recipes, shortening
 
 
 def get_config() -> ConfigDict:

@@ -12,7 +12,7 @@ TFDS prepares it; where that isn't there, the launch says the command.
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, regimes
+from prune_jax.experiment.protocols import recipes, table4
 
 
 def get_config() -> ConfigDict:
@@ -31,4 +31,4 @@ def get_config() -> ConfigDict:
 
 
 quick = recipes.quick_rows
-sweep = regimes.entries  # a run per row
+sweep = table4.entries  # a run per row

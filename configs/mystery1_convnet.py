@@ -14,8 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import retraining
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.protocols import mystery1
 
 
 def get_config() -> ConfigDict:
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.ratios = (0.9,)
     config.recoveries = ("none",)
     config.report.title = "Mystery 1: why a larger retraining LR looks better (ResNet-8, filter pruning)"
-    config.report.sections = retraining.SECTIONS
+    config.report.sections = mystery1.SECTIONS
     return config
 
 
@@ -53,4 +53,4 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
     """A run per ratio, recovery, initial LR and number of retraining epochs; --config.long adds 30 epochs."""
-    return retraining.grid(config, (*config.retrain_epochs, *((30,) if config.long else ())))
+    return mystery1.grid(config, (*config.retrain_epochs, *((30,) if config.long else ())))

@@ -15,8 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import retraining
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.protocols import mystery1
 
 
 def get_config() -> ConfigDict:
@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     config.ratios = (0.9, 0.7, 0.5)
     config.recoveries = ("none", "orthp")
     config.report.title = "Mystery 1: why a larger retraining LR looks better (MLP-7-Linear)"
-    config.report.sections = retraining.SECTIONS
+    config.report.sections = mystery1.SECTIONS
     return config
 
 
@@ -57,4 +57,4 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
     """A run per ratio, recovery, initial LR and number of retraining epochs; --config.long adds 90 epochs."""
-    return retraining.grid(config, (*config.retrain_epochs, *((90,) if config.long else ())))
+    return mystery1.grid(config, (*config.retrain_epochs, *((90,) if config.long else ())))

@@ -15,8 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, regimes, speedups
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.protocols import recipes, speedups, table4
 
 
 def get_config() -> ConfigDict:
@@ -54,15 +54,15 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
     """Per ratio: scratch, pruning along scratch's schedule, SX-A and SX-B."""
-    protocol, spec = regimes.protocol_of(config), speedups.spec_of(config)
+    protocol, spec = table4.protocol_of(config), speedups.spec_of(config)
     runs = []
     for ratio in config.ratios:
         k = speedups.speedup(spec, tuple(config.sparsify.layers), ratio)
         rows = [
-            regimes.scratch(protocol),
-            *(regimes.same_overall_schedule(protocol, epoch) for epoch in config.same_schedule),
-            *(regimes.same_epochs(protocol, epoch, lr) for epoch, lr in config.same_epochs),
-            *(regimes.same_compute(protocol, epochs, lr, k) for epochs, lr in config.same_compute),
+            table4.scratch(protocol),
+            *(table4.same_overall_schedule(protocol, epoch) for epoch in config.same_schedule),
+            *(table4.same_epochs(protocol, epoch, lr) for epoch, lr in config.same_epochs),
+            *(table4.same_compute(protocol, epochs, lr, k) for epochs, lr in config.same_compute),
         ]
-        runs += [regimes.overrides(row, ratio, config.shorten) for row in rows]
+        runs += [table4.overrides(row, ratio, config.shorten) for row in rows]
     return runs

@@ -21,7 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
 from prune_jax.schedules import halving
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, shortening, speedups
+from prune_jax.experiment.protocols import recipes, shortening, speedups
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, regimes, speedups
+from prune_jax.experiment.protocols import recipes, speedups, table4
 
 
 def get_config() -> ConfigDict:
@@ -38,19 +38,18 @@ def quick(config: ConfigDict) -> dict[str, Any]:
 
 def sweep(config: ConfigDict) -> list[dict[str, Any]]:
     """A run per row and ratio; the speedup k of SX-B is the network's own at that ratio."""
-    protocol, spec = regimes.protocol_of(config), speedups.spec_of(config)
+    protocol, spec = table4.protocol_of(config), speedups.spec_of(config)
     layers = tuple(config.sparsify.layers)
     fixed = [
-        regimes.scratch(protocol),
-        *(regimes.same_overall_schedule(protocol, epoch) for epoch in config.same_schedule),
-        *(regimes.same_epochs(protocol, epoch, lr) for epoch, lr in config.same_epochs),
+        table4.scratch(protocol),
+        *(table4.same_overall_schedule(protocol, epoch) for epoch in config.same_schedule),
+        *(table4.same_epochs(protocol, epoch, lr) for epoch, lr in config.same_epochs),
     ]
     runs = []
     for ratio in config.ratios:
         k = speedups.speedup(spec, layers, ratio)
         by_ratio = [
-            regimes.same_compute(protocol, config.same_compute_epochs, lr, k)
-            for lr in config.same_compute_lrs
+            table4.same_compute(protocol, config.same_compute_epochs, lr, k) for lr in config.same_compute_lrs
         ]
-        runs += [regimes.overrides(row, ratio, config.shorten) for row in (*fixed, *by_ratio)]
+        runs += [table4.overrides(row, ratio, config.shorten) for row in (*fixed, *by_ratio)]
     return runs

@@ -12,7 +12,7 @@ Its 100 classes are drawn with --config.dataset.classes_seed or listed in --conf
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, regimes
+from prune_jax.experiment.protocols import recipes, table4
 
 
 def get_config() -> ConfigDict:
@@ -41,4 +41,4 @@ def get_config() -> ConfigDict:
 
 
 quick = recipes.quick_rows
-sweep = regimes.entries  # a run per row
+sweep = table4.entries  # a run per row

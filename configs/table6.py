@@ -9,7 +9,7 @@ python -m prune_jax report runs/table6 --table=6          (ours beside the paper
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes, step_or_cosine
+from prune_jax.experiment.protocols import recipes, table6
 
 
 def get_config() -> ConfigDict:
@@ -20,4 +20,4 @@ def get_config() -> ConfigDict:
 
 
 quick = recipes.quick_ratios
-sweep = step_or_cosine.entries  # a run per row and ratio
+sweep = table6.entries  # a run per row and ratio

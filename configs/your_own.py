@@ -6,7 +6,7 @@ python run.py --config=configs/your_own.py --config.quick
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
 
 
 def get_config() -> ConfigDict:

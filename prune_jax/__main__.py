@@ -12,9 +12,15 @@ from types import MappingProxyType
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "run": ("prune_jax.run_command", "an experiment from its config, as run.py does"),
-        "cost": ("prune_jax.experiment.cli_cost", "multiply-accumulates and params, dense and pruned"),
-        "groups": ("prune_jax.experiment.cli_groups", "the channels of a network that live or die together"),
-        "spectrum": ("prune_jax.experiment.cli_spectrum", "Jacobian singular values of a finished stage"),
+        "cost": ("prune_jax.experiment.commands.cost", "multiply-accumulates and params, dense and pruned"),
+        "groups": (
+            "prune_jax.experiment.commands.groups",
+            "the channels of a network that live or die together",
+        ),
+        "spectrum": (
+            "prune_jax.experiment.commands.spectrum",
+            "Jacobian singular values of a finished stage",
+        ),
         "compare": ("prune_jax.fairness.cli", "which comparison setups hold between runs"),
         "report": ("prune_jax.report.cli", "our runs beside a table of the paper, cell by cell"),
     }

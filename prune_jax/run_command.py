@@ -16,19 +16,13 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from prune_jax import report
-from prune_jax.experiment import (
-    command_line,
-    distributed,
-    failures,
-    launch,
-    local_gpus,
-    preemption,
-    profiling,
-    replicas,
-    shards,
-    submission,
-    workdir,
-)
+from prune_jax.experiment import failures, launch
+from prune_jax.experiment.cluster import local_gpus, shards, submit
+from prune_jax.experiment.commands import profile
+from prune_jax.experiment.config import flags as command_line
+from prune_jax.experiment.devices import replicas
+from prune_jax.experiment.processes import collective, preemption
+from prune_jax.experiment.storage import folder
 from prune_jax.text_table import aligned
 
 FLAGS = flags.FLAGS
@@ -99,10 +93,10 @@ def main(program: Sequence[str], rest: Sequence[str]) -> None:
         _refuse_flags_without_effect()
         if FLAGS.distributed:
             meeting = (FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-            distributed.start(distributed.Cluster(*meeting, **FLAGS.config.distributed))
-        config, sweep, shard = distributed.agreed(_resolved)
+            collective.start(collective.Cluster(*meeting, **FLAGS.config.distributed))
+        config, sweep, shard = collective.agreed(_resolved)
         if FLAGS.launcher:
-            submission.check(FLAGS.launcher, FLAGS.sweep)
+            submit.check(FLAGS.launcher, FLAGS.sweep)
         if FLAGS.dry_run:
             launch.dry_run(config, sweep, shard)
             return
@@ -112,9 +106,9 @@ def main(program: Sequence[str], rest: Sequence[str]) -> None:
 def _launch(
     program: Sequence[str], config: ConfigDict, sweep: launch.Sweep | None, shard: shards.Shard
 ) -> None:
-    root, cached = Path(FLAGS.workdir or workdir.default(config)), workdir.use_compilation_cache
+    root, cached = Path(FLAGS.workdir or folder.default(config)), folder.use_compilation_cache
     if FLAGS.profile is not None:
-        print(f"profile: {profiling.profile(config, sweep, root, FLAGS.profile, cached)}")
+        print(f"profile: {profile.profile(config, sweep, root, FLAGS.profile, cached)}")
     elif FLAGS.launcher:
         launch.submit(config, sweep, root, [*program, *sys.argv[1:]], FLAGS.launcher)
     else:

@@ -7,8 +7,10 @@ import re
 import pytest
 
 from prune_jax import data, report
-from prune_jax.experiment import command_line, launch, plan, speedups
-from prune_jax.experiment.datasets import open_dataset
+from prune_jax.experiment import launch
+from prune_jax.experiment.config import flags, sweep
+from prune_jax.experiment.config.dataset import open_dataset
+from prune_jax.experiment.protocols import speedups
 from prune_jax.fairness import published
 from prune_jax.report import cli
 
@@ -21,11 +23,11 @@ EACH = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 def load(path, *, quick, **given):
     """The module and its config, as run.py makes them from flags."""
-    module = command_line.load_module(str(path))
+    module = flags.load_module(str(path))
     config = module.get_config()
     config.quick = quick
-    config = plan.override(config, given)
-    return module, command_line.resolved(config, module, given)
+    config = sweep.override(config, given)
+    return module, flags.resolved(config, module, given)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,18 +46,18 @@ def sweep_of(module, config):
 def test_the_quick_form_resolves_and_can_be_planned(path):
     module, config = load(path, quick=True)
     dataset = open_dataset(config)
-    arms = plan.plan_arms(config, lambda config: sweep_of(module, config), dataset)
+    arms = sweep.plan_arms(config, lambda config: sweep_of(module, config), dataset)
     labels = [arm.label for arm in arms]
     assert len(set(labels)) == len(labels)
     assert len({arm.chain for arm in arms}) == len(arms)
     report.check_sections(config.report.sections)
-    shown = list(plan.describe((arms[0], arms[-1]), dataset))
+    shown = list(sweep.describe((arms[0], arms[-1]), dataset))
     assert shown[-1].endswith("nothing was started")
 
 
 @EACH
 def test_docstrings_hold_the_commands(path):
-    module = command_line.load_module(str(path))
+    module = flags.load_module(str(path))
     config = module.get_config()
     assert module.__doc__.count(f"python run.py --config=configs/{path.name}") >= 2
     assert "--config.quick" in module.__doc__
@@ -84,7 +86,7 @@ def test_other_data_and_networks_can_be_named(name, tmp_path):
     given = {"dataset.name": "digits", "model.name": "resnet8"}
     module, config = load(next(path for path in FILES if path.stem == name), quick=False, **given)
     entry = module.sweep(config)[-1]
-    (arm,) = plan.plan_arms(config, lambda _: [entry], open_dataset(config))
+    (arm,) = sweep.plan_arms(config, lambda _: [entry], open_dataset(config))
     assert arm.model.name == "resnet8"
     assert all(group.endswith("/conv1") for group, _ in arm.ratios)
 

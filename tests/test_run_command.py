@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from prune_jax import run_command
-from prune_jax.experiment import submission
+from prune_jax.experiment.cluster import submit
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def test_help_names_the_command_and_every_flag(program, capsys):
 def test_a_launchers_jobs_run_the_module_too(tmp_path):
     given = ["-m", "prune_jax", "run", "--config=a.py", "--sweep=all", "--launcher=local"]
     kept = ("-m", "prune_jax", "run", "--config=a.py", f"--workdir={tmp_path}")
-    assert submission.command_of(given, tmp_path) == (sys.executable, *kept)
+    assert submit.command_of(given, tmp_path) == (sys.executable, *kept)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
 
 
 def get_config() -> ConfigDict:

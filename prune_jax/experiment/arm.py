@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from prune_jax.experiment import execution, placement
+from prune_jax.experiment.devices import mesh as devices_mesh
+from prune_jax.experiment.devices import strategy
 from prune_jax.experiment.specs import (
     Imported,
     Measure,
@@ -27,8 +28,8 @@ class Arm(NamedTuple):
     chain: tuple[Stage, ...]
     seeds: tuple[int, ...]
     measure: Measure
-    execution: execution.Execution
-    mesh: placement.MeshShape
+    execution: strategy.Execution
+    mesh: devices_mesh.MeshShape
     remat: str
     config: dict[str, Any]
     ids: tuple[tuple[str, ...], ...]

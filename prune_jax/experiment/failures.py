@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import jax
 
 from prune_jax.data import NotPreparedError
-from prune_jax.experiment.divergence import TrainingDivergedError
-from prune_jax.experiment.preemption import EXIT_CODE, PreemptedError
-from prune_jax.experiment.roll_call import LostWorkerError
-from prune_jax.experiment.store import CheckpointError
-from prune_jax.experiment.submission import JobFailedError
+from prune_jax.experiment.cluster.submit import JobFailedError
+from prune_jax.experiment.processes.preemption import EXIT_CODE, PreemptedError
+from prune_jax.experiment.processes.rendezvous import LostWorkerError
+from prune_jax.experiment.storage.stages import CheckpointError
+from prune_jax.experiment.training.divergence import TrainingDivergedError
 
 LESS_MEMORY = (
     "a batch in parts takes less (--config.optimizer.accumulate=2), and so do --config.remat=elementwise, parameters "

@@ -10,22 +10,25 @@ import jax
 from ml_collections import ConfigDict
 
 from prune_jax import fairness
-from prune_jax.experiment import distributed, locks, node, plan, preemption, submission
 from prune_jax.experiment.arm import Arm
-from prune_jax.experiment.board import Board, WriteReport
-from prune_jax.experiment.cohort import GO_ON, Context, History, Member
-from prune_jax.experiment.datasets import open_dataset, spec_of
-from prune_jax.experiment.divergence import TrainingDivergedError
-from prune_jax.experiment.inputs import prepared
-from prune_jax.experiment.metrics import Metrics
+from prune_jax.experiment.chain.record import device_name, make_record
+from prune_jax.experiment.chain.run import is_chain_finished, run_chain
+from prune_jax.experiment.cluster import submit as cluster_submit
+from prune_jax.experiment.cluster.shards import WHOLE, Shard, part
+from prune_jax.experiment.cluster.turns import take_turns
+from prune_jax.experiment.config import sweep as config_sweep
+from prune_jax.experiment.config.dataset import open_dataset, spec_of
+from prune_jax.experiment.processes import collective, preemption, slurm
 from prune_jax.experiment.progress import Progress
-from prune_jax.experiment.record import device_name, make_record
-from prune_jax.experiment.shards import WHOLE, Shard, part
 from prune_jax.experiment.specs import Stage, kind
-from prune_jax.experiment.stages import is_chain_finished, run_chain
-from prune_jax.experiment.store import read_stage
-from prune_jax.experiment.turns import take_turns
-from prune_jax.experiment.workdir import claim, closing, open_workdir
+from prune_jax.experiment.storage import leases
+from prune_jax.experiment.storage.curves import Metrics
+from prune_jax.experiment.storage.folder import claim, closing, open_workdir
+from prune_jax.experiment.storage.reports import Board, WriteReport
+from prune_jax.experiment.storage.stages import read_stage
+from prune_jax.experiment.training.cohort import GO_ON, Context, History, Member
+from prune_jax.experiment.training.divergence import TrainingDivergedError
+from prune_jax.experiment.training.inputs import prepared
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
 WriteMetrics = Callable[[str, str, int | None, Sequence[Mapping[str, Any]]], None]
@@ -41,7 +44,7 @@ class Launched(NamedTuple):
 def dry_run(config: ConfigDict, sweep: Sweep | None, shard: Shard = WHOLE) -> None:
     """Print what ``launch`` would do; nothing is started or written but a packaged data set."""
     dataset = open_dataset(config)
-    for line in plan.describe(plan.plan_arms(config, sweep, dataset), dataset, shard):
+    for line in config_sweep.describe(config_sweep.plan_arms(config, sweep, dataset), dataset, shard):
         print(line)
 
 
@@ -61,9 +64,9 @@ def launch(
     config that can't be run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError
     at the end, when all runs that don't diverge are done.
     """
-    dataset = distributed.main_first(lambda: open_dataset(config))
-    arms = plan.plan_arms(config, sweep, dataset)
-    node.refuse_missing_gpus(os.environ, jax.default_backend(), config.cluster.gpus)
+    dataset = collective.main_first(lambda: open_dataset(config))
+    arms = config_sweep.plan_arms(config, sweep, dataset)
+    slurm.refuse_missing_gpus(os.environ, jax.default_backend(), config.cluster.gpus)
     store = open_workdir(workdir, config.experiment)
     claimed(workdir)
     measured = max(arm.measure.jsv_examples for arm in arms)
@@ -73,7 +76,7 @@ def launch(
     board = Board(store, names, config.report.to_dict(), write_report)
     todo = part(list(enumerate(arms)), shard)
     with (
-        Progress(len(arms), len(todo), distributed.console()) as progress,
+        Progress(len(arms), len(todo), collective.console()) as progress,
         closing(store),
         preemption.noticed() as stopping,
     ):
@@ -82,7 +85,7 @@ def launch(
 
         def attempt(run: tuple[int, Arm]) -> None:
             index, arm = run
-            if distributed.any_of(stopping()):
+            if collective.any_of(stopping()):
                 raise preemption.PreemptedError(f"asked to end before run {index + 1}; {GO_ON}")
             progress.run(index + 1, arm.label)
             shared = (on[arm.mesh.devices], arm.measure, config.checkpoint_seconds, progress)
@@ -95,11 +98,11 @@ def launch(
                 made = False
             if made:
                 progress.line(_summary(index + 1, len(arms), board.record(names[index])))
-                distributed.from_main(lambda: str(board.report(draw=False)))
+                collective.from_main(lambda: str(board.report(draw=False)))
             progress.over()
 
         take_turns(todo, attempt, progress)
-        written = Path(distributed.from_main(lambda: str(board.report(draw=True))))
+        written = Path(collective.from_main(lambda: str(board.report(draw=True))))
     if lost:
         raise TrainingDivergedError(_diverged(lost, arms, len(todo), written))
     return Launched(written, board.records())
@@ -113,24 +116,24 @@ def submit(
     Raises ValueError before anything is submitted for a config that can't be run or a workdir that can't be written,
     JobFailedError for a local job that failed.
     """
-    arms = plan.plan_arms(config, sweep, open_dataset(config))
+    arms = config_sweep.plan_arms(config, sweep, open_dataset(config))
     claim(workdir, config.experiment)
     shards = min(config.cluster.shards, len(arms))
-    command = submission.command_of(arguments, workdir)
-    jobs = submission.submit(launcher, config.cluster, command, workdir, shards)
+    command = cluster_submit.command_of(arguments, workdir)
+    jobs = cluster_submit.submit(launcher, config.cluster, command, workdir, shards)
     print(
         f"{len(arms)} runs in {shards} jobs: {', '.join(job.job_id for job in jobs)}; logs in {workdir / 'jobs'}"
     )
     if launcher == "local":
-        submission.wait(jobs)
+        cluster_submit.wait(jobs)
     print(f"report: {workdir / 'report.md'}" + ", as the jobs get there" * (launcher != "local"))
 
 
 def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -> bool:
     """Bring ``arm`` to its record, its curves written as they grow; whether it was made now, not found finished."""
-    if distributed.from_main(lambda: board.path(name).exists()) and is_chain_finished(context, arm):
+    if collective.from_main(lambda: board.path(name).exists()) and is_chain_finished(context, arm):
         return False
-    with locks.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
+    with leases.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
         write = _writer(context, arm, name)
         mine = {its_id for ids in arm.ids for its_id in ids}
 
@@ -143,13 +146,13 @@ def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -
         run_chain(context._replace(on_epoch=on_epoch), arm)
         _replay(context, arm, write)
         record = make_record(context.store, arm, command)
-        distributed.from_main(lambda: str(fairness.write(record, board.path(name))))
+        collective.from_main(lambda: str(fairness.write(record, board.path(name))))
     return True
 
 
 def _writer(context: Context, arm: Arm, name: str) -> WriteMetrics:
     """What takes the curves down in process 0; in the others nothing does."""
-    if not distributed.is_main():
+    if not collective.is_main():
         return lambda *_: None
     return Metrics(context.store.root, name, arm.label, arm.config["tensorboard"]).write
 

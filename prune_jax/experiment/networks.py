@@ -9,10 +9,12 @@ from typing import Any
 import jax
 
 from prune_jax import models
-from prune_jax.experiment import execution, own_network, own_parts
+from prune_jax.experiment.devices import strategy
+from prune_jax.experiment.own import network as own_network
+from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import ModelSpec, Ratios
-from prune_jax.experiment.train import abstract_model as abstract_model
-from prune_jax.experiment.train import default_patterns, network_of
+from prune_jax.experiment.training.trainer import abstract_model as abstract_model
+from prune_jax.experiment.training.trainer import default_patterns, network_of
 from prune_jax.pruning import allocation, surgery, unstructured
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
@@ -27,7 +29,7 @@ def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
 def is_convolutional(spec: ModelSpec) -> bool:
     """Whether the network holds a convolution."""
     network = network_of(spec)
-    return execution.is_convolutional(network.apply, network.variables, example_of(spec))
+    return strategy.is_convolutional(network.apply, network.variables, example_of(spec))
 
 
 @functools.cache  # a memo of a pure function of a frozen spec
@@ -65,7 +67,7 @@ def fresh(spec: ModelSpec, widths: Mapping[str, int] | None, key: jax.Array) -> 
     """Random variables of the dense network, or of the small one with an initialisation of its own size.
 
     A network of the catalog is built with its ``widths``. One whose widths nobody can set, of the user's own or with
-    a shortcut among them, is initialised dense, cut and rescaled: see ``own_network.small_fresh``.
+    a shortcut among them, is initialised dense, cut and rescaled: see ``own.network.small_fresh``.
     """
     if own_parts.is_own(spec.name):
         return own_network.small_fresh(spec, own_network.first(widths or {}), key)

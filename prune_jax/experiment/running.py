@@ -8,10 +8,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from prune_jax import fairness
-from prune_jax.experiment import command_line
-from prune_jax.experiment import workdir as folders
-from prune_jax.experiment.board import WriteReport
+from prune_jax.experiment.config import flags
 from prune_jax.experiment.launch import Sweep, launch
+from prune_jax.experiment.storage import folder as folders
+from prune_jax.experiment.storage.reports import WriteReport
 
 
 def run(
@@ -23,7 +23,7 @@ def run(
     """Run what of ``config`` is not finished in its workdir, as ``run.py`` does; called again, it finds all finished.
 
     It changes nothing of the process for good. ``run.py`` also lets JAX see every CPU core as a device
-    (``replicas.one_device_per_core``) and keeps compiled programs (``workdir.use_compilation_cache``); call these
+    (``replicas.one_device_per_core``) and keeps compiled programs (``folder.use_compilation_cache``); call these
     first to have the same.
 
     Args:
@@ -49,7 +49,7 @@ def run(
         if not isinstance(config, ConfigDict):
             command = f"{command}({str(config)!r})"
             while_it_runs.enter_context(_importable(Path(str(config).split(":")[0]).resolve().parent))
-            config, of_file = command_line.load(str(config))
+            config, of_file = flags.load(str(config))
             sweep = sweep or of_file
         folder = Path(workdir or folders.default(config))
         return launch(config, sweep, folder, command, write_report or _no_report).records

@@ -50,7 +50,7 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """When an LR stage is over: ``experiment.plateau`` says how, and that the rule is ours.
+    """When an LR stage is over: ``experiment.training.plateau`` says how, and that the rule is ours.
 
     ``window`` epochs are averaged; from one window to the next the training loss may move by ``loss`` (nats), the
     mean JSV of the first ``examples`` training examples by ``jsv`` (a fraction); ``minimum`` epochs at least.

@@ -80,7 +80,7 @@ def capped(record: RunRecord) -> list[list[int]]:
 
 
 def _stood_still(result: SeedResult, start: int, end: int, rule: Mapping[str, Any]) -> bool:
-    """Whether loss and JSV stood still when a stage was over, by the rule of ``experiment.plateau``."""
+    """Whether loss and JSV stood still when a stage was over, by the rule of ``experiment.training.plateau``."""
     window, length = rule["window"], end - start
     if length % window or length < max(2 * window, rule["minimum"]):
         return False

@@ -6,11 +6,14 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from prune_jax import data, models, trainability
-from prune_jax.experiment import placement, plan, specs, train
-from prune_jax.experiment.defaults import default_config
-from prune_jax.experiment.execution import Execution
-from prune_jax.experiment.placement import MeshShape
-from prune_jax.experiment.replicas import stacked
+from prune_jax.experiment import specs
+from prune_jax.experiment.config import sweep
+from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.devices import mesh
+from prune_jax.experiment.devices.mesh import MeshShape
+from prune_jax.experiment.devices.replicas import stacked
+from prune_jax.experiment.devices.strategy import Execution
+from prune_jax.experiment.training import trainer as training_trainer
 from prune_jax.pruning import coupling, surgery
 
 SHAPE = (12, 12, 1)
@@ -37,14 +40,14 @@ def variables_of(spec, seed):
 def trained(spec, how, shape, replicas=1):
     """Two epochs of three steps; the state as it lies on the devices, losses, accuracy and mean JSV."""
     shape = shape.for_cohort(replicas)
-    on = train.to_device(made_up_data(), shape)
-    trainer = train.make_trainer(train.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape))
+    on = training_trainer.to_device(made_up_data(), shape)
+    trainer = training_trainer.make_trainer(training_trainer.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape))
     made = [variables_of(spec, seed) for seed in range(replicas)]
     state = trainer.init(stacked(made))
     keys = jax.random.split(jax.random.key(7), (2, replicas))
     losses = []
     for epoch in range(2):
-        key = placement.put_whole(placement.placement(shape), keys[epoch])
+        key = mesh.put_whole(mesh.placement(shape), keys[epoch])
         state, loss = trainer.epoch(state, on, key, np.full(3, 0.05, np.float32))
         losses.append(loss)
     return state, (losses, trainer.accuracy(state, on), trainer.jsv(state, on.test_images[:4]))
@@ -92,25 +95,25 @@ def test_the_sharded_run_gives_the_single_devices_numbers(spec, how, replicas, s
 def test_a_leaf_is_split_along_its_largest_axis_that_divides(sizes, part):
     leaf = np.zeros((1, *sizes), np.float32)
     for shape, wanted in ((MeshShape(1, 2, 4), part), (MeshShape(1, 8, 1), sizes)):
-        put = placement.put_state(placement.placement(shape), leaf)
+        put = mesh.put_state(mesh.placement(shape), leaf)
         assert put.addressable_shards[0].data.shape == (1, *wanted)
-        inside = jax.jit(lambda x, shape=shape: placement.parameters(placement.placement(shape), x))(leaf[0])
+        inside = jax.jit(lambda x, shape=shape: mesh.parameters(mesh.placement(shape), x))(leaf[0])
         assert inside.addressable_shards[0].data.shape == wanted
 
 
 @pytest.mark.parametrize(("rows", "part"), [(12, 3), (10, 10)])
 def test_a_batch_that_does_not_divide_stays_whole(rows, part):
-    place = placement.placement(MeshShape(2, 2, 2))
-    split = jax.jit(lambda x: placement.batch(place, x))(np.zeros((rows, 3), np.float32))
+    place = mesh.placement(MeshShape(2, 2, 2))
+    split = jax.jit(lambda x: mesh.batch(place, x))(np.zeros((rows, 3), np.float32))
     assert split.addressable_shards[0].data.shape == (part, 3)
 
 
 def test_spectrum_coupling_and_surgery_take_sharded_parameters():
     variables = variables_of(RESNET, 0)
-    place = placement.placement(MeshShape(1, 2, 4))
-    sharded = jax.tree.map(lambda leaf: leaf[0], placement.put_state(place, stacked([variables])))
+    place = mesh.placement(MeshShape(1, 2, 4))
+    sharded = jax.tree.map(lambda leaf: leaf[0], mesh.put_state(place, stacked([variables])))
     assert any(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(sharded))
-    apply = models.functional(train.abstract_model(RESNET)).apply
+    apply = models.functional(training_trainer.abstract_model(RESNET)).apply
     x = jax.random.normal(jax.random.key(1), (8, *SHAPE))
     split = jax.device_put(x, NamedSharding(place.mesh, PartitionSpec(("data", "fsdp"))))
 
@@ -133,11 +136,11 @@ def test_a_config_on_eight_devices_is_spread_or_refused(tmp_path):
     config = default_config()
     config.dataset.name = "digits"
     dataset = data.load("digits", data_dir=str(tmp_path))
-    assert plan.plan_arms(config, None, dataset)[0].mesh == placement.APART
+    assert sweep.plan_arms(config, None, dataset)[0].mesh == mesh.APART
     config.mesh.data = 8
     with pytest.raises(ValueError, match=r"batch_size is 100, but the mesh splits a batch into 8 parts"):
-        plan.plan_arms(config, None, dataset)
+        sweep.plan_arms(config, None, dataset)
     config.optimizer.batch_size = 96
-    assert plan.plan_arms(config, None, dataset)[0].mesh[:3] == (1, 8, 1)
+    assert sweep.plan_arms(config, None, dataset)[0].mesh[:3] == (1, 8, 1)
     config.seeds, config.mesh.data, config.mesh.fsdp = (0, 1, 2, 3), 0, 2
-    assert plan.plan_arms(config, None, dataset)[0].mesh[:3] == (4, 1, 2)
+    assert sweep.plan_arms(config, None, dataset)[0].mesh[:3] == (4, 1, 2)

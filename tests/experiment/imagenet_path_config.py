@@ -5,7 +5,7 @@ python run.py --config=tests/experiment/imagenet_path_config.py --config.dataset
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import recipes
+from prune_jax.experiment.protocols import recipes
 
 
 def get_config() -> ConfigDict:

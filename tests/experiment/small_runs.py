@@ -2,9 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import cohort, train, workdir
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.progress import Progress
+from prune_jax.experiment.storage import folder
+from prune_jax.experiment.training import cohort, trainer
 
 
 class KilledError(Exception):
@@ -34,6 +35,6 @@ def mlp_config() -> ConfigDict:
 
 def context_of(root, dataset, *arms, progress=None, seconds=0.0):
     """What the stages of ``arms``, the runs of a sweep, share in the workdir ``root``."""
-    store = workdir.open_workdir(root, "test")
+    store = folder.open_workdir(root, "test")
     shared = (arms[0].measure, seconds, progress or Progress(1))
-    return cohort.Context(store, train.to_device(dataset), *shared, arms=arms)
+    return cohort.Context(store, trainer.to_device(dataset), *shared, arms=arms)

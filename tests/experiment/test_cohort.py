@@ -7,19 +7,13 @@ import pytest
 from ml_collections import ConfigDict
 from small_runs import KilledError, Killer, context_of, mlp_config
 
-from prune_jax.experiment import (
-    cohort,
-    divergence,
-    locks,
-    plan,
-    record,
-    specs,
-    stage_network,
-    stages,
-    training_stage,
-)
-from prune_jax.experiment import store as disk
+from prune_jax.experiment import specs
+from prune_jax.experiment.chain import record, restore, run, train
+from prune_jax.experiment.config import sweep
 from prune_jax.experiment.progress import Progress
+from prune_jax.experiment.storage import leases
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training import cohort, divergence
 
 
 def small_config(model="mlp7_relu", **changes) -> ConfigDict:
@@ -31,11 +25,11 @@ def small_config(model="mlp7_relu", **changes) -> ConfigDict:
     config.pretrain.epochs = 3
     config.retrain.epochs = 2
     config.sparsify.ratio = 0.3
-    return plan.override(config, {"optimizer.weight_decay": 1e-3, **changes})
+    return sweep.override(config, {"optimizer.weight_decay": 1e-3, **changes})
 
 
 def arm_of(config, digits):
-    return plan.plan_arms(config, None, digits)[0]
+    return sweep.plan_arms(config, None, digits)[0]
 
 
 def digests(root):
@@ -51,13 +45,13 @@ def histories(root):
 def test_killed_and_started_again_ends_bit_identical(tmp_path, digits, replicas, ends, seconds):
     """Killed in every stage, with checkpoints after every epoch and with none before a stage's end."""
     arm = arm_of(small_config(**{"execution.replicas": replicas}), digits)
-    stages.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
+    run.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
     for end in ends:
         root = tmp_path / f"killed{end}"
         with contextlib.suppress(KilledError):
-            stages.run_chain(context_of(root, digits, arm, progress=Killer(end), seconds=seconds), arm)
+            run.run_chain(context_of(root, digits, arm, progress=Killer(end), seconds=seconds), arm)
             pytest.fail("the run was to be killed")
-        stages.run_chain(context_of(root, digits, arm, seconds=seconds), arm)
+        run.run_chain(context_of(root, digits, arm, seconds=seconds), arm)
         assert digests(root) == digests(tmp_path / "whole")
         assert histories(root) == histories(tmp_path / "whole")
         assert not list(root.glob("partial/*"))
@@ -65,7 +59,7 @@ def test_killed_and_started_again_ends_bit_identical(tmp_path, digits, replicas,
 
 def test_killed_between_the_publication_of_two_replicas(tmp_path, digits, monkeypatch):
     arm = arm_of(small_config(), digits)
-    stages.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
+    run.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
     saves, real = [], disk.save_stage
 
     def save_once(store, stage_id, variables, about):
@@ -76,21 +70,21 @@ def test_killed_between_the_publication_of_two_replicas(tmp_path, digits, monkey
 
     monkeypatch.setattr(disk, "save_stage", save_once)
     with pytest.raises(KilledError):
-        stages.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
+        run.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
     monkeypatch.setattr(disk, "save_stage", real)
     assert len(digests(tmp_path / "killed")) == 1
-    stages.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
+    run.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
 def test_finished_stages_are_loaded_not_computed(tmp_path, digits, monkeypatch):
     arm = arm_of(small_config(), digits)
     context = context_of(tmp_path / "w", digits, arm)
-    assert not stages.is_chain_finished(context, arm)
-    stages.run_chain(context, arm)
-    assert stages.is_chain_finished(context, arm)
+    assert not run.is_chain_finished(context, arm)
+    run.run_chain(context, arm)
+    assert run.is_chain_finished(context, arm)
     monkeypatch.setattr(cohort, "make_trainer", lambda *a: pytest.fail("a finished stage was trained again"))
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     longer = arm_of(small_config(**{"retrain.epochs": 3}), digits)
     ids = [specs.chain_ids(a.chain, 0) for a in (arm, longer)]
     assert ids[0][:2] == ids[1][:2]
@@ -102,12 +96,12 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path, digits):
     arm = arm_of(small_config(**{"execution.replicas": "loop"}), digits)
     context = context_of(tmp_path / "w", digits, arm)
     theirs, mine = (specs.chain_ids(arm.chain, seed)[0] for seed in arm.seeds)
-    with locks.held(locks.open_locks(tmp_path / "w"), [theirs]):
-        with pytest.raises(locks.BusyError, match=f"^{theirs} is held by process"):
-            stages.run_chain(context, arm)
+    with leases.held(leases.open_locks(tmp_path / "w"), [theirs]):
+        with pytest.raises(leases.BusyError, match=f"^{theirs} is held by process"):
+            run.run_chain(context, arm)
         assert digests(tmp_path / "w").keys() == {mine}
-    stages.run_chain(context, arm)
-    assert stages.is_chain_finished(context, arm)
+    run.run_chain(context, arm)
+    assert run.is_chain_finished(context, arm)
     assert not list(context.store.locks.folder.iterdir())
 
 
@@ -120,8 +114,8 @@ def test_who_lost_its_lease_publishes_nothing(tmp_path, digits):
             for file in (tmp_path / "w" / "locks").iterdir():
                 file.write_text("filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=x\nduration=120.0\n")
 
-    with pytest.raises(locks.BusyError, match="is now held by process 7 on elsewhere"):
-        stages.run_chain(context_of(tmp_path / "w", digits, arm, progress=Suspended(1)), arm)
+    with pytest.raises(leases.BusyError, match="is now held by process 7 on elsewhere"):
+        run.run_chain(context_of(tmp_path / "w", digits, arm, progress=Suspended(1)), arm)
     assert not digests(tmp_path / "w")
     assert not list((tmp_path / "w").glob("partial/*"))
 
@@ -131,19 +125,19 @@ def test_what_is_measured_later_is_measured_from_checkpoints(tmp_path, digits, m
     jsv = {"measure.jsv": "spectrum", "measure.examples": 5, **changes}
     plain, more = arm_of(small_config(**changes), digits), arm_of(small_config(**jsv), digits)
     context = context_of(tmp_path / "w", digits, plain)
-    stages.run_chain(context, plain)
+    run.run_chain(context, plain)
     before = digests(tmp_path / "w")
     again = context._replace(measure=more.measure)
-    assert not stages.is_chain_finished(again, more)
+    assert not run.is_chain_finished(again, more)
     monkeypatch.setattr(cohort, "make_trainer", lambda *a: pytest.fail("a finished stage was trained again"))
-    stages.run_chain(again, more)
-    assert stages.is_chain_finished(again, more)
+    run.run_chain(again, more)
+    assert run.is_chain_finished(again, more)
     assert digests(tmp_path / "w") == before
     later = record.make_record(context.store, more, "a test").results[1]
     assert [e.epoch for e in later.epochs if e.mean_jsv is not None] == [0, 2]
     monkeypatch.undo()
     in_training = context_of(tmp_path / "v", digits, more)
-    stages.run_chain(in_training, more)
+    run.run_chain(in_training, more)
     wanted = record.make_record(in_training.store, more, "a test").results[1]
     assert [e.epoch for e in wanted.epochs if e.spectrum is not None] == [0, 1, 2]
     assert later.pruned_spectrum == wanted.pruned_spectrum
@@ -166,7 +160,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
     with pytest.raises(
         divergence.TrainingDivergedError, match=r"in stage retrain .* at epoch [23] of 4 .* is kept in"
     ):
-        stages.run_chain(context, arm)
+        run.run_chain(context, arm)
     kept = list((tmp_path / "w" / "partial").glob("*/[0-9]*"))
     assert len(kept) == 1
     assert len(digests(tmp_path / "w")) == 4  # both seeds' pretraining and sparsifying action
@@ -176,14 +170,14 @@ def test_a_stage_that_diverged_is_not_trained_again_until_someone_says_so(tmp_pa
     arm = arm_of(small_config(**{"retrain.schedule": "0:1e30"}), digits)
     context = context_of(tmp_path / "w", digits, arm)
     with pytest.raises(divergence.TrainingDivergedError, match="under LR 0:1e"):
-        stages.run_chain(context, arm)
+        run.run_chain(context, arm)
     real = cohort.make_trainer
     monkeypatch.setattr(cohort, "make_trainer", lambda *a: pytest.fail("it was trained again"))
     marks = sorted((tmp_path / "w" / "diverged").iterdir())
     with pytest.raises(
         divergence.TrainingDivergedError, match=f"known from before: .*remove {marks[0].parent}"
     ):
-        stages.run_chain(context, arm)
+        run.run_chain(context, arm)
     monkeypatch.setattr(cohort, "make_trainer", real)
     assert {mark.stem for mark in marks} == {specs.chain_ids(arm.chain, seed)[-1] for seed in arm.seeds}
     for mark in marks:
@@ -192,20 +186,20 @@ def test_a_stage_that_diverged_is_not_trained_again_until_someone_says_so(tmp_pa
         divergence.TrainingDivergedError,
         match=r"at epoch 1 of 2 .*: lower the LR; [^;]*(; the stages before it are kept)?$",
     ):
-        stages.run_chain(context, arm)
+        run.run_chain(context, arm)
 
 
 def test_scratch_is_a_small_dense_network_with_its_own_init(tmp_path, digits):
     config = small_config(**{"pipeline": "scratch", "scratch.epochs": 1})
     arm = arm_of(config, digits)
     context = context_of(tmp_path / "w", digits, arm)
-    fresh = training_stage.fresh(arm.model, {"layers/0": 7, "layers/1": 7}, 0)
-    dense = training_stage.fresh(arm.model, None, 0)
+    fresh = train.fresh(arm.model, {"layers/0": 7, "layers/1": 7}, 0)
+    dense = train.fresh(arm.model, None, 0)
     assert fresh["params"]["layers"][1]["kernel"].shape == (7, 7)
     assert not np.allclose(
         fresh["params"]["layers"][1]["kernel"], dense["params"]["layers"][1]["kernel"][:7, :7]
     )
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     (stage_id,) = specs.chain_ids(arm.chain, 0)
     back = disk.load_variables(context.store, stage_id, jax.eval_shape(lambda: fresh))
     assert back["params"]["layers"][0]["kernel"].shape == (64, 7)
@@ -214,12 +208,12 @@ def test_scratch_is_a_small_dense_network_with_its_own_init(tmp_path, digits):
 def test_the_sparsifying_action_keeps_the_largest_filters_by_brute_force(tmp_path, digits):
     arm = arm_of(small_config(), digits)
     context = context_of(tmp_path / "w", digits, arm)
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     pretrained, sparsified, _ = specs.chain_ids(arm.chain, 1)
-    dense = disk.load_variables(context.store, pretrained, training_stage.fresh(arm.model, None, 0))
+    dense = disk.load_variables(context.store, pretrained, train.fresh(arm.model, None, 0))
     kernel = np.asarray(dense["params"]["layers"][0]["kernel"], np.float64)
     order = sorted(range(10), key=lambda j: sum(abs(w) for w in kernel[:, j]))
-    keep = stage_network.keep_of(disk.read_stage(context.store, sparsified))
+    keep = restore.keep_of(disk.read_stage(context.store, sparsified))
     assert keep["layers/0"].tolist() == sorted(order[3:])  # ceil(0.3 * 10) = 3 go
 
 
@@ -229,8 +223,8 @@ def test_a_budget_estimates_the_mean_with_an_error_and_all_examples_leave_none(t
     def curves(budget):
         arm = arm_of(small_config(**few, **{"measure.budget": budget}), digits)
         context = context_of(tmp_path / str(budget), digits, arm)
-        stages.run_chain(context, arm)
-        assert stages.is_chain_finished(context, arm)
+        run.run_chain(context, arm)
+        assert run.is_chain_finished(context, arm)
         results = record.make_record(context.store, arm, "a test").results
         return [epoch for result in results for epoch in result.epochs]
 

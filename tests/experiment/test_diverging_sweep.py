@@ -6,7 +6,7 @@ import pytest
 import tiny_sweep
 
 from prune_jax.experiment import launch
-from prune_jax.experiment.divergence import TrainingDivergedError
+from prune_jax.experiment.training.divergence import TrainingDivergedError
 
 
 @pytest.mark.slow

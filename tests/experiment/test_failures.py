@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from prune_jax.experiment import failures
-from prune_jax.experiment.preemption import EXIT_CODE, PreemptedError
-from prune_jax.experiment.store import CheckpointError
+from prune_jax.experiment.processes.preemption import EXIT_CODE, PreemptedError
+from prune_jax.experiment.storage.stages import CheckpointError
 
 
 def unraisable(error):

@@ -1,6 +1,6 @@
 import pytest
 
-from prune_jax.experiment import command_line
+from prune_jax.experiment.config import flags
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from prune_jax.experiment import command_line
 )
 def test_short_spellings_are_spelled_out_where_ml_collections_reads_them_too(given, read, monkeypatch):
     """In the list itself: ml_collections looks for overrides in sys.argv, which absl hands to the parser."""
-    monkeypatch.setattr(command_line.flags, "FLAGS", lambda argv: list(argv))
+    monkeypatch.setattr(flags.flags, "FLAGS", lambda argv: list(argv))
     argv = ["run.py", *given]
-    assert command_line.parse_flags(argv) == ["run.py", *read]
+    assert flags.parse_flags(argv) == ["run.py", *read]
     assert argv == ["run.py", *read]

@@ -8,10 +8,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from prune_jax import data, fairness, models, report
-from prune_jax.experiment import cohort, imported, launch, plan, specs, train, workdir
-from prune_jax.experiment import store as disk
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment import launch, specs
+from prune_jax.experiment.chain import imported
+from prune_jax.experiment.config import sweep as config_sweep
+from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.progress import Progress
+from prune_jax.experiment.storage import folder
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training import cohort, trainer
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +60,11 @@ def config_of(checkpoint, **changes):
     config = default_config()
     config.seeds = (0, 1)
     small = {"dataset.name": "digits", "model.name": "resnet8", "base.checkpoint": str(checkpoint)}
-    return plan.override(config, {**small, "retrain.epochs": 1, **changes})
+    return config_sweep.override(config, {**small, "retrain.epochs": 1, **changes})
 
 
 def arm_of(config, digits):
-    return plan.plan_arms(config, None, digits)[0]
+    return config_sweep.plan_arms(config, None, digits)[0]
 
 
 def test_the_base_models_id_is_the_content_of_the_file(checkpoint, digits):
@@ -70,7 +74,7 @@ def test_the_base_models_id_is_the_content_of_the_file(checkpoint, digits):
     assert [chain[0] for chain in ids] == [content[:16]] * 2
     assert len({chain[1] for chain in ids}) == len({chain[2] for chain in ids}) == 2
     assert arm.chain[0].content == content
-    lines = list(plan.describe((arm,), digits))
+    lines = list(config_sweep.describe((arm,), digits))
     assert f"imported  {content[:16]}  from {checkpoint}, for every seed" in lines[1]
 
 
@@ -122,15 +126,19 @@ def test_what_is_brought_in_is_the_file_and_is_measured(checkpoint, digits, tmp_
     arm = arm_of(config_of(checkpoint), digits)
     spec, (_, _, retrain) = arm.chain[0], arm.chain
     context = cohort.Context(
-        workdir.open_workdir(tmp_path / "run", "test"), train.to_device(digits), arm.measure, 1.0, Progress(1)
+        folder.open_workdir(tmp_path / "run", "test"),
+        trainer.to_device(digits),
+        arm.measure,
+        1.0,
+        Progress(1),
     )
-    recipe = train.Recipe(spec.data, spec.model, 100, 0.9, 0.0, arm.execution)
+    recipe = trainer.Recipe(spec.data, spec.model, 100, 0.9, 0.0, arm.execution)
     assert retrain.train.batch_size == recipe.batch_size
     assert not imported.is_measured(context, spec)
     imported.bring_in(context, spec, str(checkpoint), recipe)
     assert imported.is_measured(context, spec)
 
-    network = models.functional(train.abstract_model(spec.model))
+    network = models.functional(trainer.abstract_model(spec.model))
     kept = disk.load_variables(context.store, spec.content[:16], network.variables)
     np.testing.assert_array_equal(kept["params"]["head"]["kernel"], state_dict()["fc.weight"].T)
     logits = jax.jit(network.apply)(kept, data.normalize(digits.test.images, (0.3055,), (0.3759,)))

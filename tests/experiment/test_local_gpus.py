@@ -1,6 +1,6 @@
 import pytest
 
-from prune_jax.experiment import local_gpus
+from prune_jax.experiment.cluster import local_gpus
 
 
 @pytest.mark.parametrize(

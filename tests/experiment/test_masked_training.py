@@ -7,15 +7,18 @@ import optax
 import pytest
 
 from prune_jax import models
-from prune_jax.experiment import partial, placement, specs, train, workdir
-from prune_jax.experiment.execution import Execution
-from prune_jax.experiment.optimizers import sgd
-from prune_jax.experiment.step import StepPlan, TrainState, make_step
+from prune_jax.experiment import specs
+from prune_jax.experiment.devices import mesh
+from prune_jax.experiment.devices.strategy import Execution
+from prune_jax.experiment.storage import checkpoints, folder
+from prune_jax.experiment.training import trainer as training_trainer
+from prune_jax.experiment.training.optimizers import sgd
+from prune_jax.experiment.training.step import StepPlan, TrainState, make_step
 
 SHAPE, CLASSES, BATCH = (3, 3, 1), 3, 8
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,))
 SPEC = specs.ModelSpec("mlp7_relu", SHAPE, CLASSES, (("hidden", 6), ("depth", 3)))
-RECIPE = train.Recipe(IMAGES, SPEC, BATCH, 0.9, 1e-2, Execution("scan", "vmap"))
+RECIPE = training_trainer.Recipe(IMAGES, SPEC, BATCH, 0.9, 1e-2, Execution("scan", "vmap"))
 
 
 def batch(seed=0):
@@ -54,7 +57,7 @@ def pruned_values(params, mask):
 
 def trained(seeds, masks, steps=3):
     """States of seeds trained together on three batches, each with a mask of its own."""
-    trainer = train.make_trainer(RECIPE)
+    trainer = training_trainer.make_trainer(RECIPE)
     state = trainer.init(stacked(*map(variables_of, seeds)), stacked(*masks))
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     for number in range(steps):
@@ -92,7 +95,7 @@ def test_one_compilation_serves_all_masks():
     calls, optimizer = [], sgd(0.9, 1e-2)
     network = linear(calls)
     params = network.variables["params"]
-    step = jax.jit(make_step(network, optimizer, IMAGES, StepPlan(), placement.placement(placement.APART)))
+    step = jax.jit(make_step(network, optimizer, IMAGES, StepPlan(), mesh.placement(mesh.APART)))
     for seed in range(3):
         state = TrainState(params, {}, optimizer.init(params), random_mask(params, seed))
         step(state, *batch(seed), jnp.float32(0.1), jax.random.key(seed))
@@ -114,7 +117,7 @@ def test_pruned_weights_stay_zero_whatever_the_optimiser_and_its_state_hold(rule
     params = network.variables["params"]
     mask = random_mask(params, 0)
     dense = jax.tree.map(lambda leaf: 3.0 * jnp.ones_like(leaf), optimizer.init(params))
-    step = jax.jit(make_step(network, optimizer, IMAGES, StepPlan(), placement.placement(placement.APART)))
+    step = jax.jit(make_step(network, optimizer, IMAGES, StepPlan(), mesh.placement(mesh.APART)))
     state = TrainState(params, {}, dense, mask)  # weights not yet masked, moments as from dense training
     for number in range(4):
         state, _ = step(state, *batch(number), jnp.float32(0.1), jax.random.key(number))
@@ -136,7 +139,7 @@ def test_the_other_weights_follow_sgd_with_momentum_and_decay_on_the_masked_netw
     mask = random_mask(params, 4) | {"b": jnp.ones((1,), bool)}  # size 1: nothing is pruned along that axis
     mw, w, b = (np.asarray(leaf, np.float64) for leaf in (mask["w"], params["w"], params["b"]))
     w, vw, vb = w * mw, np.zeros_like(w), np.zeros_like(b)
-    step = jax.jit(make_step(network, optimizer, IMAGES, StepPlan(), placement.placement(placement.APART)))
+    step = jax.jit(make_step(network, optimizer, IMAGES, StepPlan(), mesh.placement(mesh.APART)))
     state = TrainState(params | {"w": params["w"] * mask["w"]}, {}, optimizer.init(params), mask)
     for number in range(5):
         images, labels = batch(number)
@@ -151,7 +154,7 @@ def test_the_other_weights_follow_sgd_with_momentum_and_decay_on_the_masked_netw
 
 def test_a_new_state_is_masked_and_a_mask_of_ones_changes_no_number():
     variables = variables_of(0)
-    trainer = train.make_trainer(RECIPE)
+    trainer = training_trainer.make_trainer(RECIPE)
     mask = random_mask(variables["params"], 0)
     begun = trainer.init(stacked(variables), stacked(mask))
     assert not pruned_values(replica(begun.params, 0), mask).any()
@@ -166,17 +169,17 @@ def test_a_new_state_is_masked_and_a_mask_of_ones_changes_no_number():
 
 def test_a_checkpoint_without_the_younger_fields_is_still_read(tmp_path):
     """States that were kept as named tuples of three fields, or as dicts, are the same on disk."""
-    store = workdir.open_workdir(tmp_path / "w", "test")
+    store = folder.open_workdir(tmp_path / "w", "test")
     params = {"w": jnp.arange(6.0).reshape(1, 2, 3)}
     state = TrainState(params, {}, jax.vmap(sgd(0.9, 0.0).init)(params))
     with_mask = state._replace(mask={"w": jnp.ones((1, 2, 3), bool)})
     for step, each in enumerate((state, with_mask)):
-        with partial.open_partial(store, f"c{step}", 1) as kept:
-            partial.save(kept, 1, each, {})
-            partial.settle(kept)
+        with checkpoints.open_partial(store, f"c{step}", 1) as kept:
+            checkpoints.save(kept, 1, each, {})
+            checkpoints.settle(kept)
             names = set(kept.item_metadata(1)["state"].keys())
             assert names == {k for k, v in each._asdict().items() if v is not None}
-            back = partial.load(kept, each)
+            back = checkpoints.load(kept, each)
         assert type(back) is TrainState
         assert (back.mask is None) == (each.mask is None)
         jax.tree.map(np.testing.assert_array_equal, back, each)

@@ -4,7 +4,7 @@ import pytest
 
 from prune_jax import data
 from prune_jax.data import packaged
-from prune_jax.experiment.normalization import USUAL, per_channel
+from prune_jax.experiment.config.normalization import USUAL, per_channel
 
 
 def test_empty_means_the_usual_ones():

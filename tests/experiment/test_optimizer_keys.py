@@ -6,8 +6,10 @@ import pytest
 from small_runs import context_of, mlp_config
 
 from prune_jax import fairness
-from prune_jax.experiment import optimizer_keys, plan, record, resolve, specs, stages
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment import specs
+from prune_jax.experiment.chain import record, run
+from prune_jax.experiment.config import optimizer_keys, resolve, sweep
+from prune_jax.experiment.config.defaults import default_config
 
 SGD = {"momentum": 0.9, "weight_decay": 0.0}
 
@@ -63,7 +65,7 @@ def test_a_file_may_replace_the_whole_section(digits):
 
 def test_a_sweep_gives_arguments_where_no_key_can_be_added(digits):
     arm = resolve.resolve(
-        plan.override(default_config(), {"optimizer.name": "adam", "optimizer.arguments": {"b1": 0.5}}),
+        sweep.override(default_config(), {"optimizer.name": "adam", "optimizer.arguments": {"b1": 0.5}}),
         digits,
     )
     assert arm.chain[-1].train.arguments == (("b1", 0.5),)
@@ -157,7 +159,7 @@ def test_a_run_trains_and_states_what_it_was_told(digits, tmp_path):
     config.pretrain.schedule = config.retrain.schedule = "0:1e-3"
     arm = resolve.resolve(config, digits)
     context = context_of(tmp_path / "w", digits, arm)
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     told = record.make_record(context.store, arm, "test").optimiser
     other = {"b1": 0.8, "clip_norm": 1.0, "ema": 0.9, "label_smoothing": 0.1}
     assert told == fairness.Optimiser("adamw", None, 1e-4, 100, other)

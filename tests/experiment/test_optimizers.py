@@ -7,14 +7,18 @@ import optax
 import pytest
 
 from prune_jax import models
-from prune_jax.experiment import optimizers, partial, placement, specs, train, workdir
-from prune_jax.experiment.execution import Execution
-from prune_jax.experiment.optimizers import Rule
-from prune_jax.experiment.step import StepPlan, TrainState, make_step, variables_of
+from prune_jax.experiment import specs
+from prune_jax.experiment.devices import mesh
+from prune_jax.experiment.devices.strategy import Execution
+from prune_jax.experiment.storage import checkpoints, folder
+from prune_jax.experiment.training import optimizers
+from prune_jax.experiment.training import trainer as training_trainer
+from prune_jax.experiment.training.optimizers import Rule
+from prune_jax.experiment.training.step import StepPlan, TrainState, make_step, variables_of
 
 SHAPE, CLASSES, BATCH, STEPS = (3, 3, 1), 3, 8, 3
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,))
-NOWHERE = placement.placement(placement.APART)
+NOWHERE = mesh.placement(mesh.APART)
 LRS = (0.1, 0.05, 0.2)
 
 
@@ -134,8 +138,8 @@ def test_the_running_mean_begins_at_the_initial_weights_and_stands_in_for_them()
 def test_what_is_measured_of_a_trained_state_is_its_running_mean():
     spec = specs.ModelSpec("mlp7_relu", SHAPE, CLASSES, (("hidden", 5), ("depth", 2)))
     how = Execution("scan", "vmap")
-    recipe = train.Recipe(IMAGES, spec, BATCH, 0.9, 0.0, how, plan=StepPlan(ema=0.9))
-    trainer = train.make_trainer(recipe)
+    recipe = training_trainer.Recipe(IMAGES, spec, BATCH, 0.9, 0.0, how, plan=StepPlan(ema=0.9))
+    trainer = training_trainer.make_trainer(recipe)
     module = models.create(
         spec.name, num_classes=3, input_shape=SHAPE, key=jax.random.key(0), **dict(spec.options)
     )
@@ -147,7 +151,7 @@ def test_what_is_measured_of_a_trained_state_is_its_running_mean():
     np.testing.assert_array_equal(
         trainer.jsv(state, shown), trainer.jsv(state._replace(params=state.ema, ema=None), shown)
     )
-    seen = train.each_variables(state)[0]["params"]
+    seen = training_trainer.each_variables(state)[0]["params"]
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[0]), seen, state.ema)
 
 
@@ -178,10 +182,10 @@ def test_any_optimiser_of_optax_trains_under_a_mask_and_goes_through_a_checkpoin
     step = make_step(network, optimizer, IMAGES, StepPlan(ema=0.5), NOWHERE)
     step = jax.jit(jax.vmap(step, in_axes=(0, None, None, None, None)))
     first, _ = step(state, *batch(0), jnp.float32(0.1), jax.random.key(0))
-    with partial.open_partial(workdir.open_workdir(tmp_path / "w", "test"), "c", 1) as kept:
-        partial.save(kept, 1, first, {})
-        partial.settle(kept)
-        back = partial.load(kept, state)
+    with checkpoints.open_partial(folder.open_workdir(tmp_path / "w", "test"), "c", 1) as kept:
+        checkpoints.save(kept, 1, first, {})
+        checkpoints.settle(kept)
+        back = checkpoints.load(kept, state)
     jax.tree.map(np.testing.assert_array_equal, back, first)
     last, _ = step(back, *batch(1), jnp.float32(0.1), jax.random.key(0))
     for each in (first, last):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.experiment import own_criterion
+from prune_jax.experiment.config import own_criterion
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.evidence import Evidence
 

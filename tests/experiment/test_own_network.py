@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.experiment import networks, own_network, own_parts, specs
+from prune_jax.experiment import networks, specs
+from prune_jax.experiment.own import network as own_network
+from prune_jax.experiment.own import parts as own_parts
 
 HEAD = """
 import jax, jax.numpy as jnp

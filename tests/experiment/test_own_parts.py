@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from prune_jax.experiment import own_parts
+from prune_jax.experiment.own import parts as own_parts
 
 
 def refused(reference):

@@ -10,9 +10,11 @@ from ml_collections import ConfigDict
 from small_runs import KilledError, Killer, context_of
 
 from prune_jax import __main__, report
-from prune_jax.experiment import launch, plan, specs, stages
-from prune_jax.experiment.datasets import open_dataset
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment import launch, specs
+from prune_jax.experiment.chain import run
+from prune_jax.experiment.config import sweep
+from prune_jax.experiment.config.dataset import open_dataset
+from prune_jax.experiment.config.defaults import default_config
 
 PARTS = (pathlib.Path(__file__).parents[2] / "configs" / "your_parts.py").read_text()
 
@@ -40,11 +42,11 @@ def config_of(name, **given):
     config.optimizer.name = f"{name}:my_sgd"
     for stage in ("pretrain", "retrain", "scratch"):
         config[stage].epochs = 1
-    return plan.override(config, given)
+    return sweep.override(config, given)
 
 
 def ids_of(config):
-    (arm,) = plan.plan_arms(config, None, open_dataset(config))
+    (arm,) = sweep.plan_arms(config, None, open_dataset(config))
     return arm, specs.chain_ids(arm.chain, 0)
 
 
@@ -88,12 +90,12 @@ def test_a_pair_of_any_pytree_trains_its_seeds_together_and_is_measured(write, t
 def test_a_killed_run_with_dropout_ends_as_one_that_was_not(write, tmp_path):
     config = config_of(write(PARTS), **{"pretrain.epochs": 3, "retrain.epochs": 2})
     dataset = open_dataset(config)
-    (arm,) = plan.plan_arms(config, None, dataset)
+    (arm,) = sweep.plan_arms(config, None, dataset)
     for name in ("whole", "killed"):
         if name == "killed":
             with pytest.raises(KilledError):
-                stages.run_chain(context_of(tmp_path / name, dataset, arm, progress=Killer(2)), arm)
-        stages.run_chain(context_of(tmp_path / name, dataset, arm), arm)
+                run.run_chain(context_of(tmp_path / name, dataset, arm, progress=Killer(2)), arm)
+        run.run_chain(context_of(tmp_path / name, dataset, arm), arm)
     whole, killed = (
         [
             json.loads((tmp_path / name / "stages" / its_id / "stage.json").read_text())["digest"]

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from prune_jax import data, models, trainability
-from prune_jax.experiment import specs, train
-from prune_jax.experiment.course import course_of
-from prune_jax.experiment.execution import Execution
-from prune_jax.experiment.feeding import open_feed
-from prune_jax.experiment.plateau import plateau_start, plateau_step
-from prune_jax.experiment.replicas import stacked
+from prune_jax.experiment import specs
+from prune_jax.experiment.devices.replicas import stacked
+from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.specs import Plateau
-from prune_jax.experiment.step import floats
+from prune_jax.experiment.training import trainer as training_trainer
+from prune_jax.experiment.training.feed import open_feed
+from prune_jax.experiment.training.lr_course import course_of
+from prune_jax.experiment.training.plateau import plateau_start, plateau_step
+from prune_jax.experiment.training.step import floats
 
 RULE = Plateau(window=3, loss=0.02, jsv=0.05, minimum=7, examples=1)
 LONGEST = (30, 12)
@@ -101,12 +102,12 @@ def _made_up(examples=24):
     labels = rng.integers(0, 3, examples).astype(np.int32)
     images = (60 * labels[:, None, None, None] + rng.integers(0, 90, (examples, 6, 6, 1))).astype(np.uint8)
     split = data.Split(images, labels)
-    return train.to_device(data.Dataset("made up", split, split, 3))
+    return training_trainer.to_device(data.Dataset("made up", split, split, 3))
 
 
 def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_them():
     rule, longest, rates = Plateau(2, loss=0.2, jsv=0.6, minimum=2, examples=8), (8, 8), (0.05, 0.005)
-    recipe = train.Recipe(
+    recipe = training_trainer.Recipe(
         specs.DataSpec("made up", (0.5,), (0.25,)),
         specs.ModelSpec("mlp7_relu", (6, 6, 1), 3, (("hidden", 8), ("depth", 3))),
         batch_size=8,
@@ -115,8 +116,8 @@ def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_
         execution=Execution("scan", "vmap"),
     )
     spec = specs.TrainSpec("0:0.05,8:0.005", 16, 8, 0.9, 1e-3, extend=rule)
-    on, trainer = _made_up(), train.make_trainer(recipe)
-    network = models.functional(train.abstract_model(recipe.model))
+    on, trainer = _made_up(), training_trainer.make_trainer(recipe)
+    network = models.functional(training_trainer.abstract_model(recipe.model))
     keys = jnp.stack([jax.random.key(seed) for seed in (100, 103)])
 
     def start():

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from prune_jax.experiment import failures, preemption
+from prune_jax.experiment import failures
+from prune_jax.experiment.processes import preemption
 
 
 def test_a_first_sigterm_is_noticed_and_a_second_one_ends():

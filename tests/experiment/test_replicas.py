@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.experiment import replicas
+from prune_jax.experiment.devices import replicas
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_split_takes_apart_what_stacked_put_together():
 
 ON_SEVERAL = """
 import jax
-from prune_jax.experiment import replicas
+from prune_jax.experiment.devices import replicas
 replicas.one_device_per_core()  # what somebody chose stays
 assert jax.local_device_count() == 3, jax.local_device_count()
 import jax.numpy as jnp, numpy as np

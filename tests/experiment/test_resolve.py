@@ -1,7 +1,8 @@
 import pytest
 
-from prune_jax.experiment import plan, resolve, specs
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment import specs
+from prune_jax.experiment.config import resolve, sweep
+from prune_jax.experiment.config.defaults import default_config
 
 BAD = [
     ({"mesh.replicas": 2}, r"mesh.replicas is 2, but 3 train as one program: .*; allowed: 1, 3, 0: chosen"),
@@ -54,16 +55,16 @@ BAD = [
 )
 def test_bad_input_is_named_before_any_work(digits, changes, message):
     with pytest.raises(ValueError, match=message):
-        resolve.resolve(plan.override(default_config(), changes), digits)
+        resolve.resolve(sweep.override(default_config(), changes), digits)
 
 
 def test_an_override_of_a_missing_key_is_refused():
     with pytest.raises(ValueError, match="retrian"):
-        plan.override(default_config(), {"retrian.epochs": 3})
+        sweep.override(default_config(), {"retrian.epochs": 3})
 
 
 def test_a_config_becomes_the_chain_it_says(digits):
-    config = plan.override(default_config(), {"sparsify.ratio": 0.9, "retrain.schedule": "0:1e-2,20:1e-3"})
+    config = sweep.override(default_config(), {"sparsify.ratio": 0.9, "retrain.schedule": "0:1e-2,20:1e-3"})
     arm = resolve.resolve(config, digits)
     pretrain, sparsify, retrain = arm.chain
     assert isinstance(pretrain, specs.Pretrain)
@@ -73,20 +74,20 @@ def test_a_config_becomes_the_chain_it_says(digits):
 
 
 def test_a_stage_list_gives_each_stage_its_ratio(digits):
-    config = plan.override(default_config(), {"sparsify.stage_ratios": (0.5, 0.0)})
+    config = sweep.override(default_config(), {"sparsify.stage_ratios": (0.5, 0.0)})
     assert resolve.resolve(config, digits).ratios == tuple((f"layers/{i}", 0.5) for i in range(6))
 
 
 def test_schedules_that_are_equal_give_equal_ids(digits):
     texts = ("0:1e-2,20:1e-3", "0:0.01,20:0.001")
-    arms = [resolve.resolve(plan.override(default_config(), {"retrain.schedule": t}), digits) for t in texts]
+    arms = [resolve.resolve(sweep.override(default_config(), {"retrain.schedule": t}), digits) for t in texts]
     assert arms[0].chain == arms[1].chain
 
 
 def test_what_is_measured_may_be_said_in_several_ways(digits):
     def measured(**changes):
         changes = {f"measure.{key}": value for key, value in changes.items()}
-        config = plan.override(plan.override(default_config(), {"measure.every": 3}), changes)
+        config = sweep.override(sweep.override(default_config(), {"measure.every": 3}), changes)
         return resolve.resolve(config, digits).measure
 
     assert measured(jsv=False) == specs.Measure()

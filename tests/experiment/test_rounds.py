@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from small_runs import KilledError, Killer, context_of, mlp_config
 
-from prune_jax.experiment import networks, plan, record, stage_network, stages
+from prune_jax.experiment import networks
+from prune_jax.experiment.chain import record, restore, run
+from prune_jax.experiment.config import sweep
 from prune_jax.pruning import cost
 
 MASKED = {
@@ -24,7 +26,7 @@ def arm_of(digits, **changes):
     config.seeds = (0, 1)
     config.pretrain.epochs = config.retrain.epochs = 1
     config.sparsify.ratio = 0.6
-    return plan.plan_arms(plan.override(config, {"sparsify.rounds": 3, **changes}), None, digits)[0]
+    return sweep.plan_arms(sweep.override(config, {"sparsify.rounds": 3, **changes}), None, digits)[0]
 
 
 def outcome(root):
@@ -35,25 +37,25 @@ def outcome(root):
 @pytest.mark.parametrize("changes", [{}, MASKED], ids=["filter", "unstructured"])
 def test_killed_in_any_round_ends_bit_identical(tmp_path, digits, changes):
     arm = arm_of(digits, **changes)
-    stages.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
+    run.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
     for end in (2, 3):
         root = tmp_path / f"killed{end}"
         with contextlib.suppress(KilledError):
-            stages.run_chain(context_of(root, digits, arm, progress=Killer(end), seconds=0.0), arm)
+            run.run_chain(context_of(root, digits, arm, progress=Killer(end), seconds=0.0), arm)
             pytest.fail("the run was to be killed")
-        stages.run_chain(context_of(root, digits, arm, seconds=0.0), arm)
+        run.run_chain(context_of(root, digits, arm, seconds=0.0), arm)
         assert outcome(root) == outcome(tmp_path / "whole")
 
 
 def test_each_round_drops_the_smallest_filters_that_are_left(tmp_path, digits):
     arm = arm_of(digits)
     context = context_of(tmp_path, digits, arm)
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     for ids in arm.ids:
         alive = {name: np.arange(size) for name, size in sizes(arm).items()}
         for position, gone in ((1, 0.2), (3, 0.4), (5, 0.6)):
-            params = stage_network.load(context.store, ids[position - 1]).variables["params"]
-            after = stage_network.load(context.store, ids[position])
+            params = restore.load(context.store, ids[position - 1]).variables["params"]
+            after = restore.load(context.store, ids[position])
             for name in after.keep:
                 kernel = np.asarray(params["layers"][int(name.split("/")[1])]["kernel"], np.float64)
                 stays = len(kernel[0]) - (
@@ -71,13 +73,13 @@ def sizes(arm):
 def test_masks_hold_exact_zeros_through_training_and_only_grow(tmp_path, digits):
     arm = arm_of(digits, **MASKED)
     context = context_of(tmp_path, digits, arm)
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     ends = []
     for ids in arm.ids:
         before = None
         for cut, end, ratio in ((1, 2, 0.2), (3, 4, 0.4), (5, 6, 0.6)):
-            mask = stage_network.load(context.store, ids[cut]).mask
-            trained = stage_network.load(context.store, ids[end])
+            mask = restore.load(context.store, ids[cut]).mask
+            trained = restore.load(context.store, ids[end])
             zeros = jax.tree.map(lambda m: ~np.asarray(m), mask)
             for layer in zeros["layers"]:
                 gone = zeros["layers"][layer]["kernel"]
@@ -97,10 +99,10 @@ def test_masks_hold_exact_zeros_through_training_and_only_grow(tmp_path, digits)
 def test_a_global_rankings_costs_are_each_seeds_own(tmp_path, digits):
     arm = arm_of(digits, **RANKED)
     context = context_of(tmp_path, digits, arm)
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     network, macs = networks.network_of(arm.model), []
     for ids in arm.ids:
-        end = stage_network.load(context.store, ids[-1])
+        end = restore.load(context.store, ids[-1])
         macs.append(cost.count(network.apply, end.variables, networks.example_of(arm.model)).macs)
         kept = {name: len(end.keep.get(name, range(size))) for name, size in sizes_of_all(arm).items()}
         assert all(kept[name] >= np.ceil(0.2 * size - 1e-9) for name, size in sizes_of_all(arm).items())
@@ -120,7 +122,7 @@ def sizes_of_all(arm):
 def test_a_target_speedup_is_reached_in_every_round(tmp_path, digits):
     arm = arm_of(digits, **{"sparsify.allocation": "speedup", "sparsify.speedup": 3.0})
     context = context_of(tmp_path, digits, arm)
-    stages.run_chain(context, arm)
+    run.run_chain(context, arm)
     dense = networks.cost_of(arm.model).macs
     found = record.make_record(context.store, arm, "a test")
     for stage, target in zip(found.stages[1::2], (1 + 2 / 3, 1 + 4 / 3, 3.0), strict=True):

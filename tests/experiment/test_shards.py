@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune_jax.experiment import shards
+from prune_jax.experiment.cluster import shards
 
 
 @settings(derandomize=True, max_examples=30)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prune_jax.experiment import recipes, speedups
+from prune_jax.experiment.protocols import recipes, speedups
 from prune_jax.experiment.specs import ModelSpec
 
 MLP = ModelSpec("mlp7_relu", (8, 8, 1), 10)

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from prune_jax import models
-from prune_jax.experiment import placement, specs, train
-from prune_jax.experiment.optimizers import sgd
-from prune_jax.experiment.step import StepPlan, TrainState, make_step
+from prune_jax.experiment import specs
+from prune_jax.experiment.devices import mesh
+from prune_jax.experiment.training import trainer
+from prune_jax.experiment.training.optimizers import sgd
+from prune_jax.experiment.training.step import StepPlan, TrainState, make_step
 
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,))
-NOWHERE = placement.placement(placement.APART)
+NOWHERE = mesh.placement(mesh.APART)
 BATCH, INPUTS, CLASSES = 12, 4, 3
 
 
@@ -102,7 +104,7 @@ def primitives(jaxpr, name):
 
 def abstract_step(plan):
     spec = specs.ModelSpec("resnet8", (16, 16, 3), CLASSES)
-    network = models.functional(train.abstract_model(spec))
+    network = models.functional(trainer.abstract_model(spec))
     optimizer = sgd(0.9, 1e-4)
     params, stats = network.variables["params"], network.variables["batch_stats"]
     state = TrainState(params, stats, jax.eval_shape(optimizer.init, params))

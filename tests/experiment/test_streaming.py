@@ -9,20 +9,17 @@ import pytest
 from ml_collections import ConfigDict
 from small_runs import KilledError
 
-from prune_jax.experiment import (
-    cohort,
-    datasets,
-    inputs,
-    partial,
-    plan,
-    preemption,
-    stages,
-    train,
-    training_stage,
-    workdir,
-)
-from prune_jax.experiment.defaults import default_config
+from prune_jax.experiment.chain import run as chain_run
+from prune_jax.experiment.chain import train
+from prune_jax.experiment.config import dataset as config_dataset
+from prune_jax.experiment.config import sweep
+from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.processes import preemption
 from prune_jax.experiment.progress import Progress
+from prune_jax.experiment.storage import checkpoints
+from prune_jax.experiment.storage import folder as storage_folder
+from prune_jax.experiment.training import cohort, inputs
+from prune_jax.experiment.training import trainer as training_trainer
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +36,16 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def arm_and_inputs(config):
-    dataset = datasets.open_dataset(config)
-    (arm,) = plan.plan_arms(config, None, dataset)
+    dataset = config_dataset.open_dataset(config)
+    (arm,) = sweep.plan_arms(config, None, dataset)
     return arm, inputs.on_stream(dataset, arm.chain[0].data, 0, 5)
 
 
 def run(root, arm, on, stopping=lambda: False, seconds=1e9):
     context = cohort.Context(
-        workdir.open_workdir(root, "test"), on, arm.measure, seconds, Progress(1), stopping=stopping
+        storage_folder.open_workdir(root, "test"), on, arm.measure, seconds, Progress(1), stopping=stopping
     )
-    stages.run_chain(context, arm)
+    chain_run.run_chain(context, arm)
 
 
 def outcome(root):
@@ -85,7 +82,7 @@ def test_ended_in_mid_epoch_and_started_again_ends_bit_identical(tmp_path, arm_a
         ):
             run(root, arm, on, asked_at(call))
         (folder,) = root.glob("partial/*")
-        said = partial.read_partial(workdir.open_workdir(root, "test"), folder.name)
+        said = checkpoints.read_partial(storage_folder.open_workdir(root, "test"), folder.name)
         places.add((said["epoch"], said["step"]))
         assert said["data"]["step"] == 4 * said["epoch"] + said["step"]
         run(root, arm, on)
@@ -101,10 +98,10 @@ def test_ended_in_mid_epoch_and_started_again_ends_bit_identical(tmp_path, arm_a
 
 def test_the_masked_evaluation_is_the_whole_sets(arm_and_inputs, config):
     arm, on = arm_and_inputs
-    config = plan.override(config, {"dataset.stream": "False"})
-    whole = inputs.to_device(datasets.open_dataset(config))
-    trainer = train.make_trainer(training_stage.recipe_of(arm, arm.chain[0]))
-    variables = training_stage.fresh(arm.model, None, 0)
+    config = sweep.override(config, {"dataset.stream": "False"})
+    whole = inputs.to_device(config_dataset.open_dataset(config))
+    trainer = training_trainer.make_trainer(train.recipe_of(arm, arm.chain[0]))
+    variables = train.fresh(arm.model, None, 0)
     state = trainer.init(jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables))
     assert whole.test_size % 300
     np.testing.assert_array_equal(trainer.accuracy(state, on), trainer.accuracy(state, whole))
@@ -126,4 +123,4 @@ def test_what_a_stream_can_not_do_is_refused(config, key, value):
     with pytest.raises(
         ValueError, match=rf"{key} (is )?'{value}'.*streamed data set allows 'step' and 'loop'"
     ):
-        plan.plan_arms(plan.override(config, {key: value}), None, datasets.open_dataset(config))
+        sweep.plan_arms(sweep.override(config, {key: value}), None, config_dataset.open_dataset(config))

@@ -7,9 +7,11 @@ import pytest
 import rich.console
 
 from prune_jax import fairness
-from prune_jax.experiment import locks, turns, workdir
-from prune_jax.experiment.board import Board
+from prune_jax.experiment.cluster import turns
 from prune_jax.experiment.progress import Progress
+from prune_jax.experiment.storage import folder as storage_folder
+from prune_jax.experiment.storage import leases
+from prune_jax.experiment.storage.reports import Board
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def test_a_run_that_is_held_up_comes_last(monkeypatch, progress):
         tried.append(arm)
         if arm in busy:
             busy.remove(arm)
-            raise locks.BusyError(arm)
+            raise leases.BusyError(arm)
 
     turns.take_turns("abc", attempt, progress)
     assert tried == ["a", "b", "c", "a"]
@@ -43,7 +45,7 @@ def test_with_nothing_else_to_do_it_waits_ever_longer_and_says_so_once(monkeypat
     def attempt(arm):
         left[0] -= 1
         if left[0] > 0:
-            raise locks.BusyError("stage 1 is held by process 7 on elsewhere")
+            raise leases.BusyError("stage 1 is held by process 7 on elsewhere")
 
     turns.take_turns("a", attempt, progress)
     assert len(naps) == 5
@@ -56,7 +58,7 @@ def board_of(root, names, written):
         written.append(([record.name for record in records], runs, draw))
         return folder / "report.md"
 
-    return Board(workdir.open_workdir(root, "test"), names, {}, write)
+    return Board(storage_folder.open_workdir(root, "test"), names, {}, write)
 
 
 def test_a_report_holds_every_record_present_in_the_sweeps_order(tmp_path):
@@ -75,11 +77,13 @@ def test_a_report_holds_every_record_present_in_the_sweeps_order(tmp_path):
 def test_a_report_on_the_way_gives_way_and_the_last_one_waits(tmp_path, monkeypatch):
     written = []
     board = board_of(tmp_path / "w", ["a"], written)
-    held = locks.held(locks.open_locks(tmp_path / "w"), ["report"])
+    held = leases.held(leases.open_locks(tmp_path / "w"), ["report"])
     held.__enter__()
     assert board.report(draw=False) == tmp_path / "w" / "report.md"
     assert not written
-    monkeypatch.setattr("prune_jax.experiment.board.time.sleep", lambda s: held.__exit__(None, None, None))
+    monkeypatch.setattr(
+        "prune_jax.experiment.storage.reports.time.sleep", lambda s: held.__exit__(None, None, None)
+    )
     board.report(draw=True)
     assert written == [([], 1, True)]
 
@@ -89,7 +93,7 @@ def test_of_many_claims_at_once_one_experiment_wins(tmp_path):
 
     def claim(experiment):
         try:
-            workdir.claim(tmp_path / "w", experiment)
+            storage_folder.claim(tmp_path / "w", experiment)
         except ValueError as error:
             told.append(str(error))
 

@@ -9,17 +9,17 @@ import jax
 import numpy as np
 from eight_devices import RESNET, trained
 
-from prune_jax.experiment import distributed
-from prune_jax.experiment.execution import Execution
-from prune_jax.experiment.placement import MeshShape
+from prune_jax.experiment.devices.mesh import MeshShape
+from prune_jax.experiment.devices.strategy import Execution
+from prune_jax.experiment.processes import collective
 
 
 def main(out, address=None, number=None):
     if address is not None:
-        distributed.start(distributed.Cluster(address, 2, int(number)))
+        collective.start(collective.Cluster(address, 2, int(number)))
     everything = trained(RESNET, Execution("step", "loop"), MeshShape(1, jax.device_count(), 1))
-    leaves = jax.tree.leaves(distributed.fetch(everything))
-    if distributed.is_main():
+    leaves = jax.tree.leaves(collective.fetch(everything))
+    if collective.is_main():
         np.savez(out, *leaves)
 
 

@@ -4,8 +4,9 @@ import statistics
 import pytest
 
 from prune_jax import fairness
-from prune_jax.experiment import extension, specs
-from prune_jax.experiment.plateau import plateau_start, plateau_step
+from prune_jax.experiment import specs
+from prune_jax.experiment.config import plateau_rule
+from prune_jax.experiment.training.plateau import plateau_start, plateau_step
 from prune_jax.fairness import chain
 from prune_jax.report import plateau, reading, tables
 
@@ -57,13 +58,13 @@ def ruled(signals):
                 reasons.append(1 + (lr == 0.001))  # over by its length alone
             if state.done:
                 break
-        schedule = extension.realised([m.lr for m in metrics[1:]])
+        schedule = plateau_rule.realised([m.lr for m in metrics[1:]])
         results.append(fairness.SeedResult.from_epochs(seed, metrics, schedule=schedule))
         capped.append(reasons)
     train = specs.TrainSpec("0:0.01,8:0.001", 12, 1, 0.0, 0.0, extend=RULE)
     spec = {"train": dataclasses.asdict(train)}
     last = fairness.Stage(
-        "retrain", tuple(map(str, range(len(results)))), None, extension.text(train), spec=spec
+        "retrain", tuple(map(str, range(len(results)))), None, plateau_rule.text(train), spec=spec
     )
     axes = fairness.Axes(ratio="0.5")
     return fairness.RunRecord("R", "d", "n", "l1", axes, stages=(last,), results=tuple(results)), capped

@@ -1,0 +1,1 @@
+"""A chain of stages: computed, restored from disk, and stated in a record."""

@@ -1,0 +1,87 @@
+"""Evidence for criteria that need data: gathered over batches of the training split, without augmentation."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from prune_jax.experiment.chain.restore import StageNetwork
+from prune_jax.experiment.networks import network_of
+from prune_jax.experiment.specs import DataSpec, Gathering, ModelSpec
+from prune_jax.experiment.training import inputs
+from prune_jax.experiment.training.cohort import member_key
+from prune_jax.experiment.training.inputs import DeviceData, Inputs
+from prune_jax.experiment.training.step import floats
+from prune_jax.pruning.evidence import Evidence, gatherer
+from prune_jax.pruning.jaxpr.groups import Group
+
+Batch = tuple[jax.Array, jax.Array]
+
+
+def gathered(
+    on: Inputs,
+    network: StageNetwork,
+    groups: Sequence[Group],
+    needs: frozenset[str],
+    how: Gathering,
+    seed: int,
+    key: jax.Array,
+) -> Evidence:
+    """What a criterion ``needs`` to know of a network, in evaluation mode.
+
+    Args:
+        on: the data; examples of the training split are drawn by ``seed``, each at most once.
+        network: whose variables are looked at; gradients and the like are trees like them.
+        groups: the channels of that network.
+        needs: fields of ``Evidence``.
+        how: batches and examples in each.
+        seed: of the run's replica.
+        key: for criteria that draw.
+    """
+    gather = _gatherer(network.model, network.data, needs, tuple(groups) if "activations" in needs else ())
+    found = gather(network.variables, _batches(on, network.data, how, seed), key)
+    return found._replace(groups=groups)
+
+
+def _batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[Batch]:
+    if isinstance(on, DeviceData):
+        order = jax.random.permutation(member_key(seed, "evidence"), len(on.train_labels))
+        for rows in order[: how.batches * how.batch_size].reshape(how.batches, how.batch_size):
+            yield on.train_images[rows], on.train_labels[rows]
+        return
+    stream = inputs.open_part(on, spec, how.batch_size, seed=seed, train=True)
+    try:
+        for _ in range(how.batches):
+            images, labels, *_ = next(stream)
+            yield jnp.asarray(images), jnp.asarray(labels)
+    finally:
+        stream.close()
+
+
+def _gatherer(
+    model: ModelSpec, data: DataSpec, needs: frozenset[str], groups: tuple[Group, ...]
+) -> Callable[..., Evidence]:
+    return _compiled(model, data, needs) if not groups else _made(model, data, needs, groups)
+
+
+@functools.cache  # a memo: compiled once for all seeds whose networks have equal shapes
+def _compiled(model: ModelSpec, data: DataSpec, needs: frozenset[str]) -> Callable[..., Evidence]:
+    return _made(model, data, needs, ())
+
+
+def _made(
+    model: ModelSpec, data: DataSpec, needs: frozenset[str], groups: tuple[Group, ...]
+) -> Callable[..., Evidence]:
+    network = network_of(model)
+
+    def apply(variables: Any, batch: Batch) -> jax.Array:
+        return network.apply(variables, floats(data, batch[0]))
+
+    def loss(variables: Any, batch: Batch) -> jax.Array:
+        logits = apply(variables, batch).astype(jnp.float32)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+    return gatherer(needs, loss=loss, apply=apply, groups=groups)

@@ -1,0 +1,103 @@
+"""A base model from a PyTorch file (``config.base.checkpoint``): checked before any work, loaded when due."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from prune_jax import fairness, models
+from prune_jax.experiment.arm import Link
+from prune_jax.experiment.chain.train import recipe_of
+from prune_jax.experiment.devices.replicas import stacked
+from prune_jax.experiment.specs import DataSpec, Imported, ModelSpec, kind, stage_id, stated
+from prune_jax.experiment.storage import leases
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training.cohort import Context, is_finished
+from prune_jax.experiment.training.measure import entries, measure
+from prune_jax.experiment.training.trainer import Recipe, abstract_model, make_trainer
+from prune_jax.models import torch_weights
+
+
+def spec_of(path: str, model: ModelSpec, images: DataSpec) -> Imported:
+    """The stage that a file stands for, named by its content.
+
+    Raises ValueError when the file is missing or unreadable, or its weights don't fit the network.
+    """
+    try:
+        file = Path(path).stat()
+    except OSError as error:
+        raise ValueError(
+            f"base.checkpoint is {path!r}: {error.strerror}; give a .safetensors file"
+        ) from error
+    return Imported(_checked(path, file.st_size, file.st_mtime_ns, model), model, images)
+
+
+def load(path: str, spec: Imported) -> Any:
+    """The variables in the file. Raises ValueError when it is no longer the one that the run was planned with."""
+    if torch_weights.content_id(path) != spec.content:
+        raise ValueError(f"base.checkpoint={path} has changed since the run was planned; start it again")
+    return _variables(path, spec.model)
+
+
+def is_measured(context: Context, spec: Imported) -> bool:
+    """Whether the base model is on disk, measured as asked; its id says nothing of network and data."""
+    its_id = stage_id(spec, 0, None)
+    about = disk.read_stage(context.store, its_id)
+    same = about is not None and about["spec"] == json.loads(json.dumps(stated(spec)))
+    return same and is_finished(context, its_id)
+
+
+def finish(context: Context, link: Link) -> None:
+    """Bring the base model into the store, unless it is there; BusyError when another process does."""
+    spec, (its_id, *_) = link.spec, link.ids
+    if is_measured(context, spec):
+        return
+    with leases.held(context.store.locks, [its_id]):
+        if not is_measured(context, spec):
+            path = link.arm.config["base"]["checkpoint"]
+            bring_in(context, spec, path, recipe_of(link.arm, link.arm.chain[-1]))
+
+
+def is_there(context: Context, link: Link) -> bool:
+    """Whether the base model is on disk, measured as asked."""
+    return is_measured(context, link.spec)
+
+
+def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
+    """The link of a record's chain; how a file's model was trained is unstated."""
+    del lengths
+    return fairness.Stage("pretrain", link.ids, None, None, macs, stated(link.spec))
+
+
+def line(link: Link) -> str:
+    """What a dry run says of it."""
+    return f"from {link.arm.config['base']['checkpoint']}, for every seed"
+
+
+def bring_in(context: Context, spec: Imported, path: str, recipe: Recipe) -> None:
+    """Copy the base model from its file into the store, measured before anything is done to it.
+
+    ``recipe`` is the retraining's: it says how a forward pass is compiled. Raises ValueError as ``load``.
+    """
+    context.progress.begin(kind(spec), 1, 0)
+    variables, trainer = load(path, spec), make_trainer(recipe)
+    state = trainer.init(stacked([variables]))
+    (entry,) = entries(measure(trainer, state, context.data, context.measure, 0), epoch=0)
+    measured = {"measure": dataclasses.asdict(context.measure), "history": [entry]}
+    about = {"kind": kind(spec), "spec": stated(spec), "seed": None, "parent": None}
+    disk.save_stage(context.store, stage_id(spec, 0, None), variables, {**about, **measured})
+
+
+@functools.cache  # a memo: the runs of a sweep share a file, whose size and time stand for its content
+def _checked(path: str, size: int, changed: int, model: ModelSpec) -> str:
+    del size, changed
+    try:
+        _variables(path, model)
+    except (ImportError, OSError, ValueError) as error:
+        raise ValueError(f"base.checkpoint: {error}") from error
+    return torch_weights.content_id(path)
+
+
+def _variables(path: str, model: ModelSpec) -> Any:
+    return torch_weights.load(path, model.name, models.functional(abstract_model(model)).variables)

@@ -1,0 +1,199 @@
+"""From finished stages to the record that states what a run was and gave."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from prune_jax import fairness
+from prune_jax.experiment import networks
+from prune_jax.experiment.arm import Arm, links
+from prune_jax.experiment.chain import end_spectra, restore
+from prune_jax.experiment.chain.kinds import kind_of
+from prune_jax.experiment.config import optimizer_keys, plateau_rule
+from prune_jax.experiment.config.dataset import augmentation_of
+from prune_jax.experiment.processes import slurm
+from prune_jax.experiment.specs import Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training.measure import JACOBIAN
+from prune_jax.fairness.decode import decode
+from prune_jax.pruning.cost import Cost
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
+
+
+def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord:
+    """The record of a run whose stages are all finished in ``store``."""
+    dense, costs = networks.cost_of(arm.model), costs_of(store, arm)
+    small = [along[-1] for along in costs]
+    results = tuple(_result(store, arm, i, small) for i in range(len(arm.seeds)))
+    lengths = {result.epochs[-1].epoch for result in results}
+    stages = tuple(
+        kind_of(link.spec).recorded(link, _mean(along[link.position].macs for along in costs), lengths)
+        for link in links(arm)
+    )
+    last = arm.chain[-1]
+    assert isinstance(last, Retrain | Scratch)
+    return fairness.RunRecord(
+        name=arm.label,
+        dataset=f"{last.data.name}/split{last.data.split_seed}",
+        network=network_name(arm.model),
+        method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
+        axes=_axes(arm),
+        costs=fairness.Costs(
+            CONVENTION,
+            dense.macs,
+            _mean(cost.macs for cost in small),
+            dense.params,
+            _mean(cost.params for cost in small),
+        ),
+        stages=stages,
+        results=results,
+        optimiser=optimizer_keys.stated_in_record(last.train),
+        augmentation=augmentation_of(last.data),
+        versions=versions(),
+        device=device_name(),
+        commit=commit(),
+        command=command,
+        job=slurm.current(os.environ),
+        config=arm.config,
+    )
+
+
+def costs_of(store: disk.Store, arm: Arm) -> list[list[Cost]]:
+    """Costs of the network after each stage, for each seed, from what the stages kept.
+
+    A mask leaves the multiply-accumulates as they are; of params, those that it holds at zero are left out.
+    """
+    return [[_cost_after(store, arm, its_id) for its_id in ids] for ids in arm.ids]
+
+
+def _cost_after(store: disk.Store, arm: Arm, its_id: str) -> Cost:
+    cost = networks.cost_of(arm.model, restore.widths_after(store, its_id))
+    zeros = restore.masked_params(store, its_id)
+    return cost._replace(params=cost.params - zeros) if zeros else cost
+
+
+def _mean(values: Iterable[int]) -> float | int:
+    """The mean; a whole number as it is where all are alike."""
+    found = list(values)
+    return found[0] if len(set(found)) == 1 else sum(found) / len(found)
+
+
+def network_name(model: ModelSpec) -> str:
+    """The network's name; one of the user's own has the first digits of its file's hash, as two files may differ."""
+    return f"{model.name}@{model.source[:8]}" if model.source else model.name
+
+
+def method_name(chain: tuple[Stage, ...]) -> str:
+    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp``."""
+    spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
+    if spec is None:
+        return "dense"
+    return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def device_name() -> str:
+    """Number, kind and platform of the devices."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from, with ``+changes`` where files differ from it.
+
+    None outside a checkout.
+    """
+    here = str(Path(__file__).parents[1])
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", here)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + "+changes" * bool(changed)
+
+
+def _git(folder: str, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _axes(arm: Arm) -> fairness.Axes:
+    cuts = [stage for stage in arm.chain if isinstance(stage, Sparsify)]
+    ratios = sorted({ratio for _, ratio in arm.ratios})
+    text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
+    if not cuts:
+        whole = not isinstance(arm.chain[0], Scratch)
+        return fairness.Axes("random", "filter", "0" if whole else text, "none", "none")
+    last, ranking = cuts[-1], cuts[-1].ranking
+    if ranking is not None:
+        text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"global {ranking.ratio:g}"
+    schedule = "one-shot" if len(cuts) == 1 else "iterative"
+    return fairness.Axes("pretrained", last.granularity, text, last.criterion, schedule)
+
+
+def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:
+    """One seed: its curve through all rounds, and what was measured on the checkpoints at its stages' ends."""
+    chain, last = arm.ids[number], arm.chain[-1]
+    ends, curve = end_spectra.at_ends(store, arm, chain), _history(store, chain[-1], arm.measure)
+    curve[0] |= ends.get("start", {})
+    curve[-1] |= ends.get("end", {})
+    stated: dict[str, Any] = {}
+    if len(chain) > 1:
+        base = _history(store, chain[0], arm.measure)[-1] | ends.get("base", {})
+        cut = ends.get("before_recovery", ends.get("start", {}))
+        stated = {
+            "base_accuracy": base["test_accuracy"],
+            "base_mean_jsv": base.get("mean_jsv"),
+            "base_spectrum": _spectrum(base),
+            "pruned_spectrum": _spectrum(cut),
+        }
+    if isinstance(last, Retrain) and last.train.extend is not None:
+        stated["schedule"] = plateau_rule.realised([entry["lr"] for entry in curve[1:]])
+    if len({cost.macs for cost in small}) > 1:
+        stated |= {"macs": small[number].macs, "params": small[number].params}
+    return fairness.SeedResult.from_epochs(
+        arm.seeds[number], _metrics(curve), rounds=_rounds(store, arm, chain), **stated
+    )
+
+
+def _rounds(store: disk.Store, arm: Arm, chain: tuple[str, ...]) -> tuple[fairness.RoundCurve, ...]:
+    """The curves of the training stages between the base model and the last stage, each with its place."""
+    between = range(1, len(chain) - 1)
+    return tuple(
+        fairness.RoundCurve(i, tuple(_metrics(_history(store, chain[i], arm.measure))))
+        for i in between
+        if kind_of(arm.chain[i]).trains
+    )
+
+
+def _metrics(curve: list[dict[str, Any]]) -> list[fairness.EpochMetrics]:
+    return [fairness.EpochMetrics(**entry | {"spectrum": _spectrum(entry)}) for entry in curve]
+
+
+def _spectrum(entry: dict[str, Any]) -> fairness.JSVSummary | None:
+    told = entry.get("spectrum")
+    return None if told is None else decode(fairness.JSVSummary, told, "spectrum")
+
+
+def _history(store: disk.Store, stage_id: str, asked: Measure) -> list[dict[str, Any]]:
+    """A stage's history; of the Jacobian what it holds on other examples than ``asked`` is left out."""
+    about = disk.read_stage(store, stage_id)
+    if about is None:
+        raise disk.CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")
+    if not asked.jsv_examples or asked.same_values(Measure(**about["measure"])):
+        return about["history"]
+    return [{k: v for k, v in entry.items() if k not in JACOBIAN} for entry in about["history"]]

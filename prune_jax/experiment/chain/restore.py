@@ -1,0 +1,135 @@
+"""The network that a finished stage holds, rebuilt from what the stage and those before it say of themselves."""
+
+import functools
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from prune_jax.data import ImageRecipe
+from prune_jax.experiment import networks
+from prune_jax.experiment.specs import DataSpec, ModelSpec
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training.trainer import network_of
+from prune_jax.pruning import masks, surgery
+from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.keep import Keep, relative, shrunk_groups
+
+
+class StageNetwork(NamedTuple):
+    """What a stage hands on: its network's state, and what that network is of.
+
+    ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are;
+    groups that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    variables: Any
+    keep: Keep = MappingProxyType({})  # type: ignore[assignment]
+    mask: Any = None
+
+
+def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> StageNetwork:
+    """The network after stage ``stage_id``; ``before_recovery``: as a sparsify stage had just cut it.
+
+    Raises CheckpointError when the stage, or one before it, is not finished or can't be read.
+    """
+    lineage = lineage_of(store, stage_id)
+    head = lineage[-1][1]["spec"]
+    model, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
+    keep, mask = _keep(lineage), _mask(store, model, lineage)
+    if not before_recovery:
+        variables = disk.load_variables(store, stage_id, _like(model, head, keep))
+        return StageNetwork(model, data, variables, keep, mask)
+    before = load(store, lineage[0][1]["parent"])
+    groups = shrunk_groups(networks.groups_of(model), before.keep)
+    cut = surgery.shrink(before.variables, groups, relative(before.keep, keep))
+    if mask is not None:
+        cut = {**cut, "params": masks.apply_mask(cut["params"], mask)}
+    return StageNetwork(model, data, cut, keep, mask)
+
+
+Lineage = list[tuple[str, dict[str, Any]]]
+
+
+def lineage_of(store: disk.Store, stage_id: str) -> Lineage:
+    """Ids and ``stage.json`` of a finished stage and of those before it, the stage itself first."""
+    lineage = [(stage_id, _about(store, stage_id))]
+    while parent := lineage[-1][1].get("parent"):
+        lineage.append((parent, _about(store, parent)))
+    return lineage
+
+
+def widths_after(store: disk.Store, stage_id: str) -> dict[str, int]:
+    """How many channels a finished stage's network has in each group that was cut; others are whole."""
+    lineage = lineage_of(store, stage_id)
+    head = lineage[-1][1]["spec"]
+    if "ratios" in head:
+        return networks.widths_of(ModelSpec(**_frozen(head["model"])), _frozen(head["ratios"]))
+    return {name: len(kept) for name, kept in _keep(lineage).items()}
+
+
+def masked_params(store: disk.Store, stage_id: str) -> int:
+    """How many parameters a finished stage's mask holds at zero; 0 without a mask."""
+    about = next((about for _, about in lineage_of(store, stage_id) if "mask" in about), None)
+    return 0 if about is None else about["masked"]
+
+
+def _keep(lineage: Lineage) -> Keep:
+    """The newest stage that cut says what is left of the dense network."""
+    return next((keep_of(about) for _, about in lineage if "keep" in about), {})
+
+
+def _mask(store: disk.Store, model: ModelSpec, lineage: Lineage) -> Any:
+    stage_id, shapes = next(((i, about["mask"]) for i, about in lineage if "mask" in about), ("", None))
+    if shapes is None:
+        return None
+    params = networks.network_of(model).variables["params"]
+    like = [np.zeros(shapes[path], bool) for path, _ in leaf_paths(params)]
+    return disk.load_mask(store, stage_id, jax.tree.unflatten(jax.tree.structure(params), like))
+
+
+def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
+    """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode; equal networks compile once."""
+    return jax.tree_util.Partial(_apply_of(network.model), network.variables)
+
+
+def keep_of(about: dict[str, Any]) -> Keep:
+    """The keep of a finished sparsify stage, read from its ``stage.json``."""
+    return {name: np.asarray(kept, np.int64) for name, kept in about["keep"].items()}
+
+
+@functools.cache  # a memo: one function for one network, so that what JAX compiled for it is found again
+def _apply_of(model: ModelSpec) -> Callable[..., Any]:
+    return network_of(model).apply
+
+
+def _like(model: ModelSpec, head: dict[str, Any], keep: Keep) -> Any:
+    """Abstract variables: those that ``keep`` leaves of the dense ones, or a scratch stage's small ones."""
+    if "ratios" in head:
+        return networks.small_variables(model, networks.widths_of(model, _frozen(head["ratios"])))
+    dense = network_of(model).variables
+    return surgery.shrink(dense, networks.groups_of(model), keep) if keep else dense
+
+
+def _data_of(told: dict[str, Any]) -> DataSpec:
+    fields = _frozen(told)
+    recipe = fields.get("recipe")
+    return DataSpec(**fields | {"recipe": recipe and ImageRecipe(**recipe)})
+
+
+def _about(store: disk.Store, stage_id: str) -> dict[str, Any]:
+    about = disk.read_stage(store, stage_id)
+    if about is None:
+        raise disk.CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")
+    return about
+
+
+def _frozen(value: Any) -> Any:
+    """JSON's lists as the tuples that specs hold; the outermost object stays one."""
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -1,0 +1,196 @@
+"""The sparsifying action as a stage: score, choose, cut or mask, and recover where the spec asks for it."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import jax
+import numpy as np
+
+from prune_jax import fairness
+from prune_jax.experiment import networks
+from prune_jax.experiment.arm import Link
+from prune_jax.experiment.chain import restore
+from prune_jax.experiment.chain.evidence import gathered
+from prune_jax.experiment.chain.restore import StageNetwork
+from prune_jax.experiment.config import own_criterion
+from prune_jax.experiment.own import parts as own_parts
+from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
+from prune_jax.experiment.storage import leases
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training.cohort import Context, member_key
+from prune_jax.pruning import allocation, masks, recovery, surgery
+from prune_jax.pruning.criteria.table import weight_scores
+from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.keep import Keep, composed, shrunk_groups
+from prune_jax.pruning.unstructured import unstructured_mask
+
+Scores = Mapping[str, np.ndarray]
+NORMALISERS: Mapping[str, allocation.Normalise] = MappingProxyType(
+    {"none": allocation.as_is, "mean": allocation.by_mean, "norm": allocation.by_norm}
+)
+
+
+def finish(context: Context, link: Link) -> None:
+    """The sparsifying action of every seed, unless it is done; BusyError when another process is at it."""
+    for seed, its_id, parent in zip(link.arm.seeds, link.ids, link.parents, strict=True):
+        if is_there(context, its_id):
+            continue
+        with leases.held(context.store.locks, [its_id]):
+            if not is_there(context, its_id):
+                assert parent is not None
+                _act(context, link, seed, parent, its_id)
+
+
+def is_there(context: Context, its_id: str) -> bool:
+    """Whether the stage is on disk."""
+    return disk.read_stage(context.store, its_id) is not None
+
+
+def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
+    """The link of a record's chain; ``macs`` are those of the network that it leaves."""
+    del lengths  # no epochs are trained
+    return fairness.Stage("sparsify", link.ids, 0, None, macs, stated(link.spec))
+
+
+def line(link: Link) -> str:
+    """What a dry run says of it."""
+    spec: Sparsify = link.spec
+    how = "" if spec.granularity == "filter" else f", {spec.granularity}"
+    return f"{spec.criterion}{how}{_amount(spec)}, recovery {spec.recovery}"
+
+
+def _amount(spec: Sparsify) -> str:
+    ranking = spec.ranking
+    if ranking is not None:
+        what = f"speedup {ranking.speedup:g}" if ranking.speedup else f"ratio {ranking.ratio:g}"
+        return f", {'one ratio a layer' if ranking.scope == 'layer' else 'global ranking'}, {what}"
+    ratios = sorted({ratio for _, ratio in spec.ratios})
+    return f", ratio {ratios[0]:g}" if len(ratios) == 1 else f", ratios {ratios[0]:g} to {ratios[-1]:g}"
+
+
+def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> None:
+    context.progress.begin(link.kind, 1, 0)
+    before, spec = restore.load(context.store, parent), link.spec
+    number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
+    evidence = _evidence(context, before, spec, seed, number)
+    after = (_cut if spec.granularity == "filter" else _masked)(before, spec, evidence)
+    after = _recovered(after, spec)
+    told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
+    told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
+    if after.mask is not None:
+        disk.save_mask(context.store, its_id, after.mask)
+        shapes = jax.tree_util.tree_leaves_with_path(after.mask)
+        told["mask"] = {
+            jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in shapes
+        }
+        told["masked"] = sum(int(np.size(leaf) - np.count_nonzero(leaf)) for _, leaf in shapes)
+    disk.save_stage(context.store, its_id, after.variables, told)
+
+
+def _evidence(context: Context, before: StageNetwork, spec: Sparsify, seed: int, number: str) -> Evidence:
+    """What the criterion may look at; data are read only where it needs them."""
+    if spec.source:
+        own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
+    groups = shrunk_groups(networks.groups_of(before.model), before.keep)
+    key = member_key(seed, f"criterion{number}")
+    if spec.evidence is None:
+        return Evidence(before.variables, groups, key=key)
+    needs = own_criterion.criterion_of(spec.criterion).needs
+    return gathered(context.data, before, groups, needs, spec.evidence, seed, key)
+
+
+def _cut(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNetwork:
+    """The network without the channels whose scores are lowest; its keep is of the dense network."""
+    groups = evidence.groups
+    wanted = _wanted(before.model, groups, spec)
+    scores = own_criterion.scores_of(spec.criterion, evidence, wanted)
+    keep = _chosen(before, wanted, spec, scores)
+    small = surgery.shrink(before.variables, groups, keep)
+    return before._replace(variables=small, keep=composed(before.keep, keep))
+
+
+def _wanted(model: ModelSpec, groups: Sequence[Group], spec: Sparsify) -> list[Group]:
+    if spec.ranking is not None:
+        return allocation.chosen(groups, spec.ranking.layers or networks.default_patterns(model))
+    named = dict(spec.ratios)
+    return [group for group in groups if group.name in named]
+
+
+def _chosen(before: StageNetwork, groups: list[Group], spec: Sparsify, scores: Scores) -> Keep:
+    """Which channels of the network as it is now stay."""
+    if spec.ranking is not None:
+        return _ranked(before, groups, spec.ranking, spec.round_to, scores)
+    return _to_widths(groups, networks.widths_of(before.model, spec.ratios, spec.round_to), scores)
+
+
+def _to_widths(groups: Sequence[Group], widths: Mapping[str, int], scores: Scores) -> Keep:
+    return {
+        group.name: allocation.lowest(scores[group.name], max(group.size - widths[group.name], 0))
+        for group in groups
+    }
+
+
+def _ranked(
+    before: StageNetwork, groups: list[Group], ranking: Ranking, round_to: int, scores: Scores
+) -> Keep:
+    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
+    model, dense = before.model, {g.name: g.size for g in networks.groups_of(before.model)}
+
+    def allocate(ratio: float) -> Keep:
+        if ranking.scope == "layer":
+            ratios = tuple((group.name, ratio) for group in groups)
+            return _to_widths(groups, networks.widths_of(model, ratios, round_to), scores)
+        return allocation.global_ranking(
+            groups,
+            scores,
+            ratio,
+            normalise=NORMALISERS[ranking.normalise],
+            at_least=ranking.at_least,
+            round_to=round_to,
+            dense=dense,
+        )
+
+    if not ranking.speedup:
+        return allocate(ranking.ratio)
+
+    def macs(keep: Keep) -> int:
+        return networks.cost_of(model, {n: len(k) for n, k in composed(before.keep, keep).items()}).macs
+
+    left = ranking.speedup * macs({}) / networks.cost_of(model).macs  # what rounds before left to do
+    return allocate(0.0) if left <= 1 else allocation.to_speedup(allocate, macs, left)
+
+
+def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNetwork:
+    """The network with its weights of the lowest scores at zero, and the mask that holds them there."""
+    params = before.variables["params"]
+    mine = {"grads", "grads_squared", "hessian_products"}
+    of_params = {name: tree["params"] for name in mine if (tree := getattr(evidence, name)) is not None}
+    scores = weight_scores(
+        own_criterion.criterion_of(spec.criterion),
+        evidence._replace(params=params, groups=(), **of_params),
+    )
+    ranking = spec.ranking
+    if ranking is None:
+        mask = unstructured_mask(params, scores, dict(spec.ratios), before=before.mask)
+    else:
+        mask = unstructured_mask(
+            params,
+            scores,
+            ranking.ratio,
+            scope="global",
+            at_least=ranking.at_least,
+            where=ranking.layers or networks.default_patterns(before.model),
+            before=before.mask,
+        )
+    pruned = {**before.variables, "params": masks.apply_mask(params, mask)}
+    return before._replace(variables=pruned, mask=mask)
+
+
+def _recovered(network: StageNetwork, spec: Sparsify) -> StageNetwork:
+    if spec.recovery != "orthp":
+        return network
+    params = recovery.orthp(network.variables["params"], gain=spec.recovery_gain)
+    if network.mask is not None:
+        params = masks.apply_mask(params, network.mask)
+    return network._replace(variables={**network.variables, "params": params})

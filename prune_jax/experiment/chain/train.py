@@ -1,0 +1,146 @@
+"""A training stage: pretrain, retrain or scratch, brought to its end on disk for every seed."""
+
+import functools
+from typing import Any
+
+from prune_jax import fairness
+from prune_jax.experiment import networks
+from prune_jax.experiment.arm import Arm, Link
+from prune_jax.experiment.chain import restore, shared_training
+from prune_jax.experiment.config import optimizer_keys, plateau_rule
+from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Stage, stated
+from prune_jax.experiment.storage import checkpoints, leases
+from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training.cohort import (
+    Context,
+    Member,
+    cohort_id,
+    is_finished,
+    member_key,
+    train_cohort,
+)
+from prune_jax.experiment.training.divergence import refuse_known
+from prune_jax.experiment.training.step import StepPlan
+from prune_jax.experiment.training.trainer import Recipe
+
+
+def finish(context: Context, link: Link) -> None:
+    """Train a stage of the run, with those of the runs that share its column (see ``columns``).
+
+    BusyError, with everything done that could be, where another process trains one of its seeds.
+    """
+    arm, position = link
+    shared = shared_training.column(context.arms, arm, position)
+    spec: Any = shared[0].chain[position]
+    recipe, mine = recipe_of(arm, spec), shared_training.members([arm], position)
+    ids = [member.id for member in mine]
+    refuse_known(context.store, ids)
+
+    busy = None
+    for cohort in _cohorts(context.store, arm, shared_training.members(shared, position), mine):
+        wanted = [member.id for member in cohort if member.id in set(ids)]
+        try:
+            _train_alone(context, link, cohort, wanted, recipe)
+        except leases.BusyError as error:  # the other cohorts need not wait for this one
+            busy = error
+    if busy:
+        raise busy
+    refuse_known(context.store, ids)
+
+
+def _cohorts(
+    store: disk.Store, arm: Arm, together: tuple[Member, ...], mine: tuple[Member, ...]
+) -> list[tuple[Member, ...]]:
+    """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ."""
+    if arm.execution.replicas != "vmap":
+        return [(member,) for member in mine]
+    by_shape: dict[Any, list[Member]] = {}
+    for member in together:
+        widths = restore.widths_after(store, member.parent) if member.parent else {}
+        by_shape.setdefault(tuple(sorted(widths.items())), []).append(member)
+    ids = {member.id for member in mine}
+    return [tuple(each) for each in by_shape.values() if ids & {member.id for member in each}]
+
+
+def _start(store: disk.Store, spec: Any, member: Member) -> tuple[Any, Any]:
+    """The variables that a replica trains from, and the mask that training holds (or None)."""
+    if member.parent is None:
+        widths = networks.widths_of(spec.model, spec.ratios) if isinstance(spec, Scratch) else None
+        return fresh(spec.model, widths, member.seed), None
+    network = restore.load(store, member.parent)
+    return network.variables, network.mask
+
+
+def _train_alone(
+    context: Context, link: Link, members: tuple[Member, ...], wanted: list[str], recipe: Recipe
+) -> None:
+    """Train a cohort, for the stages ``wanted`` of it, while no other process does.
+
+    BusyError when one does, or has taken it over meanwhile.
+    """
+    store, ids = context.store, [member.id for member in members]
+    finished = all(is_finished(context, its_id) for its_id in wanted)
+    if finished and checkpoints.read_partial(store, cohort_id(members)) is None:
+        return
+
+    def on_epoch(*epoch: Any) -> None:
+        leases.check(store.locks, ids)
+        context.on_epoch(*epoch)
+
+    try:
+        with leases.held(store.locks, ids):
+            own = context._replace(on_epoch=on_epoch)
+            train_cohort(
+                own, link.spec, members, recipe, functools.partial(_start, store, link.spec), link.purpose
+            )
+    except leases.BusyError:
+        if not finished:  # what is left to do is no more than to clear up
+            raise
+
+
+def recipe_of(arm: Arm, spec: Stage) -> Recipe:
+    """How a training stage of the arm is compiled."""
+    assert isinstance(spec, Pretrain | Retrain | Scratch)
+    train = spec.train
+    return Recipe(
+        spec.data,
+        arm.model,
+        train.batch_size,
+        train.momentum,
+        train.weight_decay,
+        arm.execution,
+        arm.mesh,
+        StepPlan(
+            train.precision,
+            arm.remat,
+            train.accumulate,
+            arm.execution.epoch == "step",
+            train.label_smoothing,
+            train.ema,
+        ),
+        optimizer_keys.rule_of(train),
+    )
+
+
+def fresh(model: ModelSpec, widths: dict[str, int] | None, seed: int) -> Any:
+    """Random variables of the dense network, or of the small one with an initialisation of its own size."""
+    return networks.fresh(model, widths, member_key(seed, "init"))
+
+
+def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
+    """The link of a record's chain, at ``macs`` a forward pass.
+
+    ``lengths``: the epochs that the seeds took, which a rule may have made differ.
+    """
+    train, told = link.spec.train, stated(link.spec)
+    if train.extend is None:
+        return fairness.Stage(link.kind, link.ids, train.epochs, train.schedule, macs, told)
+    epochs = lengths.pop() if len(lengths) == 1 else None
+    return fairness.Stage(link.kind, link.ids, epochs, plateau_rule.text(train), macs, told)
+
+
+def line(link: Link) -> str:
+    """What a dry run says of it."""
+    train = link.spec.train
+    most = "" if train.extend is None else "until plateaus, at most "
+    return f"{most}{train.epochs} epochs, LR {train.schedule}"

@@ -1,0 +1,1 @@
+"""A sweep as many jobs: shards, their submission to Slurm, several jobs on one machine."""

@@ -1,0 +1,1 @@
+"""From a config to specs: keys and defaults, flags, data sets, the runs of a sweep."""

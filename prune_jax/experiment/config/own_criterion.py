@@ -1,0 +1,132 @@
+"""A criterion of the user's own, ``config.sparsify.criterion = 'my_parts:bn_scale'``, held to what it must return."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from prune_jax.experiment import networks
+from prune_jax.experiment.own.parts import call_own, is_own, load_object, refuse_changed
+from prune_jax.experiment.specs import ModelSpec
+from prune_jax.pruning.criteria.table import CRITERIA, Criterion, channel_scores, missing
+from prune_jax.pruning.criteria.weights import on_host
+from prune_jax.pruning.evidence import NEEDS, Evidence
+from prune_jax.pruning.jaxpr.groups import Group
+
+KEY = "sparsify.criterion"
+Scores = dict[str, Any]
+
+
+def criterion_of(name: str) -> Criterion:
+    """The criterion that a config names: one of the table, or the user's own.
+
+    Args:
+        name: a name of the table, or a reference ``module:function``. What it refers to is a ``Criterion``, or a
+            function of the evidence, which then scores channels and needs nothing but params and groups.
+
+    Returns:
+        The criterion. What the functions of an own one raise becomes a ValueError of one line.
+
+    Raises:
+        ValueError: in one line, as ``load_object``, for what is neither, an unknown unit, and unknown needs.
+    """
+    if not is_own(name):
+        return CRITERIA[name]
+    found = load_object(name, KEY)
+    if not isinstance(found, Criterion):
+        if not callable(found):
+            raise ValueError(
+                f"{KEY} is {name!r}, which is of type {type(found).__name__}; it must be a function of the evidence or "
+                "a Criterion"
+            )
+        found = Criterion(found, "channel")
+    if found.unit not in ("weight", "channel"):
+        raise ValueError(f"{KEY} is {name!r}, whose unit is {found.unit!r}; allowed: 'weight', 'channel'")
+    try:
+        missing(found, NEEDS)
+    except ValueError as error:
+        raise ValueError(f"{KEY} is {name!r}: {error}") from error
+    guarded = [f and functools.partial(_guarded, f, name) for f in (found.score, found.channels)]
+    return Criterion(guarded[0], found.unit, found.needs, guarded[1])  # type: ignore[arg-type]
+
+
+def _guarded(function: Callable[[Evidence], Scores], name: str, evidence: Evidence) -> Scores:
+    """An own function's scores, in NumPy unless they are traced, as those of the table are."""
+    scores = call_own(function, name, KEY, evidence)
+    return {key: on_host(each) for key, each in scores.items()} if isinstance(scores, Mapping) else scores
+
+
+def scores_of(name: str, evidence: Evidence, groups: Sequence[Group], *, finite: bool = True) -> Scores:
+    """The scores that a criterion gives to the channels of ``groups``, those that are to be pruned.
+
+    Args:
+        name: as for ``criterion_of``.
+        evidence: with all that the criterion needs.
+        groups: those that are to be pruned.
+        finite: whether NaN is refused, which a trial on random weights may give by chance.
+
+    Returns:
+        Group name -> scores ``(size,)``, of those groups alone.
+
+    Raises:
+        ValueError: in one line, as ``criterion_of`` and ``checked_scores``.
+    """
+    scores = channel_scores(criterion_of(name), evidence)
+    return checked_scores(scores, groups, KEY, name, finite=finite)
+
+
+@functools.cache  # a memo: every run of a sweep asks again
+def refuse_misfit(name: str, source: str, model: ModelSpec, pruned: tuple[str, ...]) -> None:
+    """Raise ValueError, before any work, where an own criterion raises or returns something else than scores.
+
+    It is tried on random weights, unless it needs more than these and a key.
+
+    Args:
+        name: the reference ``module:function``.
+        source: the hash of its file.
+        model: the network.
+        pruned: the groups that need scores.
+    """
+    refuse_changed(name, KEY, source)
+    if criterion_of(name).needs - {"key"}:
+        return
+    key, groups = jax.random.key(0), networks.groups_of(model)
+    evidence = Evidence(networks.fresh(model, None, key), groups, key=key)
+    scores_of(name, evidence, [group for group in groups if group.name in pruned], finite=False)
+
+
+def checked_scores(
+    scores: Any, groups: Sequence[Group], key: str, name: str, *, finite: bool = True
+) -> Scores:
+    """What a criterion returned, as NumPy arrays of the groups that are to be pruned.
+
+    Raises ValueError, in one line that names the config's ``key`` and the criterion ``name``, for something else than
+    a dict, a group without scores, another number of them than channels, numbers that aren't real, and NaN.
+    """
+    start = f"{key} is {name!r}, which returned"
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"{start} {type(scores).__name__}; it must return a dict: group name -> scores")
+    out: Scores = {}
+    for group in groups:
+        if group.name not in scores:
+            there = ", ".join(map(str, list(scores)[:8])) or "none"
+            raise ValueError(
+                f"{start} no scores of {group.name}, only of {there}; score it, or leave it out of sparsify.layers"
+            )
+        found = np.asarray(scores[group.name])
+        if found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16":
+            raise ValueError(f"{start} {found.dtype} for {group.name}; scores are real numbers")
+        if found.shape != (group.size,):
+            raise ValueError(
+                f"{start} scores of shape {found.shape} for {group.name}; it has {group.size} channels, so "
+                f"({group.size},)"
+            )
+        if finite and np.isnan(found.astype(np.float64)).any():
+            raise ValueError(
+                f"{start} {int(np.isnan(found.astype(np.float64)).sum())} NaN among the {group.size} scores of "
+                f"{group.name}; every channel needs a rank"
+            )
+        out[group.name] = found
+    return out

@@ -1,0 +1,149 @@
+"""``config.sparsify``: the sparsifying action that it asks for, checked before any work."""
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment import networks
+from prune_jax.experiment.chain.sparsify import NORMALISERS
+from prune_jax.experiment.config import own_criterion
+from prune_jax.experiment.config.dataset import AnyDataset
+from prune_jax.experiment.own import network as own_network
+from prune_jax.experiment.own import parts as own_parts
+from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
+from prune_jax.nearest import one_of
+from prune_jax.pruning.criteria.table import CRITERIA, Criterion
+from prune_jax.pruning.granularity import GRANULARITIES
+
+ALLOCATIONS = ("uniform", "stages", "global", "speedup")
+RECOVERIES = ("none", "orthp")
+SCOPES = ("layer", "global")
+
+
+def in_range(key: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError unless ``low <= value < high``."""
+    if not low <= value < high:
+        raise ValueError(f"{key} is {value}; allowed: [{low:g}, {high:g})")
+
+
+def refuse_bad_ratios(section: ConfigDict) -> None:
+    """Raise ValueError for a ratio outside [0, 1), of all layers or of a stage."""
+    in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
+    for ratio in section.stage_ratios:
+        in_range("sparsify.stage_ratios", ratio, 0.0, 1.0)
+
+
+def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
+    """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
+    section = config.sparsify
+    refuse_bad_ratios(section)
+    if section.granularity == "unstructured":
+        if section.stage_ratios:
+            raise ValueError(
+                "sparsify.stage_ratios are of granularity 'filter'; with 'unstructured' name the layers in "
+                "sparsify.layers and give sparsify.ratio, or choose allocation 'global'"
+            )
+        return networks.kernel_ratios(model, section.layers, section.ratio)
+    if section.stage_ratios or section.allocation == "stages":
+        return networks.stage_ratios(model, section.layers, section.stage_ratios)
+    return networks.uniform_ratios(model, section.layers, section.ratio)
+
+
+def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sparsify:
+    """The stage that ``config.sparsify`` describes. Raises ValueError naming the key, the value and what is allowed."""
+    section = config.sparsify
+    granularity = one_of("sparsify.granularity", section.granularity, GRANULARITIES)
+    allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
+    recovery = one_of("sparsify.recovery", section.recovery, RECOVERIES)
+    gain = float(section.recovery_gain) if recovery != "none" else 1.0
+    if gain <= 0:
+        raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
+    if section.round_to < 1:
+        raise ValueError(f"sparsify.round_to is {section.round_to}; it must be at least 1")
+    ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
+    plain = ratios_of(config, model)
+    _refuse_fixed_sizes(model, granularity, plain)
+    criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
+    return Sparsify(
+        section.criterion,
+        () if ranking else plain,
+        granularity=granularity,
+        recovery=recovery,
+        recovery_gain=gain,
+        source=source,
+        round_to=section.round_to if granularity == "filter" else 1,
+        ranking=ranking,
+        evidence=_gathering(config, criterion, dataset),
+    )
+
+
+def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
+    in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
+    normalise = one_of("sparsify.normalise", section.normalise, tuple(NORMALISERS))
+    layers = tuple(section.layers)
+    if section.allocation == "global":
+        in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
+        return Ranking(layers, section.ratio, at_least=section.at_least, normalise=normalise)
+    if section.granularity != "filter":
+        raise ValueError(
+            "sparsify.allocation is 'speedup', which cuts channels; with granularity 'unstructured' choose 'uniform' "
+            "or 'global'"
+        )
+    if not 1 <= section.speedup < float("inf"):
+        raise ValueError(
+            f"sparsify.speedup is {section.speedup}; allocation 'speedup' needs a number of at least 1"
+        )
+    scope = one_of("sparsify.speedup_scope", section.speedup_scope, SCOPES)
+    _refuse_out_of_reach(model, section)
+    return Ranking(layers, 0.0, float(section.speedup), scope, section.at_least, normalise)
+
+
+def _refuse_out_of_reach(model: ModelSpec, section: ConfigDict) -> None:
+    """Raise ValueError where even the largest ratio, everywhere, is not fast enough."""
+    most = networks.widths_of(model, networks.uniform_ratios(model, section.layers, 1.0), section.round_to)
+    fastest = networks.cost_of(model).macs / networks.cost_of(model, most).macs
+    if fastest < section.speedup:
+        raise ValueError(
+            f"sparsify.speedup is {section.speedup:g}; pruning all that sparsify.layers names gives {model.name} "
+            f"{fastest:.3g}: name more layers, or ask for less"
+        )
+
+
+def _refuse_fixed_sizes(model: ModelSpec, granularity: str, ratios: Ratios) -> None:
+    if own_parts.is_own(model.name) and granularity == "filter":
+        own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios))
+
+
+def _criterion(
+    section: ConfigDict, model: ModelSpec, granularity: str, pruned: tuple[str, ...]
+) -> tuple[Criterion, str]:
+    """The criterion, and the hash of its file where it is the user's own."""
+    source = ""
+    if own_parts.is_own(section.criterion):
+        source = own_parts.source_of(section.criterion, own_criterion.KEY)
+    else:
+        one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
+    criterion = own_criterion.criterion_of(section.criterion)
+    if granularity == "unstructured" and criterion.unit != "weight":
+        raise ValueError(
+            f"sparsify.criterion is {section.criterion!r}, which scores whole channels, and sparsify.granularity "
+            "'unstructured'; choose granularity 'filter', or a criterion of single weights such as 'l1'"
+        )
+    if source and granularity == "filter":
+        own_criterion.refuse_misfit(section.criterion, source, model, pruned)
+    return criterion, source
+
+
+def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) -> Gathering | None:
+    """Over which examples evidence is gathered; None where the criterion needs no data."""
+    if not criterion.needs - {"key"}:
+        return None
+    batches, size = config.sparsify.evidence.batches, config.sparsify.evidence.batch_size
+    size = size or config.optimizer.batch_size
+    name = f"sparsify.criterion is {config.sparsify.criterion!r}, which needs {', '.join(sorted(criterion.needs))}"
+    if batches < 1 or size < 1 or batches * size > dataset.train_size:
+        raise ValueError(
+            f"{name}: sparsify.evidence.batches is {batches} and batch_size {size}; {dataset.name} has "
+            f"{dataset.train_size} training examples, so batches * batch_size is allowed from 1 to that"
+        )
+    if config.sparsify.granularity == "unstructured" and "activations" in criterion.needs:
+        raise ValueError(f"{name}; activations are of channels: choose granularity 'filter'")
+    return Gathering(batches, size)

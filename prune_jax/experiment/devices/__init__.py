@@ -1,0 +1,1 @@
+"""Many devices: the mesh, replicas on it, and how an epoch is executed."""

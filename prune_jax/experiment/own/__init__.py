@@ -1,0 +1,1 @@
+"""Parts of a user's own, named module:function in a config: how they are loaded, and own networks."""

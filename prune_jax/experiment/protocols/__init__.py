@@ -1,0 +1,1 @@
+"""The paper's experimental protocols, as values of a config."""

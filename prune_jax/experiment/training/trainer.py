@@ -1,0 +1,243 @@
+"""A compiled trainer: an epoch in each of the ways that ``devices.strategy`` knows, and what is measured."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from prune_jax import models, trainability
+from prune_jax.experiment.devices import mesh as devices_mesh
+from prune_jax.experiment.devices import replicas
+from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
+from prune_jax.experiment.devices.strategy import Execution
+from prune_jax.experiment.own import network as own_network
+from prune_jax.experiment.own import parts as own_parts
+from prune_jax.experiment.specs import DataSpec, ModelSpec
+from prune_jax.experiment.training import inputs, optimizers
+from prune_jax.experiment.training.inputs import DeviceData, Inputs
+from prune_jax.experiment.training.inputs import to_device as to_device
+from prune_jax.experiment.training.optimizers import Rule
+from prune_jax.experiment.training.step import StepPlan, TrainState, floats, make_step, masked, variables_of
+
+
+class Recipe(NamedTuple):
+    """All that a compiled trainer depends on; learning rates, weights and data are its arguments."""
+
+    data: DataSpec
+    model: ModelSpec
+    batch_size: int
+    momentum: float
+    weight_decay: float
+    execution: Execution
+    mesh: MeshShape = APART
+    plan: StepPlan = StepPlan()
+    rule: Rule = Rule()
+
+
+class Trainer(NamedTuple):
+    """Compiled functions over R replicas (leading axis of states, keys and results; data are shared).
+
+    init(variables, mask=None) -> TrainState with a fresh optimiser, its parameters masked; ``mask`` as in TrainState.
+    epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), or (R, steps) where
+    every replica has its own; state is donated.
+    step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch; state is donated.
+    accuracy(state, data) -> test accuracy in percent (R,).
+    jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
+    """
+
+    init: Callable[..., TrainState]
+    epoch: Callable[[TrainState, DeviceData, jax.Array, Any], tuple[TrainState, jax.Array]]
+    step: Callable[[TrainState, jax.Array, jax.Array, jax.Array, Any], tuple[TrainState, jax.Array]]
+    accuracy: Callable[[TrainState, Inputs], jax.Array]
+    jsv: Callable[[TrainState, jax.Array], jax.Array]
+    recipe: Recipe
+
+
+@functools.cache  # a memo of a pure function: one compiled trainer serves every run with the same recipe
+def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
+    """The compiled functions of one recipe; shapes (so pruned widths) are read off their arguments.
+
+    What is measured is measured in float32, whatever the step's precision.
+    """
+    network = network_of(recipe.model)
+    optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay)
+    place = devices_mesh.placement(recipe.mesh)
+    step = make_step(network, optimizer, recipe.data, recipe.plan, place)
+    lift = replicas.over(place, recipe.execution)
+
+    def init(variables: Any, mask: Any) -> TrainState:
+        params = masked(variables["params"], mask)
+        # A copy: where a state is donated, no two leaves may be one array.
+        ema = jax.tree.map(jnp.copy, params) if recipe.plan.ema else None
+        return TrainState(params, variables["batch_stats"], optimizer.init(params), mask, ema)
+
+    def count_correct(
+        state: TrainState, images: jax.Array, labels: jax.Array, weights: jax.Array | None
+    ) -> jax.Array:
+        variables = devices_mesh.whole(place, variables_of(state))
+        logits = network.apply(variables, floats(recipe.data, devices_mesh.batch(place, images)))
+        correct = jnp.argmax(logits, -1) == labels
+        return jnp.sum(correct if weights is None else correct * weights)
+
+    def jsv(state: TrainState, images: jax.Array) -> jax.Array:
+        variables = devices_mesh.whole(place, variables_of(state))
+        images = devices_mesh.batch(place, images)
+        return trainability.jacobian_singular_values(
+            lambda x: network.apply(variables, x), floats(recipe.data, images)
+        )
+
+    def fed(
+        state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array, lr: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        return step(state, images, labels, lr, key)
+
+    correct = _told(place, lift(count_correct, (0, None, None, None)))
+
+    def accuracy(state: TrainState, on: Inputs) -> jax.Array:
+        size = batched_eval if isinstance(on, DeviceData) else recipe.batch_size
+        parts = [correct(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
+        return 100.0 * sum(parts) / on.test_size
+
+    fresh = jax.jit(lift(init, (0, 0)))
+    made = _scanned if recipe.execution.epoch == "scan" else _stepped
+    return Trainer(
+        lambda variables, mask=None: devices_mesh.put_state(place, fresh(variables, mask)),
+        made(step, lift, recipe, place),
+        _training(place, lift(fed, (0, None, None, 0, None))),
+        accuracy,
+        _one_by_one(network, recipe.data) if _on_cores() else _told(place, lift(jsv, (0, None))),
+        recipe,
+    )
+
+
+def _on_cores() -> bool:
+    """Whether all work is done by the CPU of this process."""
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
+
+
+def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState, jax.Array], Any]:
+    """Singular values ``(R, n, r)`` of each replica in turn, parts of the images side by side on the cores.
+
+    One program over replicas would be slower there, and over devices that share the cores' threads it could
+    stand still: see ``trainability.factorise``.
+    """
+
+    def jsv(state: TrainState, images: jax.Array) -> np.ndarray:
+        shown = floats(spec, jnp.asarray(np.asarray(images)))
+        each = [Partial(network.apply, variables) for variables in each_variables(state)]
+        return np.stack([trainability.jacobian_singular_values(apply, shown) for apply in each])
+
+    return jsv
+
+
+def each_variables(state: TrainState) -> list[Any]:
+    """Every replica's variables on the host, without the leading axis."""
+    return list(replicas.split(jax.device_get(variables_of(state))))
+
+
+def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:
+    """The model of a spec without arrays: shapes and structure only."""
+    return models.abstract(
+        spec.name,
+        num_classes=spec.num_classes,
+        input_shape=spec.input_shape,
+        widths=widths,
+        **dict(spec.options),
+    )
+
+
+def network_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> models.Network:
+    """The network of a spec, from the catalog or the user's own, dense or with pruned ``widths``, without arrays."""
+    if not own_parts.is_own(spec.name):
+        return models.functional(abstract_model(spec, widths))
+    return own_network.small_network(spec, widths) if widths else own_network.abstract_network(spec)
+
+
+def default_patterns(spec: ModelSpec) -> tuple[str, ...]:
+    """Which groups are pruned where a config names none: the paper's, or all of a network of the user's own."""
+    return ("*",) if own_parts.is_own(spec.name) else models.info(spec.name).pruned
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Full batches in an epoch; what is left over is dropped and, reshuffled, used in a later epoch."""
+    return examples // batch_size
+
+
+def _drawn(on: DeviceData, rows: jax.Array, place: Placement) -> tuple[jax.Array, jax.Array]:
+    rows = devices_mesh.batch(place, rows)
+    # Rows lie inside: the default's checks cost time.
+    return on.train_images.at[rows].get(mode="clip"), on.train_labels.at[rows].get(mode="clip")
+
+
+def _order(recipe: Recipe, on: DeviceData, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """An epoch's shuffled example numbers ``(steps, batch)`` and one augmentation key a step."""
+    examples = len(on.train_labels)
+    steps = steps_per_epoch(examples, recipe.batch_size)
+    shuffle_key, augment_key = jax.random.split(key)
+    rows = jax.random.permutation(shuffle_key, examples)[: steps * recipe.batch_size]
+    return rows.reshape(steps, recipe.batch_size), jax.random.split(augment_key, steps)
+
+
+def _scanned(
+    step: Callable[..., Any], lift: Callable[..., Any], recipe: Recipe, place: Placement
+) -> Callable[..., Any]:
+    def epoch(
+        state: TrainState, on: DeviceData, key: jax.Array, lrs: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        def body(carry: TrainState, each: Any) -> tuple[TrainState, jax.Array]:
+            rows, step_key, lr = each
+            return step(carry, *_drawn(on, rows, place), lr, step_key)
+
+        state, losses = jax.lax.scan(body, state, (*_order(recipe, on, key), lrs))
+        return state, jnp.mean(losses)
+
+    shared, own = (_training(place, lift(epoch, (0, None, 0, axis))) for axis in (None, 0))
+    return lambda state, on, keys, lrs: (shared if lrs.ndim == 1 else own)(state, on, keys, lrs)
+
+
+def _stepped(
+    step: Callable[..., Any], lift: Callable[..., Any], recipe: Recipe, place: Placement
+) -> Callable[..., Any]:
+    def one(
+        state: TrainState, on: DeviceData, order: tuple[jax.Array, jax.Array], lrs: jax.Array, i: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        rows, keys = order
+        return step(state, *_drawn(on, rows[i], place), lrs[i], keys[i])
+
+    order_of = jax.jit(lift(functools.partial(_order, recipe), (None, 0)))
+    shared, own = (_training(place, lift(one, (0, None, 0, axis, None))) for axis in (None, 0))
+
+    def epoch(
+        state: TrainState, on: DeviceData, keys: jax.Array, lrs: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        order, losses = order_of(on, keys), []
+        one_step = shared if lrs.ndim == 1 else own
+        for i in range(lrs.shape[-1]):
+            state, loss = one_step(state, on, order, lrs, i)
+            losses.append(loss)
+        return state, jnp.mean(jnp.stack(losses), axis=0)
+
+    return epoch
+
+
+def _training(place: Placement, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled, the state donated, the loss complete on every device."""
+
+    def train(*arguments: Any) -> tuple[TrainState, jax.Array]:
+        state, loss = function(*arguments)
+        return state, devices_mesh.whole(place, loss)
+
+    return jax.jit(train, donate_argnums=0)
+
+
+def _told(place: Placement, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled, its result complete on every device, so that every process can read it."""
+
+    def told(*arguments: Any) -> Any:
+        return devices_mesh.whole(place, function(*arguments))
+
+    return jax.jit(told)
