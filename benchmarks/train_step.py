@@ -45,7 +45,7 @@ def measure_ours(name, replicas, epochs):
     split = data.Split(images, rng.integers(0, 10, EXAMPLES).astype(np.int32))
     on = training_trainer.to_device(data.Dataset("random", split, split, 10))
     spec = specs.ModelSpec(name, (28, 28, 1), 10)
-    abstract = models.functional(training_trainer.abstract_model(spec))
+    abstract = models.functional(networks.abstract_model(spec))
     convolutional = strategy.is_convolutional(abstract.apply, abstract.variables, networks.example_of(spec))
     how = strategy.decide(jax.default_backend(), convolutional)
     recipe = training_trainer.Recipe(specs.DataSpec("random", (0.5,), (0.5,)), spec, BATCH, 0.9, 1e-4, how)

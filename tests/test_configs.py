@@ -7,7 +7,7 @@ import re
 import pytest
 
 from prune_jax import data, report
-from prune_jax.experiment import launch
+from prune_jax.experiment import dry_run, launch
 from prune_jax.experiment.config import flags, sweep
 from prune_jax.experiment.config.dataset import open_dataset
 from prune_jax.experiment.protocols import speedups
@@ -51,7 +51,7 @@ def test_the_quick_form_resolves_and_can_be_planned(path):
     assert len(set(labels)) == len(labels)
     assert len({arm.chain for arm in arms}) == len(arms)
     report.check_sections(config.report.sections)
-    shown = list(sweep.describe((arms[0], arms[-1]), dataset))
+    shown = list(dry_run.describe((arms[0], arms[-1]), dataset))
     assert shown[-1].endswith("nothing was started")
 
 

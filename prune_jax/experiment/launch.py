@@ -18,6 +18,7 @@ from prune_jax.experiment.cluster.shards import WHOLE, Shard, part
 from prune_jax.experiment.cluster.turns import take_turns
 from prune_jax.experiment.config import sweep as config_sweep
 from prune_jax.experiment.config.dataset import open_dataset, spec_of
+from prune_jax.experiment.dry_run import describe
 from prune_jax.experiment.processes import collective, preemption, slurm
 from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.specs import Stage, kind
@@ -44,7 +45,7 @@ class Launched(NamedTuple):
 def dry_run(config: ConfigDict, sweep: Sweep | None, shard: Shard = WHOLE) -> None:
     """Print what ``launch`` would do; nothing is started or written but a packaged data set."""
     dataset = open_dataset(config)
-    for line in config_sweep.describe(config_sweep.plan_arms(config, sweep, dataset), dataset, shard):
+    for line in describe(config_sweep.plan_arms(config, sweep, dataset), dataset, shard):
         print(line)
 
 

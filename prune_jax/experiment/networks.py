@@ -4,7 +4,7 @@ import fnmatch
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -12,12 +12,11 @@ from prune_jax import models
 from prune_jax.experiment.devices import strategy
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
-from prune_jax.experiment.specs import ModelSpec, Ratios
-from prune_jax.experiment.training.trainer import abstract_model as abstract_model
-from prune_jax.experiment.training.trainer import default_patterns, network_of
+from prune_jax.experiment.specs import DataSpec, ModelSpec, Ratios
 from prune_jax.pruning import allocation, surgery, unstructured
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
+from prune_jax.pruning.keep import Keep
 
 
 def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
@@ -171,3 +170,55 @@ def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:
+    """The model of a spec without arrays: shapes and structure only."""
+    return models.abstract(
+        spec.name,
+        num_classes=spec.num_classes,
+        input_shape=spec.input_shape,
+        widths=widths,
+        **dict(spec.options),
+    )
+
+
+def network_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> models.Network:
+    """The network of a spec, from the catalog or the user's own, dense or with pruned ``widths``, without arrays."""
+    if not own_parts.is_own(spec.name):
+        return models.functional(abstract_model(spec, widths))
+    return own_network.small_network(spec, widths) if widths else own_network.abstract_network(spec)
+
+
+def default_patterns(spec: ModelSpec) -> tuple[str, ...]:
+    """Which groups are pruned where a config names none: the paper's, or all of a network of the user's own."""
+    return ("*",) if own_parts.is_own(spec.name) else models.info(spec.name).pruned
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Full batches in an epoch; what is left over is dropped and, reshuffled, used in a later epoch."""
+    return examples // batch_size
+
+
+class StageNetwork(NamedTuple):
+    """What a stage hands on: its network's state, and what that network is of.
+
+    ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are;
+    groups that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    variables: Any
+    keep: Keep = MappingProxyType({})  # type: ignore[assignment]
+    mask: Any = None
+
+
+def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
+    """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode; equal networks compile once."""
+    return jax.tree_util.Partial(_apply_of(network.model), network.variables)
+
+
+@functools.cache  # a memo: one function for one network, so that what JAX compiled for it is found again
+def _apply_of(model: ModelSpec) -> Callable[..., Any]:
+    return network_of(model).apply

@@ -130,6 +130,10 @@ def by_norm(scores: np.ndarray) -> np.ndarray:
     return scores / max(float(np.linalg.norm(scores)), np.finfo(np.float64).tiny)
 
 
+# How scores of different groups are made comparable, by the name that a config gives it.
+NORMALISERS: Mapping[str, Normalise] = MappingProxyType({"none": as_is, "mean": by_mean, "norm": by_norm})
+
+
 def global_ranking(
     groups: Sequence[Group],
     scores: Mapping[str, np.ndarray],

@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from prune_jax import data, models, trainability
-from prune_jax.experiment import specs
+from prune_jax.experiment import networks, specs
 from prune_jax.experiment.config import sweep
 from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.devices import mesh
@@ -113,7 +113,7 @@ def test_spectrum_coupling_and_surgery_take_sharded_parameters():
     place = mesh.placement(MeshShape(1, 2, 4))
     sharded = jax.tree.map(lambda leaf: leaf[0], mesh.put_state(place, stacked([variables])))
     assert any(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(sharded))
-    apply = models.functional(training_trainer.abstract_model(RESNET)).apply
+    apply = models.functional(networks.abstract_model(RESNET)).apply
     x = jax.random.normal(jax.random.key(1), (8, *SHAPE))
     split = jax.device_put(x, NamedSharding(place.mesh, PartitionSpec(("data", "fsdp"))))
 

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from prune_jax import data, fairness, models, report
-from prune_jax.experiment import launch, specs
+from prune_jax.experiment import base_model, dry_run, launch, networks, specs
 from prune_jax.experiment.chain import imported
 from prune_jax.experiment.config import sweep as config_sweep
 from prune_jax.experiment.config.defaults import default_config
@@ -74,7 +74,7 @@ def test_the_base_models_id_is_the_content_of_the_file(checkpoint, digits):
     assert [chain[0] for chain in ids] == [content[:16]] * 2
     assert len({chain[1] for chain in ids}) == len({chain[2] for chain in ids}) == 2
     assert arm.chain[0].content == content
-    lines = list(config_sweep.describe((arm,), digits))
+    lines = list(dry_run.describe((arm,), digits))
     assert f"imported  {content[:16]}  from {checkpoint}, for every seed" in lines[1]
 
 
@@ -119,7 +119,7 @@ def test_a_file_that_changes_after_planning_is_refused(tmp_path, digits):
     spec = arm_of(config_of(path), digits).chain[0]
     save_file(state_dict(seed=1), path)
     with pytest.raises(ValueError, match=r"base.safetensors has changed since the run was planned"):
-        imported.load(str(path), spec)
+        base_model.load(str(path), spec)
 
 
 def test_what_is_brought_in_is_the_file_and_is_measured(checkpoint, digits, tmp_path):
@@ -138,7 +138,7 @@ def test_what_is_brought_in_is_the_file_and_is_measured(checkpoint, digits, tmp_
     imported.bring_in(context, spec, str(checkpoint), recipe)
     assert imported.is_measured(context, spec)
 
-    network = models.functional(trainer.abstract_model(spec.model))
+    network = models.functional(networks.abstract_model(spec.model))
     kept = disk.load_variables(context.store, spec.content[:16], network.variables)
     np.testing.assert_array_equal(kept["params"]["head"]["kernel"], state_dict()["fc.weight"].T)
     logits = jax.jit(network.apply)(kept, data.normalize(digits.test.images, (0.3055,), (0.3759,)))

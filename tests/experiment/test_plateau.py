@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prune_jax import data, models, trainability
-from prune_jax.experiment import specs
+from prune_jax.experiment import networks, specs
 from prune_jax.experiment.devices.replicas import stacked
 from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.specs import Plateau
@@ -117,7 +117,7 @@ def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_
     )
     spec = specs.TrainSpec("0:0.05,8:0.005", 16, 8, 0.9, 1e-3, extend=rule)
     on, trainer = _made_up(), training_trainer.make_trainer(recipe)
-    network = models.functional(training_trainer.abstract_model(recipe.model))
+    network = models.functional(networks.abstract_model(recipe.model))
     keys = jnp.stack([jax.random.key(seed) for seed in (100, 103)])
 
     def start():

@@ -9,7 +9,7 @@ from fake_imagenet import write_fake_imagenet
 
 from prune_jax import data, trainability
 from prune_jax.data import images as data_images
-from prune_jax.experiment import specs
+from prune_jax.experiment import networks, specs
 from prune_jax.experiment.chain import restore, run
 from prune_jax.experiment.commands import spectrum, spectrum_images, spectrum_text
 from prune_jax.experiment.config import sweep
@@ -99,7 +99,7 @@ def test_images_of_imagenet_are_of_the_stages_classes_and_recipe(tmp_path):
     recipe = data.ImageRecipe(16, (0.08, 1.0), (0.75, 1.33), 20, True)
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
     told = specs.DataSpec("imagenet100", mean, std, recipe=recipe, streamed=True, classes=classes)
-    network = restore.StageNetwork(specs.ModelSpec("resnet8", (16, 16, 3), 100), told, {})
+    network = networks.StageNetwork(specs.ModelSpec("resnet8", (16, 16, 3), 100), told, {})
     found = spectrum_images.images(network, "imagenet100", folder, None)
     source = tfds.builder("imagenet2012", data_dir=folder).as_data_source(
         "validation", decoders={"image": tfds.decode.SkipDecoding()}
@@ -137,7 +137,7 @@ def test_the_spectrum_of_a_finished_stage_and_what_is_refused(tmp_path, capsys):
         network = restore.load(store, folder.name)
         x = (digits.test.images[:30] / 255 - network.data.mean[0]) / network.data.std[0]
         jacobian = jax.vmap(
-            jax.jacrev(lambda v: restore.evaluated(network)(v[None])[0])  # noqa: B023
+            jax.jacrev(lambda v: networks.evaluated(network)(v[None])[0])  # noqa: B023
         )(np.float32(x))
         wanted = np.linalg.svd(np.float64(jacobian).reshape(30, 10, -1), compute_uv=False)
         (line,) = (line for line in out.splitlines() if line.startswith("mean  "))

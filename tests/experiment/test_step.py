@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from prune_jax import models
-from prune_jax.experiment import specs
+from prune_jax.experiment import networks, specs
 from prune_jax.experiment.devices import mesh
-from prune_jax.experiment.training import trainer
 from prune_jax.experiment.training.optimizers import sgd
 from prune_jax.experiment.training.step import StepPlan, TrainState, make_step
 
@@ -104,7 +103,7 @@ def primitives(jaxpr, name):
 
 def abstract_step(plan):
     spec = specs.ModelSpec("resnet8", (16, 16, 3), CLASSES)
-    network = models.functional(trainer.abstract_model(spec))
+    network = models.functional(networks.abstract_model(spec))
     optimizer = sgd(0.9, 1e-4)
     params, stats = network.variables["params"], network.variables["batch_stats"]
     state = TrainState(params, stats, jax.eval_shape(optimizer.init, params))

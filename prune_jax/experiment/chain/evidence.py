@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from prune_jax.experiment.chain.restore import StageNetwork
-from prune_jax.experiment.networks import network_of
+from prune_jax.experiment.networks import StageNetwork, network_of
 from prune_jax.experiment.specs import DataSpec, Gathering, ModelSpec
 from prune_jax.experiment.training import inputs
 from prune_jax.experiment.training.cohort import member_key

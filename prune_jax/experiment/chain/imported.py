@@ -1,43 +1,19 @@
-"""A base model from a PyTorch file (``config.base.checkpoint``): checked before any work, loaded when due."""
+"""An imported base model as a stage: brought into the store, measured before anything is done to it."""
 
 import dataclasses
-import functools
 import json
-from pathlib import Path
-from typing import Any
 
-from prune_jax import fairness, models
+from prune_jax import fairness
 from prune_jax.experiment.arm import Link
+from prune_jax.experiment.base_model import load
 from prune_jax.experiment.chain.train import recipe_of
 from prune_jax.experiment.devices.replicas import stacked
-from prune_jax.experiment.specs import DataSpec, Imported, ModelSpec, kind, stage_id, stated
+from prune_jax.experiment.specs import Imported, kind, stage_id, stated
 from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished
 from prune_jax.experiment.training.measure import entries, measure
-from prune_jax.experiment.training.trainer import Recipe, abstract_model, make_trainer
-from prune_jax.models import torch_weights
-
-
-def spec_of(path: str, model: ModelSpec, images: DataSpec) -> Imported:
-    """The stage that a file stands for, named by its content.
-
-    Raises ValueError when the file is missing or unreadable, or its weights don't fit the network.
-    """
-    try:
-        file = Path(path).stat()
-    except OSError as error:
-        raise ValueError(
-            f"base.checkpoint is {path!r}: {error.strerror}; give a .safetensors file"
-        ) from error
-    return Imported(_checked(path, file.st_size, file.st_mtime_ns, model), model, images)
-
-
-def load(path: str, spec: Imported) -> Any:
-    """The variables in the file. Raises ValueError when it is no longer the one that the run was planned with."""
-    if torch_weights.content_id(path) != spec.content:
-        raise ValueError(f"base.checkpoint={path} has changed since the run was planned; start it again")
-    return _variables(path, spec.model)
+from prune_jax.experiment.training.trainer import Recipe, make_trainer
 
 
 def is_measured(context: Context, spec: Imported) -> bool:
@@ -87,17 +63,3 @@ def bring_in(context: Context, spec: Imported, path: str, recipe: Recipe) -> Non
     measured = {"measure": dataclasses.asdict(context.measure), "history": [entry]}
     about = {"kind": kind(spec), "spec": stated(spec), "seed": None, "parent": None}
     disk.save_stage(context.store, stage_id(spec, 0, None), variables, {**about, **measured})
-
-
-@functools.cache  # a memo: the runs of a sweep share a file, whose size and time stand for its content
-def _checked(path: str, size: int, changed: int, model: ModelSpec) -> str:
-    del size, changed
-    try:
-        _variables(path, model)
-    except (ImportError, OSError, ValueError) as error:
-        raise ValueError(f"base.checkpoint: {error}") from error
-    return torch_weights.content_id(path)
-
-
-def _variables(path: str, model: ModelSpec) -> Any:
-    return torch_weights.load(path, model.name, models.functional(abstract_model(model)).variables)

@@ -1,35 +1,18 @@
 """The network that a finished stage holds, rebuilt from what the stage and those before it say of themselves."""
 
-import functools
-from collections.abc import Callable
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from prune_jax.data import ImageRecipe
 from prune_jax.experiment import networks
+from prune_jax.experiment.networks import StageNetwork, network_of
 from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.storage import stages as disk
-from prune_jax.experiment.training.trainer import network_of
 from prune_jax.pruning import masks, surgery
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, relative, shrunk_groups
-
-
-class StageNetwork(NamedTuple):
-    """What a stage hands on: its network's state, and what that network is of.
-
-    ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are;
-    groups that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
-    """
-
-    model: ModelSpec
-    data: DataSpec
-    variables: Any
-    keep: Keep = MappingProxyType({})  # type: ignore[assignment]
-    mask: Any = None
 
 
 def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> StageNetwork:
@@ -92,19 +75,9 @@ def _mask(store: disk.Store, model: ModelSpec, lineage: Lineage) -> Any:
     return disk.load_mask(store, stage_id, jax.tree.unflatten(jax.tree.structure(params), like))
 
 
-def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
-    """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode; equal networks compile once."""
-    return jax.tree_util.Partial(_apply_of(network.model), network.variables)
-
-
 def keep_of(about: dict[str, Any]) -> Keep:
     """The keep of a finished sparsify stage, read from its ``stage.json``."""
     return {name: np.asarray(kept, np.int64) for name, kept in about["keep"].items()}
-
-
-@functools.cache  # a memo: one function for one network, so that what JAX compiled for it is found again
-def _apply_of(model: ModelSpec) -> Callable[..., Any]:
-    return network_of(model).apply
 
 
 def _like(model: ModelSpec, head: dict[str, Any], keep: Keep) -> Any:

@@ -1,7 +1,6 @@
 """The sparsifying action as a stage: score, choose, cut or mask, and recover where the spec asks for it."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -11,8 +10,8 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Link
 from prune_jax.experiment.chain import restore
 from prune_jax.experiment.chain.evidence import gathered
-from prune_jax.experiment.chain.restore import StageNetwork
 from prune_jax.experiment.config import own_criterion
+from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
 from prune_jax.experiment.storage import leases
@@ -26,9 +25,6 @@ from prune_jax.pruning.keep import Keep, composed, shrunk_groups
 from prune_jax.pruning.unstructured import unstructured_mask
 
 Scores = Mapping[str, np.ndarray]
-NORMALISERS: Mapping[str, allocation.Normalise] = MappingProxyType(
-    {"none": allocation.as_is, "mean": allocation.by_mean, "norm": allocation.by_norm}
-)
 
 
 def finish(context: Context, link: Link) -> None:
@@ -145,7 +141,7 @@ def _ranked(
             groups,
             scores,
             ratio,
-            normalise=NORMALISERS[ranking.normalise],
+            normalise=allocation.NORMALISERS[ranking.normalise],
             at_least=ranking.at_least,
             round_to=round_to,
             dense=dense,

@@ -16,12 +16,13 @@ from prune_jax.experiment.config import sweep as config_sweep
 from prune_jax.experiment.config.dataset import open_dataset, spec_of
 from prune_jax.experiment.devices.mesh import placement, put_whole
 from prune_jax.experiment.devices.replicas import stacked
+from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.storage.folder import claim
 from prune_jax.experiment.training.cohort import member_key
 from prune_jax.experiment.training.feed import Halfway, open_feed
 from prune_jax.experiment.training.inputs import DeviceData, Inputs, prepared
-from prune_jax.experiment.training.trainer import make_trainer, steps_per_epoch
+from prune_jax.experiment.training.trainer import make_trainer
 
 
 def profile(

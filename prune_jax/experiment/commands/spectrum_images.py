@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax import data
-from prune_jax.experiment.chain.restore import StageNetwork
 from prune_jax.experiment.config.dataset import AnyDataset, open_own
+from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import ModelSpec
 from prune_jax.experiment.training.inputs import on_stream

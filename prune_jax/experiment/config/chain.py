@@ -7,8 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prune_jax import nearest
-from prune_jax.experiment import networks
-from prune_jax.experiment.chain import imported
+from prune_jax.experiment import base_model, networks
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.sparsify import ratios_of, refuse_bad_ratios, sparsify_spec
@@ -155,7 +154,7 @@ def _stage(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, da
 def _base(config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDataset) -> Pretrain | Imported:
     """The base model: read from ``base.checkpoint`` where that is given, else trained."""
     if config.base.checkpoint:
-        return imported.spec_of(config.base.checkpoint, model, images)
+        return base_model.spec_of(config.base.checkpoint, model, images)
     return Pretrain(images, model, train_spec(config, "pretrain", dataset))
 
 

@@ -3,13 +3,13 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.chain.sparsify import NORMALISERS
 from prune_jax.experiment.config import own_criterion
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
 from prune_jax.nearest import one_of
+from prune_jax.pruning.allocation import NORMALISERS
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES
 

@@ -1,20 +1,14 @@
-"""What a launch would do, before it does anything: runs, stages, ids, costs."""
+"""The runs of a sweep: a config, changed by each of its entries."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import networks
-from prune_jax.experiment.arm import Arm, links
-from prune_jax.experiment.chain.kinds import kind_of
-from prune_jax.experiment.cluster.shards import WHOLE, Shard, part
+from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.config.chain import override as override
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.resolve import resolve
-from prune_jax.experiment.specs import Scratch, Sparsify
-from prune_jax.experiment.training.trainer import steps_per_epoch
-from prune_jax.pruning.cost import Cost
 
 Overrides = dict[str, Any]
 Sweep = Callable[[ConfigDict], Sequence[Overrides]]
@@ -29,58 +23,3 @@ def plan_arms(config: ConfigDict, sweep: Sweep | None, dataset: AnyDataset) -> t
     for overrides in sweep(config) if sweep else [{}]:
         arms.append(resolve(override(config, overrides), dataset))
     return tuple(arms)
-
-
-def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> Iterator[str]:
-    """Lines for ``--dry_run``: each run's stages with ids, epochs, schedule and cost, and the totals.
-
-    Of a shard, its own runs alone, numbered as in the whole sweep.
-    """
-    mine = part(list(enumerate(arms, 1)), shard)
-    seen: set[str] = set()
-    total = 0.0
-    for number, arm in mine:
-        dense = networks.cost_of(arm.model)
-        yield f"run {number}/{len(arms)} {arm.label}: {arm.model.name}, seeds {list(arm.seeds)}, {_end(arm)}"
-        for link, cost in zip(links(arm), costs_along(arm), strict=True):
-            shared = sum(stage_id in seen for stage_id in link.ids)
-            note = f"  (shared with a run above: {shared} of {len(link.ids)})" if shared else ""
-            said = kind_of(link.spec).line(link)
-            if kind_of(link.spec).trains:
-                train = link.spec.train
-                steps = steps_per_epoch(dataset.train_size, train.batch_size)
-                # the field's rule of thumb: a backward pass costs two forward passes
-                flops = 6.0 * (cost or dense).macs * steps * train.batch_size * train.epochs
-                total += flops * (len(link.ids) - shared)
-                said += f", {'at most ' * (cost is None)}{flops:.2e} FLOPs a seed"
-            elif isinstance(link.spec, Sparsify) and len(arm.chain) > 3 and cost is not None:
-                said += f", {cost.macs:,} MACs, speedup {dense.macs / cost.macs:.2f}x"
-            yield f"  {link.kind:9} {link.ids[0]}  {said}{note}"
-            seen.update(link.ids)
-    yield f"{len(mine)} runs, {len(seen)} distinct stages, {total:.2e} training FLOPs in all; nothing was started"
-
-
-def _end(arm: Arm) -> str:
-    """The dense network's cost and that of the last one, where it is known before the scores are."""
-    dense, small = networks.cost_of(arm.model), costs_along(arm)[-1]
-    if small is None:
-        return f"{dense.macs:,} MACs, {dense.params:,} params, dense; the scores decide what is left"
-    return (
-        f"{dense.macs:,} -> {small.macs:,} MACs, {dense.params:,} -> {small.params:,} params, "
-        f"speedup {dense.macs / small.macs:.2f}x"
-    )
-
-
-def costs_along(arm: Arm) -> list[Cost | None]:
-    """The cost of the network after each stage, before anything is run; None where the scores decide it."""
-    widths: dict[str, int] | None = {}
-    out: list[Cost | None] = []
-    for spec in arm.chain:
-        if isinstance(spec, Scratch):
-            widths = networks.widths_of(arm.model, spec.ratios)
-        elif isinstance(spec, Sparsify) and spec.granularity == "filter":
-            known = spec.ranking is None and widths is not None
-            mine = networks.widths_of(arm.model, spec.ratios, spec.round_to)
-            widths = {**(widths or {}), **mine} if known else None
-        out.append(None if widths is None else networks.cost_of(arm.model, widths))
-    return out

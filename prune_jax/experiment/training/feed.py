@@ -9,9 +9,10 @@ import numpy as np
 
 from prune_jax import data
 from prune_jax.experiment.devices import mesh
+from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.training import inputs
 from prune_jax.experiment.training.inputs import Inputs, StreamData
-from prune_jax.experiment.training.trainer import Recipe, Trainer, TrainState, steps_per_epoch
+from prune_jax.experiment.training.trainer import Recipe, Trainer, TrainState
 
 IN_FLIGHT = 2  # steps handed to the device and not waited for: more would only heap up batches there
 TOGETHER_EVERY = 16  # steps between two questions to the other processes

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import TrainSpec
 from prune_jax.experiment.training.feed import Feed
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.plateau import PlateauState, plateau_start, plateau_step
-from prune_jax.experiment.training.trainer import Trainer, TrainState, steps_per_epoch
+from prune_jax.experiment.training.trainer import Trainer, TrainState
 from prune_jax.schedules import LRSchedule
 
 

@@ -14,8 +14,7 @@ from prune_jax.experiment.devices import mesh as devices_mesh
 from prune_jax.experiment.devices import replicas
 from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
 from prune_jax.experiment.devices.strategy import Execution
-from prune_jax.experiment.own import network as own_network
-from prune_jax.experiment.own import parts as own_parts
+from prune_jax.experiment.networks import network_of, steps_per_epoch
 from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.training import inputs, optimizers
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
@@ -137,34 +136,6 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
 def each_variables(state: TrainState) -> list[Any]:
     """Every replica's variables on the host, without the leading axis."""
     return list(replicas.split(jax.device_get(variables_of(state))))
-
-
-def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:
-    """The model of a spec without arrays: shapes and structure only."""
-    return models.abstract(
-        spec.name,
-        num_classes=spec.num_classes,
-        input_shape=spec.input_shape,
-        widths=widths,
-        **dict(spec.options),
-    )
-
-
-def network_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> models.Network:
-    """The network of a spec, from the catalog or the user's own, dense or with pruned ``widths``, without arrays."""
-    if not own_parts.is_own(spec.name):
-        return models.functional(abstract_model(spec, widths))
-    return own_network.small_network(spec, widths) if widths else own_network.abstract_network(spec)
-
-
-def default_patterns(spec: ModelSpec) -> tuple[str, ...]:
-    """Which groups are pruned where a config names none: the paper's, or all of a network of the user's own."""
-    return ("*",) if own_parts.is_own(spec.name) else models.info(spec.name).pruned
-
-
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Full batches in an epoch; what is left over is dropped and, reshuffled, used in a later epoch."""
-    return examples // batch_size
 
 
 def _drawn(on: DeviceData, rows: jax.Array, place: Placement) -> tuple[jax.Array, jax.Array]:
