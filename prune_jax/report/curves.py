@@ -45,7 +45,7 @@ def paper_points(record: RunRecord) -> list[tuple[float, float]]:
 
 
 def _panel(axes: Any, record: RunRecord, cross: int | None) -> None:
-    at, values = reading.curve(record, "test_accuracy")
+    at, values = reading.through_rounds(record, "test_accuracy")
     mean = values.mean(0)
     axes.plot(at, mean, color=COLORS[0], label=f"{record.dataset}, mean of {len(values)} seeds")
     axes.fill_between(at, values.min(0), values.max(0), color=COLORS[0], alpha=0.2, linewidth=0)
@@ -54,7 +54,7 @@ def _panel(axes: Any, record: RunRecord, cross: int | None) -> None:
         axes.plot(
             *zip(*theirs, strict=True), color="0.45", linestyle=":", label="paper (read off its figure)"
         )
-    for i, (start, _, _) in enumerate(reading.schedule(record).stages[1:]):
+    for i, start in enumerate(reading.lr_drops(record)):
         axes.axvline(start, color=DROP, linewidth=0.9, label="LR drop" if i == 0 else None)
     if cross is not None and cross in at:
         style = {"linestyle": "", "marker": "x", "markersize": 11, "markeredgewidth": 2.5, "color": DROP}

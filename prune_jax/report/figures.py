@@ -47,7 +47,7 @@ def jsv_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
 
     def draw(axes: Any, group: Sequence[RunRecord]) -> None:
         for i, record in enumerate(longest_of_each_lr(group)):
-            at, values = reading.curve(record, "mean_jsv")
+            at, values = reading.through_rounds(record, "mean_jsv")
             band(axes, at, values, i, f"LR {reading.initial_lr(record):g}")
         bases = [r.base_mean_jsv for record in group for r in record.results if r.base_mean_jsv]
         if bases:
@@ -65,9 +65,9 @@ def accuracy_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
 
     def draw(axes: Any, group: Sequence[RunRecord]) -> None:
         for i, record in enumerate(longest_of_each_lr(group)):
-            at, values = reading.curve(record, "test_accuracy")
+            at, values = reading.through_rounds(record, "test_accuracy")
             band(axes, at, values, i, f"LR {reading.initial_lr(record):g}")
-            for start, _, _ in reading.schedule(record).stages[1:]:
+            for start in reading.lr_drops(record):
                 axes.axvline(start, color="#c0392b", linewidth=0.9, linestyle=("-", "--", ":", "-.")[i % 4])
         axes.plot([], [], color="#c0392b", linewidth=0.9, label="LR drop (same dash as its curve)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

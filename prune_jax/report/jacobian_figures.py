@@ -37,7 +37,7 @@ def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
     for (left, right), ((ratio, method), group) in zip(grid, families.items(), strict=True):
         for i, record in enumerate(longest_of_each_lr(group)):
             for axes, quantity in ((left, "test_accuracy"), (right, "mean_jsv")):
-                band(axes, *reading.curve(record, quantity), i, f"LR {reading.initial_lr(record):g}")
+                band(axes, *reading.through_rounds(record, quantity), i, f"LR {reading.initial_lr(record):g}")
         right.set_yscale("log")
         for axes, label in ((left, "test accuracy (%)"), (right, "mean Jacobian singular value")):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -26,7 +26,7 @@ def pruning_value(records: Sequence[RunRecord]) -> str:
         rows.append(
             [
                 str(record.axes.ratio),
-                f"{record.costs.speedup:.2f}x",
+                tables.speedup(record),
                 str(record.config.get("regime", "")),
                 f"{record.name} (retrain {reading.epochs(record)} epochs)",
                 tables.spread(record.accuracies),

@@ -1,10 +1,11 @@
 """What tables and figures read off a record."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from prune_jax.fairness import EpochMetrics, JSVSummary, RunRecord, Stage
+from prune_jax.fairness import EpochMetrics, JSVSummary, RunRecord, SeedResult, Stage
 from prune_jax.schedules import LRSchedule
 from prune_jax.trainability import accuracy
 
@@ -76,6 +77,65 @@ def curve(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.ndarray]:
     return at, np.array([_held(row, at) for row in rows])
 
 
+def whole_curve(result: SeedResult) -> tuple[EpochMetrics, ...]:
+    """One seed's curve through all rounds: ``rounds`` and then ``epochs``, with epochs that go on counting.
+
+    Where two rounds meet, one epoch is there twice: at the end of the round, and after the next cut.
+
+    >>> from prune_jax.fairness import RoundCurve
+    >>> one = (EpochMetrics(0, 10.0), EpochMetrics(2, 50.0))
+    >>> [m.epoch for m in whole_curve(SeedResult(0, 50.0, epochs=one, rounds=(RoundCurve(2, one),)))]
+    [0, 2, 2, 4]
+    """
+    joined: list[EpochMetrics] = []
+    before = 0
+    for metrics in (*(curve.epochs for curve in result.rounds), result.epochs):
+        joined += [dataclasses.replace(m, epoch=before + m.epoch) for m in metrics]
+        before += metrics[-1].epoch if metrics else 0
+    return tuple(joined)
+
+
+def through_rounds(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    """As ``curve``, through all rounds of a chain; for a record of one round the same.
+
+    An epoch where two rounds meet is there twice, if all seeds were measured at the same epochs. Else it is there
+    once, with the values after the cut.
+    """
+    rows = [_points(whole_curve(result), quantity) for result in record.results]
+    places = {tuple(epoch for epoch, _ in row) for row in rows}
+    if len(places) == 1:
+        return np.array(*places), np.array([[value for _, value in row] for row in rows])
+    at = np.array(sorted({epoch for row in rows for epoch, _ in row}))
+    return at, np.array([_held(row, at) for row in rows])
+
+
+def lr_drops(record: RunRecord) -> list[int]:
+    """Epochs, counted through all rounds, at which a schedule lowers the LR; of earlier rounds as far as stated.
+
+    Where rounds last longer for one seed than for another, they are counted at their longest.
+    """
+    drops, before = [], 0
+    for number, at in enumerate(_rounds(record)):
+        stage = (record.stages or ())[at]
+        if stage.schedule and stage.epochs and not stage.by_rule:
+            drops += [
+                before + start for start, _, _ in LRSchedule.parse(stage.schedule, stage.epochs).stages[1:]
+            ]
+        before += max(r.rounds[number].epochs[-1].epoch for r in record.results)
+    return drops + [before + start for start, _, _ in schedule(record).stages[1:]]
+
+
+def has_rounds(record: RunRecord) -> bool:
+    """Whether the record's chain trains between its base model and its last stage."""
+    return any(result.rounds for result in record.results)
+
+
+def speedups(record: RunRecord) -> list[float]:
+    """Every seed's speedup where the seeds' networks differ; else empty."""
+    dense = record.costs.dense_macs
+    return [dense / r.macs for r in record.results if r.macs] if dense else []
+
+
 def has(record: RunRecord, quantity: str) -> bool:
     """Whether ``quantity`` was measured along the last stage."""
     return bool(record.results) and all(_points(result.epochs, quantity) for result in record.results)
@@ -113,6 +173,11 @@ def trainability_accuracies(record: RunRecord) -> list[float]:
         )
         for result, lr in zip(record.results, shared, strict=True)
     ]
+
+
+def _rounds(record: RunRecord) -> list[int]:
+    """Places in the chain of the stages whose curves come before the last one."""
+    return [curve.stage for curve in record.results[0].rounds] if record.results else []
 
 
 def _points(metrics: Sequence[EpochMetrics], quantity: str) -> list[tuple[int, float]]:

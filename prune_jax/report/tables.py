@@ -40,7 +40,7 @@ def accuracy(records: Sequence[RunRecord]) -> str:
         "Trainability accuracy: Eq. (1), the mean over the epochs of the first LR stage, to be compared under one "
         "schedule only. Mean JSV: before the first and after the last epoch of the run's last stage."
     )
-    return f"{markdown(head, rows)}\n\n{note}"
+    return "\n\n".join([markdown(head, rows), note, *_chains(records)])
 
 
 def base(records: Sequence[RunRecord]) -> str:
@@ -99,11 +99,41 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{sample.mean:.{digits}f}{std}"
 
 
+def speedup(record: RunRecord) -> str:
+    """Dense over (mean) pruned MACs; where the seeds' networks differ, the range over seeds in brackets."""
+    each, mean = reading.speedups(record), f"{record.costs.speedup:.2f}x"
+    return f"{mean} ({min(each):.2f}x to {max(each):.2f}x)" if each else mean
+
+
 def p_text(p: float | None) -> str:
     """A p value as a table shows it."""
     if p is None:
         return "n/a"
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _chains(records: Sequence[RunRecord]) -> list[str]:
+    """Stage by stage the runs of several rounds, and those whose seeds' networks differ; empty without any."""
+    shown = [r for r in records if reading.has_rounds(r) or reading.speedups(r)]
+    rows = [row for record in shown for row in _chain(record)]
+    head = ["run", "stage", "epochs", "MACs", "speedup"]
+    note = (
+        "Every stage of these runs, with the forward MACs of an example after it. Where the seeds' networks differ, "
+        "MACs are their mean, and the last speedup has the range over seeds in brackets."
+    )
+    return [markdown(head, rows), note] if rows else []
+
+
+def _chain(record: RunRecord) -> list[list[str]]:
+    stages, dense = record.stages or (), record.costs.dense_macs
+    rows = []
+    for number, stage in enumerate(stages, 1):
+        ratio = f"{dense / stage.macs:.2f}x" if dense and stage.macs else ""
+        told = speedup(record) if number == len(stages) and record.costs.speedup else ratio
+        count, macs = stage.epochs, stage.macs
+        shown = ["" if count is None else str(count), "" if macs is None else f"{macs:,.0f}"]
+        rows.append([record.name, f"{number} {stage.kind}", *shown, told])
+    return rows
 
 
 def _one(group: Sequence[RunRecord], lr: float, count: int) -> RunRecord | None:
