@@ -104,7 +104,7 @@ def through_rounds(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.nda
     rows = [_points(whole_curve(result), quantity) for result in record.results]
     places = {tuple(epoch for epoch, _ in row) for row in rows}
     if len(places) == 1:
-        return np.array(*places), np.array([[value for _, value in row] for row in rows])
+        return np.array(next(iter(places))), np.array([[value for _, value in row] for row in rows])
     at = np.array(sorted({epoch for row in rows for epoch, _ in row}))
     return at, np.array([_held(row, at) for row in rows])
 
