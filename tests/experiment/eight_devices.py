@@ -14,6 +14,8 @@ from prune_jax.experiment.devices.mesh import MeshShape
 from prune_jax.experiment.devices.replicas import stacked
 from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.training import trainer as training_trainer
+from prune_jax.experiment.training.optimizers import Rule
+from prune_jax.experiment.training.step import StepPlan
 from prune_jax.pruning import coupling, surgery
 
 SHAPE = (12, 12, 1)
@@ -37,13 +39,14 @@ def variables_of(spec, seed):
     return models.functional(module).variables
 
 
-def trained(spec, how, shape, replicas=1):
+def trained(spec, how, shape, replicas=1, masked=False, **options):
     """Two epochs of three steps; the state as it lies on the devices, losses, accuracy and mean JSV."""
     shape = shape.for_cohort(replicas)
     on = training_trainer.to_device(made_up_data(), shape)
-    trainer = training_trainer.make_trainer(training_trainer.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape))
-    made = [variables_of(spec, seed) for seed in range(replicas)]
-    state = trainer.init(stacked(made))
+    recipe = training_trainer.Recipe(IMAGES, spec, 8, 0.9, 1e-3, how, shape, **options)
+    trainer = training_trainer.make_trainer(recipe)
+    start = stacked([variables_of(spec, seed) for seed in range(replicas)])
+    state = trainer.init(start, jax.tree.map(lambda leaf: leaf > 0, start["params"]) if masked else None)
     keys = jax.random.split(jax.random.key(7), (2, replicas))
     losses = []
     for epoch in range(2):
@@ -106,6 +109,18 @@ def test_a_batch_that_does_not_divide_stays_whole(rows, part):
     place = mesh.placement(MeshShape(2, 2, 2))
     split = jax.jit(lambda x: mesh.batch(place, x))(np.zeros((rows, 3), np.float32))
     assert split.addressable_shards[0].data.shape == (part, 3)
+
+
+def test_a_masked_step_of_any_optimiser_is_sharded_as_well():
+    how = Execution("scan", "vmap")
+    options = {"rule": Rule("adamw", (("eps", 1e-3),), clip_norm=0.1), "plan": StepPlan(ema=0.5)}
+    state, found = trained(MLP, how, MeshShape(2, 2, 2), 2, masked=True, **options)
+    alone, wanted = trained(MLP, how, MeshShape(1, 1, 1), 2, masked=True, **options)
+    assert_close(found, wanted)
+    assert_close(state, alone)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.mask)} == {"bool"}
+    for values, mask in zip(jax.tree.leaves(state.params), jax.tree.leaves(state.mask), strict=True):
+        assert not np.asarray(values)[~np.asarray(mask)].any()
 
 
 def test_spectrum_coupling_and_surgery_take_sharded_parameters():

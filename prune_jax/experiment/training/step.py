@@ -16,7 +16,9 @@ from prune_jax.pruning import masks
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 REMATS = ("none", "elementwise")
-NETWORK = zlib.crc32(b"network")  # folded into a step's key: what a network draws, apart from augmentation
+# Folded into a step's key: what a network draws, apart from augmentation. No small number: that fold is what a split
+# gives too, so that 1 would be the key of the flips.
+NETWORK = zlib.crc32(b"network")
 KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not compute twice
 
 
