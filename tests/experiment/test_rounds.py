@@ -178,3 +178,18 @@ def test_a_listed_chain_is_the_one_that_the_keys_describe(digits):
 def test_bad_rounds_are_named(digits, key, value, message):
     with pytest.raises(ValueError, match=message):
         arm_of(digits, **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sparsify.allocation": "stages"}, r"sparsify.stage_ratios is \(\); give one ratio"),
+        (RANKED | {"sparsify.stage_ratios": (0.5, 0.0)}, "leave one out"),
+        ({"pipeline": "scratch", "sparsify.allocation": "global"}, "scratch has none"),
+        ({"pipeline": "scratch", "sparsify.allocation": "globl"}, "did you mean 'global'"),
+        ({"pipeline": "scratch", "sparsify.granularity": "unstructured"}, "choose 'filter'"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(digits, changes, message):
+    with pytest.raises(ValueError, match=message):
+        arm_of(digits, **changes)

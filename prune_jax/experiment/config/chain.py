@@ -10,7 +10,13 @@ from prune_jax import nearest
 from prune_jax.experiment import base_model, networks
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import AnyDataset
-from prune_jax.experiment.config.sparsify import ratios_of, refuse_bad_ratios, sparsify_spec
+from prune_jax.experiment.config.sparsify import (
+    by_stages,
+    ratios_of,
+    refuse_bad_ratios,
+    refuse_not_for_scratch,
+    sparsify_spec,
+)
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import (
@@ -85,10 +91,11 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
     section = config.sparsify
     how = (section.rounds, section.rounds_schedule)
     refuse_bad_ratios(section)
+    by_stage = by_stages(section)
     try:
         if section.allocation == "speedup":
             return [{"speedup": each} for each in rounds.cumulative_speedups(section.speedup, *how)]
-        if section.stage_ratios or section.allocation == "stages":
+        if by_stage:
             each_stage = [rounds.cumulative_ratios(ratio, *how) for ratio in section.stage_ratios]
             return [{"stage_ratios": ratios} for ratios in zip(*each_stage, strict=True)]
         return [{"ratio": ratio} for ratio in rounds.cumulative_ratios(section.ratio, *how)]
@@ -144,6 +151,7 @@ def _stage(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, da
     if kind == "retrain":
         return Retrain(images, train_spec(config, "retrain", dataset))
     if kind == "scratch":
+        refuse_not_for_scratch(config.sparsify)
         ratios = ratios_of(config, model)
         if own_parts.is_own(model.name):
             own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios))

@@ -31,6 +31,36 @@ def refuse_bad_ratios(section: ConfigDict) -> None:
         in_range("sparsify.stage_ratios", ratio, 0.0, 1.0)
 
 
+def by_stages(section: ConfigDict) -> bool:
+    """Whether ratios are given for each stage of the network; ValueError where the keys contradict each other."""
+    allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
+    if allocation == "stages" and not section.stage_ratios:
+        raise ValueError(
+            "sparsify.allocation is 'stages' and sparsify.stage_ratios is (); give one ratio for each stage of the "
+            "network, or choose 'uniform' and sparsify.ratio"
+        )
+    if allocation in ("global", "speedup") and section.stage_ratios:
+        raise ValueError(
+            f"sparsify.allocation is {allocation!r}, which decides how much each layer loses, and "
+            f"sparsify.stage_ratios is {tuple(section.stage_ratios)}: leave one out"
+        )
+    return bool(section.stage_ratios)
+
+
+def refuse_not_for_scratch(section: ConfigDict) -> None:
+    """Raise ValueError for what a network that is small from its start can't have: scores, masks."""
+    one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
+    if section.allocation in ("global", "speedup"):
+        raise ValueError(
+            f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
+            "none: choose 'uniform' or 'stages'"
+        )
+    if section.granularity != "filter":
+        raise ValueError(
+            f"sparsify.granularity is {section.granularity!r}; scratch trains a small dense network: choose 'filter'"
+        )
+
+
 def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
     """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
     section = config.sparsify
@@ -42,7 +72,7 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
                 "sparsify.layers and give sparsify.ratio, or choose allocation 'global'"
             )
         return networks.kernel_ratios(model, section.layers, section.ratio)
-    if section.stage_ratios or section.allocation == "stages":
+    if by_stages(section):
         return networks.stage_ratios(model, section.layers, section.stage_ratios)
     return networks.uniform_ratios(model, section.layers, section.ratio)
 
