@@ -7,12 +7,17 @@ SHOWN = 24  # names; a deep network has a width for each of its blocks, and a me
 ALIKE = 0.5  # difflib's measure, 1 for equal texts, above which a name is worth asking about
 
 
+def closest(got: object, allowed: Iterable[object], most: int = 1) -> list[str]:
+    """At most ``most`` of the names in ``allowed`` that ``got`` is like, the nearest first."""
+    return get_close_matches(str(got), [str(name) for name in allowed], n=most, cutoff=ALIKE)
+
+
 def hint(got: object, allowed: Iterable[object], most: int = 1) -> str:
     """``; did you mean 'x'?`` with at most ``most`` of the names in ``allowed`` that ``got`` is like, or ''.
 
     Example: ``hint("prunne", ("prune", "scratch"))`` is ``"; did you mean 'prune'?"``.
     """
-    near = get_close_matches(str(got), [str(name) for name in allowed], n=most, cutoff=ALIKE)
+    near = closest(got, allowed, most)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

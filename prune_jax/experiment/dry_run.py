@@ -22,9 +22,10 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
     seen: set[str] = set()
     total = 0.0
     for number, arm in mine:
-        dense = networks.cost_of(arm.model)
-        yield f"run {number}/{len(arms)} {arm.label}: {arm.model.name}, seeds {list(arm.seeds)}, {_end(arm)}"
-        for link, cost in zip(links(arm), costs_along(arm), strict=True):
+        dense, costs = networks.cost_of(arm.model), costs_along(arm)
+        end = _end(dense, costs[-1])
+        yield f"run {number}/{len(arms)} {arm.label}: {arm.model.name}, seeds {list(arm.seeds)}, {end}"
+        for link, cost in zip(links(arm), costs, strict=True):
             shared = sum(stage_id in seen for stage_id in link.ids)
             note = f"  (shared with a run above: {shared} of {len(link.ids)})" if shared else ""
             said = kind_of(link.spec).line(link)
@@ -42,9 +43,8 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
     yield f"{len(mine)} runs, {len(seen)} distinct stages, {total:.2e} training FLOPs in all; nothing was started"
 
 
-def _end(arm: Arm) -> str:
+def _end(dense: Cost, small: Cost | None) -> str:
     """The dense network's cost and that of the last one, where it is known before the scores are."""
-    dense, small = networks.cost_of(arm.model), costs_along(arm)[-1]
     if small is None:
         return f"{dense.macs:,} MACs, {dense.params:,} params, dense; the scores decide what is left"
     return (

@@ -34,6 +34,8 @@ def is_convolutional(spec: ModelSpec) -> bool:
 @functools.cache  # a memo of a pure function of a frozen spec
 def groups_of(spec: ModelSpec) -> tuple[Group, ...]:
     """The coupled channel groups of the dense network."""
+    if own_parts.is_own(spec.name):
+        return own_network.groups_of(spec)
     network = network_of(spec)
     return find_groups(network.apply, network.variables, example_of(spec))
 
@@ -151,14 +153,13 @@ def kernel_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratio
 
     Raises ValueError for a pattern that names no layer with weights.
     """
-    named = unstructured.kernels(network_of(spec).variables["params"])
-    patterns = tuple(layers) or default_patterns(spec)
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in named):
-            raise ValueError(
-                f"sparsify.layers: no layer's name fits {pattern!r}; layers with weights are {', '.join(named)}"
-            )
-    return tuple((name, float(ratio)) for name in named if _matches(name, patterns))
+    try:
+        named = unstructured.chosen(
+            network_of(spec).variables["params"], tuple(layers) or default_patterns(spec)
+        )
+    except ValueError as error:
+        raise ValueError(f"sparsify.layers: {error}") from error
+    return tuple((name, float(ratio)) for name in named)
 
 
 def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:
@@ -183,11 +184,12 @@ def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any
     )
 
 
-def network_of(spec: ModelSpec, widths: dict[str, int] | None = None) -> models.Network:
-    """The network of a spec, from the catalog or the user's own, dense or with pruned ``widths``, without arrays."""
-    if not own_parts.is_own(spec.name):
-        return models.functional(abstract_model(spec, widths))
-    return own_network.small_network(spec, widths) if widths else own_network.abstract_network(spec)
+@functools.cache  # a memo of a pure function of a frozen spec, so that what JAX compiled for it is found again
+def network_of(spec: ModelSpec) -> models.Network:
+    """The dense network of a spec, from the catalog or the user's own, without arrays."""
+    if own_parts.is_own(spec.name):
+        return own_network.abstract_network(spec)
+    return models.functional(abstract_model(spec))
 
 
 def default_patterns(spec: ModelSpec) -> tuple[str, ...]:
@@ -216,9 +218,4 @@ class StageNetwork(NamedTuple):
 
 def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
     """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode; equal networks compile once."""
-    return jax.tree_util.Partial(_apply_of(network.model), network.variables)
-
-
-@functools.cache  # a memo: one function for one network, so that what JAX compiled for it is found again
-def _apply_of(model: ModelSpec) -> Callable[..., Any]:
-    return network_of(model).apply
+    return jax.tree_util.Partial(network_of(network.model).apply, network.variables)

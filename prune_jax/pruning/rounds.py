@@ -4,6 +4,7 @@ Iterative pruning cuts and retrains in turn (Han et al., NeurIPS 2015). All numb
 cumulative: they speak of the dense network, never of the one that the round before left.
 """
 
+from collections.abc import Callable
 from numbers import Integral
 
 ONE_SHOT, LINEAR, GEOMETRIC = SCHEDULES = ("one-shot", "linear", "geometric")
@@ -39,13 +40,9 @@ def cumulative_ratios(ratio: float, rounds: int, schedule: str) -> tuple[float, 
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
-    _check(rounds, schedule)
-    before = range(1, rounds)  # min below: rounding may overshoot by one digit
-    if schedule == ONE_SHOT:
-        return (ratio,) * rounds
-    if schedule == LINEAR:
-        return (*(min(ratio * k / rounds, ratio) for k in before), ratio)
-    return (*(min(1 - (1 - ratio) ** (k / rounds), ratio) for k in before), ratio)
+    return _along(
+        ratio, rounds, schedule, lambda k: ratio * k / rounds, lambda k: 1 - (1 - ratio) ** (k / rounds)
+    )
 
 
 def cumulative_speedups(speedup: float, rounds: int, schedule: str) -> tuple[float, ...]:
@@ -65,10 +62,18 @@ def cumulative_speedups(speedup: float, rounds: int, schedule: str) -> tuple[flo
     """
     if not 1 <= speedup < float("inf"):
         raise ValueError(f"a target speedup is at least 1 and finite, not {speedup}")
+    return _along(
+        speedup, rounds, schedule, lambda k: 1 + (speedup - 1) * k / rounds, lambda k: speedup ** (k / rounds)
+    )
+
+
+def _along(
+    last: float, rounds: int, schedule: str, linear: Callable[[int], float], geometric: Callable[[int], float]
+) -> tuple[float, ...]:
+    """The value after each round, given that after round k by a linear and by a geometric schedule."""
     _check(rounds, schedule)
-    before = range(1, rounds)  # min below: rounding may overshoot by one digit
     if schedule == ONE_SHOT:
-        return (speedup,) * rounds
-    if schedule == LINEAR:
-        return (*(min(1 + (speedup - 1) * k / rounds, speedup) for k in before), speedup)
-    return (*(min(speedup ** (k / rounds), speedup) for k in before), speedup)
+        return (last,) * rounds
+    step = linear if schedule == LINEAR else geometric
+    # min: rounding may overshoot by one digit
+    return (*(min(step(k), last) for k in range(1, rounds)), last)

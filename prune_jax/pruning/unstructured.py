@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.pruning.granularity import SCOPES, ceiling, select, select_global
-from prune_jax.pruning.jaxpr.groups import _short as layer_name
+from prune_jax.pruning.jaxpr.groups import layer_name
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 
@@ -38,7 +38,7 @@ def kernels(params: Any) -> dict[str, str]:
     }
 
 
-def _chosen(params: Any, patterns: Sequence[str]) -> dict[str, str]:
+def chosen(params: Any, patterns: Sequence[str]) -> dict[str, str]:
     """Kernels whose layer's name fits one of the patterns; ValueError for a pattern that fits none."""
     named = kernels(params)
     for pattern in patterns:
@@ -157,9 +157,9 @@ def unstructured_mask(
         raise ValueError(f"the scope is {scope!r}; choose one of {', '.join(SCOPES)}")
     if scope == "global" and isinstance(ratio, Mapping):
         raise ValueError("with scope 'global' there is one ratio, not one per layer; use scope 'layer'")
-    named = _chosen(params, where)
+    named = chosen(params, where)
     if isinstance(ratio, Mapping):
-        named = {name: path for name, path in named.items() if name in _chosen(params, tuple(ratio))}
+        named = {name: path for name, path in named.items() if name in chosen(params, tuple(ratio))}
     masks, leaves = _alive(before, params), dict(leaf_paths(params))
     layers = []
     for name, path in named.items():

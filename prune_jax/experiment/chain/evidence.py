@@ -1,4 +1,7 @@
-"""Evidence for criteria that need data: gathered over batches of the training split, without augmentation."""
+"""Evidence for criteria that need data: gathered over batches of the training split.
+
+Nothing is augmented, but for streamed images of any size, which are cut at random as in training.
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +35,8 @@ def gathered(
     """What a criterion ``needs`` to know of a network, in evaluation mode.
 
     Args:
-        on: the data; examples of the training split are drawn by ``seed``, each at most once.
-        network: whose variables are looked at; gradients and the like are trees like them.
+        on: the data. Examples of the training split are drawn by ``seed``, each at most once.
+        network: whose variables are looked at. Gradients and the like are trees like them.
         groups: the channels of that network.
         needs: fields of ``Evidence``.
         how: batches and examples in each.

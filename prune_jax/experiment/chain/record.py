@@ -71,13 +71,13 @@ def costs_of(store: disk.Store, arm: Arm) -> list[list[Cost]]:
 
     A mask leaves the multiply-accumulates as they are; of params, those that it holds at zero are left out.
     """
-    return [[_cost_after(store, arm, its_id) for its_id in ids] for ids in arm.ids]
+    whole = [restore.lineage_of(store, ids[-1]) for ids in arm.ids]  # the last stage first
+    return [[_cost_after(arm, lineage[i:]) for i in reversed(range(len(lineage)))] for lineage in whole]
 
 
-def _cost_after(store: disk.Store, arm: Arm, its_id: str) -> Cost:
-    cost = networks.cost_of(arm.model, restore.widths_after(store, its_id))
-    zeros = restore.masked_params(store, its_id)
-    return cost._replace(params=cost.params - zeros) if zeros else cost
+def _cost_after(arm: Arm, lineage: restore.Lineage) -> Cost:
+    cost = networks.cost_of(arm.model, restore.widths_after(lineage))
+    return cost._replace(params=cost.params - restore.masked_params(lineage))
 
 
 def _mean(values: Iterable[int]) -> float | int:

@@ -46,19 +46,17 @@ def lineage_of(store: disk.Store, stage_id: str) -> Lineage:
     return lineage
 
 
-def widths_after(store: disk.Store, stage_id: str) -> dict[str, int]:
+def widths_after(lineage: Lineage) -> dict[str, int]:
     """How many channels a finished stage's network has in each group that was cut; others are whole."""
-    lineage = lineage_of(store, stage_id)
     head = lineage[-1][1]["spec"]
     if "ratios" in head:
         return networks.widths_of(ModelSpec(**_frozen(head["model"])), _frozen(head["ratios"]))
     return {name: len(kept) for name, kept in _keep(lineage).items()}
 
 
-def masked_params(store: disk.Store, stage_id: str) -> int:
+def masked_params(lineage: Lineage) -> int:
     """How many parameters a finished stage's mask holds at zero; 0 without a mask."""
-    about = next((about for _, about in lineage_of(store, stage_id) if "mask" in about), None)
-    return 0 if about is None else about["masked"]
+    return next((about["masked"] for _, about in lineage if "mask" in about), 0)
 
 
 def _keep(lineage: Lineage) -> Keep:

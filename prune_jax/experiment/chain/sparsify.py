@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import jax
 import numpy as np
 
 from prune_jax import fairness
@@ -16,11 +15,12 @@ from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
 from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
-from prune_jax.experiment.training.cohort import Context, member_key
+from prune_jax.experiment.training.cohort import Context, is_finished, member_key
 from prune_jax.pruning import allocation, masks, recovery, surgery
 from prune_jax.pruning.criteria.table import weight_scores
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed, shrunk_groups
 from prune_jax.pruning.unstructured import unstructured_mask
 
@@ -30,17 +30,12 @@ Scores = Mapping[str, np.ndarray]
 def finish(context: Context, link: Link) -> None:
     """The sparsifying action of every seed, unless it is done; BusyError when another process is at it."""
     for seed, its_id, parent in zip(link.arm.seeds, link.ids, link.parents, strict=True):
-        if is_there(context, its_id):
+        if is_finished(context, its_id):
             continue
         with leases.held(context.store.locks, [its_id]):
-            if not is_there(context, its_id):
+            if not is_finished(context, its_id):
                 assert parent is not None
                 _act(context, link, seed, parent, its_id)
-
-
-def is_there(context: Context, its_id: str) -> bool:
-    """Whether the stage is on disk."""
-    return disk.read_stage(context.store, its_id) is not None
 
 
 def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
@@ -76,11 +71,9 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
     if after.mask is not None:
         disk.save_mask(context.store, its_id, after.mask)
-        shapes = jax.tree_util.tree_leaves_with_path(after.mask)
-        told["mask"] = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): np.shape(leaf) for path, leaf in shapes
-        }
-        told["masked"] = sum(int(np.size(leaf) - np.count_nonzero(leaf)) for _, leaf in shapes)
+        leaves = leaf_paths(after.mask)
+        told["mask"] = {path: np.shape(leaf) for path, leaf in leaves}
+        told["masked"] = sum(int(np.size(leaf) - np.count_nonzero(leaf)) for _, leaf in leaves)
     disk.save_stage(context.store, its_id, after.variables, told)
 
 

@@ -8,7 +8,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, Link
 from prune_jax.experiment.chain import restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
-from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Stage, stated
+from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Sparsify, Stage, stated
 from prune_jax.experiment.storage import checkpoints, leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import (
@@ -25,7 +25,7 @@ from prune_jax.experiment.training.trainer import Recipe
 
 
 def finish(context: Context, link: Link) -> None:
-    """Train a stage of the run, with those of the runs that share its column (see ``columns``).
+    """Train a stage of the run, with those of the runs that share its column (see ``shared_training``).
 
     BusyError, with everything done that could be, where another process trains one of its seeds.
     """
@@ -35,10 +35,9 @@ def finish(context: Context, link: Link) -> None:
     recipe, mine = recipe_of(arm, spec), shared_training.members([arm], position)
     ids = [member.id for member in mine]
     refuse_known(context.store, ids)
-
     busy = None
-    for cohort in _cohorts(context.store, arm, shared_training.members(shared, position), mine):
-        wanted = [member.id for member in cohort if member.id in set(ids)]
+    for cohort in _cohorts(context.store, link, shared_training.members(shared, position), mine):
+        wanted = [member.id for member in cohort if member.id in ids]
         try:
             _train_alone(context, link, cohort, wanted, recipe)
         except leases.BusyError as error:  # the other cohorts need not wait for this one
@@ -49,14 +48,17 @@ def finish(context: Context, link: Link) -> None:
 
 
 def _cohorts(
-    store: disk.Store, arm: Arm, together: tuple[Member, ...], mine: tuple[Member, ...]
+    store: disk.Store, link: Link, together: tuple[Member, ...], mine: tuple[Member, ...]
 ) -> list[tuple[Member, ...]]:
     """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ."""
-    if arm.execution.replicas != "vmap":
+    if link.arm.execution.replicas != "vmap":
         return [(member,) for member in mine]
+    if not any(isinstance(spec, Sparsify) and spec.ranking for spec in link.arm.chain[: link.position]):
+        return [together]
     by_shape: dict[Any, list[Member]] = {}
     for member in together:
-        widths = restore.widths_after(store, member.parent) if member.parent else {}
+        assert member.parent is not None
+        widths = restore.widths_after(restore.lineage_of(store, member.parent))
         by_shape.setdefault(tuple(sorted(widths.items())), []).append(member)
     ids = {member.id for member in mine}
     return [tuple(each) for each in by_shape.values() if ids & {member.id for member in each}]

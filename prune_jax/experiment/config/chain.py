@@ -7,18 +7,17 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prune_jax import nearest
-from prune_jax.experiment import base_model, networks
+from prune_jax.experiment import base_model
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.sparsify import (
     by_stages,
     ratios_of,
     refuse_bad_ratios,
+    refuse_fixed_sizes,
     refuse_not_for_scratch,
     sparsify_spec,
 )
-from prune_jax.experiment.own import network as own_network
-from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import (
     DataSpec,
     Imported,
@@ -153,8 +152,7 @@ def _stage(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, da
     if kind == "scratch":
         refuse_not_for_scratch(config.sparsify)
         ratios = ratios_of(config, model)
-        if own_parts.is_own(model.name):
-            own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios))
+        refuse_fixed_sizes(model, ratios)
         return Scratch(images, model, ratios, train_spec(config, "scratch", dataset))
     return sparsify_spec(config, model, dataset)
 

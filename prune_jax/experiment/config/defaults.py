@@ -48,7 +48,7 @@ def default_config() -> ConfigDict:
             "flip": False,
         }
     )
-    # A network of the catalog, or 'module:function' (see own_network.py); the options are its further arguments.
+    # A network of the catalog, or 'module:function' (see own/network.py); the options are its further arguments.
     config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
     # Every further key is an argument of the optimiser, in a config file: config.optimizer.b1 = 0.95.
     config.optimizer = ConfigDict(
@@ -74,7 +74,7 @@ def default_config() -> ConfigDict:
     config.pretrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
     config.sparsify = ConfigDict(
         {
-            "criterion": "l1",  # or 'module:function' (see own_criterion.py)
+            "criterion": "l1",  # or 'module:function' (see config/own_criterion.py)
             "granularity": "filter",  # 'filter': channels are cut; 'unstructured': single weights are masked
             # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
             # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small).

@@ -1,13 +1,12 @@
 """What ``config.optimizer`` says: the optimiser's name, its arguments, and the options of a training step."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax import fairness
+from prune_jax import fairness, nearest
 from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import TrainSpec
@@ -108,7 +107,7 @@ def _refuse_unknown(name: str, arguments: Mapping[str, Any]) -> None:
         if key == "learning_rate":
             raise ValueError("optimizer.learning_rate is no key: the LR is set by the schedule of each stage")
         if key not in allowed:
-            near = difflib.get_close_matches(key, [*allowed, *KEYS], n=1)
+            near = nearest.closest(key, [*allowed, *KEYS])
             hint = f"; did you mean optimizer.{near[0]}?" if near else ""
             raise ValueError(
                 f"optimizer.{key} is {arguments[key]!r}, but {name} takes no such argument; it takes "

@@ -90,7 +90,8 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         raise ValueError(f"sparsify.round_to is {section.round_to}; it must be at least 1")
     ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
     plain = ratios_of(config, model)
-    _refuse_fixed_sizes(model, granularity, plain)
+    if granularity == "filter":
+        refuse_fixed_sizes(model, plain)
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
     return Sparsify(
         section.criterion,
@@ -137,8 +138,9 @@ def _refuse_out_of_reach(model: ModelSpec, section: ConfigDict) -> None:
         )
 
 
-def _refuse_fixed_sizes(model: ModelSpec, granularity: str, ratios: Ratios) -> None:
-    if own_parts.is_own(model.name) and granularity == "filter":
+def refuse_fixed_sizes(model: ModelSpec, ratios: Ratios) -> None:
+    """Raise ValueError where a network of the user's own can't run at the sizes that these ratios leave."""
+    if own_parts.is_own(model.name):
         own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios))
 
 

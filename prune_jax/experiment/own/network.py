@@ -15,7 +15,6 @@ Its widths are never asked for: small networks are made by cutting. So the code 
 Linen modules fix theirs, and serve where weights are masked or nothing is cut.
 """
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen, nnx
 
-from prune_jax import models
+from prune_jax import models, nearest
 from prune_jax.experiment.own.pairs import KEY, STATE, kind, linen_pair, of_pair
 from prune_jax.experiment.own.parts import call_own, load_own, refuse_changed, taken
 from prune_jax.experiment.specs import ModelSpec
@@ -75,7 +74,7 @@ def small_fresh(spec: ModelSpec, keep: Mapping[str, Any], key: jax.Array) -> Var
         key: as for ``fresh_variables``.
     """
     dense = fresh_variables(spec, key)
-    return rescaled(dense, surgery.shrink(dense, _groups(spec), keep))
+    return rescaled(dense, surgery.shrink(dense, groups_of(spec), keep))
 
 
 def rescaled(dense: Variables, small: Variables) -> Variables:
@@ -89,7 +88,7 @@ def rescaled(dense: Variables, small: Variables) -> Variables:
 def small_network(spec: ModelSpec, widths: Mapping[str, int]) -> models.Network:
     """``abstract_network`` with the variables that some ``widths`` of its groups leave."""
     network = abstract_network(spec)
-    return network._replace(variables=surgery.shrink(network.variables, _groups(spec), first(widths)))
+    return network._replace(variables=surgery.shrink(network.variables, groups_of(spec), first(widths)))
 
 
 def refuse_fixed_sizes(spec: ModelSpec, widths: Mapping[str, int]) -> None:
@@ -112,7 +111,8 @@ def first(widths: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 @functools.cache  # a memo of a function of a frozen spec
-def _groups(spec: ModelSpec) -> tuple[Group, ...]:
+def groups_of(spec: ModelSpec) -> tuple[Group, ...]:
+    """The coupled channel groups of an own network."""
     network = abstract_network(spec)
     return find_groups(network.apply, network.variables, _example(spec, 1))
 
@@ -207,7 +207,7 @@ def _refuse_unknown(function: Callable[..., Any], name: str, options: Mapping[st
     for option in options:
         if option not in known_ones:
             known = list(inspect.signature(function).parameters)
-            near = difflib.get_close_matches(option, known, n=1)
+            near = nearest.closest(option, known)
             hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(known) or 'nothing'}"
             raise ValueError(
                 f"model.options.{option} is {options[option]!r}, which {name} doesn't take{hint}"

@@ -4,7 +4,6 @@ The module is found as Python finds any module: on ``sys.path``, where ``run.py`
 The bytes of its file go into the ids, so a changed file is another experiment. Modules that it imports itself don't.
 """
 
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -15,6 +14,8 @@ from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
 from typing import Any
+
+from prune_jax import nearest
 
 READ = (
     "__prune_jax_sha256__"  # an attribute of the user's module: the hash of the bytes that it was made from
@@ -56,7 +57,7 @@ def load_object(reference: str, key: str) -> Any:
     found = getattr(module, attribute, None)
     if found is None:
         known = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        near = difflib.get_close_matches(attribute, known, n=1)
+        near = nearest.closest(attribute, known)
         hint = f"; did you mean {name}:{near[0]}?" if near else f"; write {attribute} there"
         raise ValueError(f"{key} is {reference!r}, but {_where(module)} has no {attribute!r}{hint}")
     return found

@@ -1,6 +1,5 @@
 """Optimisers by name: SGD as PyTorch has it, any that optax has, or a function of the user's own."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from prune_jax import nearest
 from prune_jax.experiment.own import parts as own_parts
 
 # Optimisers of optax that can't train here: a step has a gradient and an LR, and its state goes to a checkpoint.
@@ -103,7 +103,7 @@ def named(name: str) -> Callable[..., optax.GradientTransformation]:
             f"optimizer.name is {name!r}, but optax.{name} is no optimiser that takes a learning_rate, which the "
             "schedule sets at every step"
         )
-    near = " or ".join(repr(each) for each in difflib.get_close_matches(name, names(), n=3))
+    near = " or ".join(repr(each) for each in nearest.closest(name, names(), 3))
     hint = f"did you mean {near}? " if near else ""
     raise ValueError(
         f"optimizer.name is {name!r}, but optax has no such optimiser; {hint}A function of your own is named "

@@ -145,7 +145,7 @@ def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
     return sorted(drafts, key=lambda draft: draft.order)
 
 
-def _short(path: str) -> str:
+def layer_name(path: str) -> str:
     """The layer's name: the leaf path without its last part and without a leading 'params'."""
     parts = path.split("/")
     if parts[-1] == "value" and len(parts) > 1:  # boxed variables of NNX and Linen
@@ -156,7 +156,7 @@ def _short(path: str) -> str:
 
 def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
     """Layer names where they are unique; leaf and axis, then positions, where they aren't."""
-    short = [_short(slots[d.producer].path) for d in drafts]
+    short = [layer_name(slots[d.producer].path) for d in drafts]
     made = [name for name, d in zip(short, drafts, strict=True) if d.made]
     names = []
     for name, draft in zip(short, drafts, strict=True):
