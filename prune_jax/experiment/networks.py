@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from prune_jax.experiment.specs import DataSpec, ModelSpec, Ratios
 from prune_jax.pruning import allocation, surgery, unstructured
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep
 
 
@@ -160,6 +162,22 @@ def kernel_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratio
     except ValueError as error:
         raise ValueError(f"sparsify.layers: {error}") from error
     return tuple((name, float(ratio)) for name in named)
+
+
+def unit_sizes(spec: ModelSpec, layers: Sequence[str], granularity: str) -> dict[str, int]:
+    """How many units each layer has that a pattern of ``layers`` names: channels, or with 'unstructured' weights.
+
+    Raises ValueError for a pattern that names nothing.
+    """
+    patterns = tuple(layers) or default_patterns(spec)
+    if granularity == "filter":
+        sizes = {group.name: group.size for group in groups_of(spec)}
+        return {name: sizes[name] for name in _named(spec, patterns)}
+    params = network_of(spec).variables["params"]
+    leaves = dict(leaf_paths(params))
+    return {
+        name: math.prod(leaves[path].shape) for name, path in unstructured.chosen(params, patterns).items()
+    }
 
 
 def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from prune_jax.pruning.granularity import NOISE, ceiling, select, select_global
+from prune_jax.pruning.granularity import ceiling, select, select_global
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 
@@ -31,6 +31,11 @@ def pruned_count(size: int, ratio: float, *, round_to: int = 1) -> int:
     """
     gone = min(ceiling(ratio, size), size - 1)
     return size - _rounded(size - gone, size, round_to)
+
+
+def least_width(size: int, at_least: float = 0.0, *, round_to: int = 1) -> int:
+    """The fewest of ``size`` channels that may stay: the fraction ``at_least``, and one in any case, rounded up."""
+    return _rounded(max(1, ceiling(at_least, size)), size, round_to)
 
 
 def lowest(scores: np.ndarray, gone: int) -> np.ndarray:
@@ -158,9 +163,7 @@ def global_ranking(
     mine = chosen(groups, patterns)
     marks = [np.asarray(normalise(_score(scores, group).astype(np.float64))) for group in mine]
     sizes, whole = [g.size for g in mine], [dense.get(g.name, g.size) for g in mine]
-    floors = [
-        min(max(1, math.ceil(at_least * n - NOISE)), size) for n, size in zip(whole, sizes, strict=True)
-    ]
+    floors = [min(least_width(n, at_least), size) for n, size in zip(whole, sizes, strict=True)]
     more = ceiling(ratio, sum(whole)) - (sum(whole) - sum(sizes))
     total = min(max(more, 0), sum(sizes) - sum(floors))
     kept = [np.count_nonzero(keep) for keep in select_global(marks, total, floors)]

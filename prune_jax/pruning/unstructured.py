@@ -1,7 +1,7 @@
 """Unstructured pruning: scores of single weights to a mask."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -121,6 +121,7 @@ def unstructured_mask(
     ratio: float | Mapping[str, float],
     *,
     scope: str = "layer",
+    normalise: Callable[[np.ndarray], np.ndarray] | None = None,
     at_least: float = 0.0,
     where: Sequence[str] = ("*",),
     before: Any = None,
@@ -134,6 +135,8 @@ def unstructured_mask(
         mapping of patterns over layer names to ratios, of which the first that fits a layer counts;
         layers that fit none are not pruned.
       scope: 'layer' prunes each kernel by itself, 'global' ranks all chosen kernels together.
+      normalise: makes the scores of different kernels comparable in scope 'global', such as
+        ``allocation.by_norm``. It gets all scores of a kernel, pruned weights included. None: as they are.
       at_least: the fraction of every kernel that stays whatever the ratio says. One weight always stays.
       where: patterns over layer names (``kernels``) that choose what is pruned.
       before: a mask of these params, whose pruned weights stay pruned. They count: the ratio is
@@ -165,7 +168,9 @@ def unstructured_mask(
     for name, path in named.items():
         shape = np.shape(leaves[path])
         masks[path] = np.broadcast_to(masks[path], shape).copy()
-        layers.append(_layer(name, path, masks[path], _scores_of(scores, path, shape), at_least))
+        mine = _scores_of(scores, path, shape)
+        mine = mine if normalise is None else normalise(mine.astype(np.float64))
+        layers.append(_layer(name, path, masks[path], mine, at_least))
     for layer, keep in zip(layers, _keeps(layers, ratio, scope), strict=True):
         layer.alive[layer.alive] = keep
     return jax.tree.unflatten(jax.tree.structure(params), [masks[path] for path in leaves])

@@ -168,6 +168,7 @@ def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNe
             scores,
             ranking.ratio,
             scope="global",
+            normalise=allocation.NORMALISERS[ranking.normalise],
             at_least=ranking.at_least,
             where=ranking.layers or networks.default_patterns(before.model),
             before=before.mask,

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -10,10 +11,12 @@ from prune_jax import nearest
 from prune_jax.experiment import base_model
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import AnyDataset
+from prune_jax.experiment.config.rounds_rise import refuse_falling
 from prune_jax.experiment.config.sparsify import (
     by_stages,
     ratios_of,
     refuse_bad_ratios,
+    refuse_bad_speedup,
     refuse_fixed_sizes,
     refuse_not_for_scratch,
     sparsify_spec,
@@ -25,7 +28,6 @@ from prune_jax.experiment.specs import (
     Pretrain,
     Retrain,
     Scratch,
-    Sparsify,
     Stage,
     TrainSpec,
 )
@@ -35,7 +37,16 @@ from prune_jax.schedules import LRSchedule
 
 PIPELINES = ("prune", "scratch")
 STAGES = ("pretrain", "sparsify", "retrain", "scratch")
-Link = tuple[str, dict[str, Any]]  # a stage's kind, and keys that it has of its own
+
+
+class Link(NamedTuple):
+    """A stage to be: its kind, the keys of its section that it has of its own, and where these were written."""
+
+    kind: str
+    own: Mapping[str, Any] = MappingProxyType({})
+    where: str = ""
+
+
 Overrides = dict[str, Any]
 
 
@@ -60,18 +71,15 @@ def chain_of(
     Raises ValueError naming the key, the value and what is allowed.
     """
     listed = _listed(config) if config.chain else _by_keys(config)
-    chain = tuple(
-        _stage(kind, _with(config, kind, own, place), images, model, dataset)
-        for place, (kind, own) in enumerate(listed)
-    )
-    _refuse_falling(chain)
+    chain = tuple(_stage(link, _with(config, link), images, model, dataset) for link in listed)
+    refuse_falling(chain, model)
     return chain
 
 
 def _by_keys(config: ConfigDict) -> list[Link]:
     """The chain that ``pipeline``, ``sparsify.rounds`` and ``retrain_between`` describe."""
     if nearest.one_of("pipeline", config.pipeline, PIPELINES) == "scratch":
-        return [("scratch", {})]
+        return [Link("scratch")]
     section, between = config.sparsify, config.retrain_between
     amounts = _amounts(config)
     shorter = {
@@ -79,9 +87,13 @@ def _by_keys(config: ConfigDict) -> list[Link]:
         for key, value in (("epochs", between.epochs), ("schedule", between.schedule))
         if value not in (0, "")
     }
-    links: list[Link] = [("pretrain", {})]
+    links = [Link("pretrain")]
     for number, amount in enumerate(amounts, 1):
-        links += [("sparsify", amount), ("retrain", shorter if number < section.rounds else {})]
+        last = number == section.rounds
+        links += [
+            Link("sparsify", amount),
+            Link("retrain") if last else Link("retrain", shorter, "retrain_between"),
+        ]
     return links
 
 
@@ -90,6 +102,7 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
     section = config.sparsify
     how = (section.rounds, section.rounds_schedule)
     refuse_bad_ratios(section)
+    refuse_bad_speedup(section)
     by_stage = by_stages(section)
     try:
         if section.allocation == "speedup":
@@ -99,7 +112,7 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
             return [{"stage_ratios": ratios} for ratios in zip(*each_stage, strict=True)]
         return [{"ratio": ratio} for ratio in rounds.cumulative_ratios(section.ratio, *how)]
     except ValueError as error:
-        raise ValueError(f"sparsify.rounds, rounds_schedule and how much is pruned: {error}") from error
+        raise ValueError(f"sparsify.rounds, sparsify.rounds_schedule: {error}") from error
 
 
 def _listed(config: ConfigDict) -> list[Link]:
@@ -112,8 +125,9 @@ def _listed(config: ConfigDict) -> list[Link]:
                 "such as {'stage': 'sparsify', 'ratio': 0.5}"
             )
         own = dict(entry.items())
-        links.append((nearest.one_of(f"chain[{place}].stage", own.pop("stage"), STAGES), own))
-    kinds = [kind for kind, _ in links]
+        kind = nearest.one_of(f"chain[{place}].stage", own.pop("stage"), STAGES)
+        links.append(Link(kind, own, f"chain[{place}]"))
+    kinds = [link.kind for link in links]
     if kinds[0] not in ("pretrain", "scratch"):
         raise ValueError(
             f"chain[0].stage is {kinds[0]!r}, which needs a network to act on: begin with 'pretrain' "
@@ -134,17 +148,29 @@ def _listed(config: ConfigDict) -> list[Link]:
     return links
 
 
-def _with(config: ConfigDict, kind: str, own: dict[str, Any], place: int) -> ConfigDict:
+def _with(config: ConfigDict, link: Link) -> ConfigDict:
     """The config with the keys that a stage has of its own in its section."""
-    if not own:
-        return config
-    for key in own:
-        if key not in config[kind]:
-            raise ValueError(nearest.unknown(f"key of chain[{place}] ({kind}):", key, list(config[kind])))
-    return override(config, {f"{kind}.{key}": value for key, value in own.items()})
+    for key in link.own:
+        if key not in config[link.kind]:
+            known = list(config[link.kind])
+            raise ValueError(nearest.unknown(f"key of {link.where} ({link.kind}):", key, known))
+    try:
+        return override(config, {f"{link.kind}.{key}": value for key, value in link.own.items()})
+    except ValueError as error:
+        raise ValueError(f"{link.where}: {error.__cause__}") from error
 
 
-def _stage(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDataset) -> Stage:
+def _stage(link: Link, config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDataset) -> Stage:
+    try:
+        return _spec(link.kind, config, images, model, dataset)
+    except ValueError as error:
+        if not link.own or not link.where:
+            raise
+        keys = ", ".join(f"{link.where}.{key}={value!r}" for key, value in link.own.items())
+        raise ValueError(f"{error} (with {keys})") from error
+
+
+def _spec(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDataset) -> Stage:
     if kind == "pretrain":
         return _base(config, images, model, dataset)
     if kind == "retrain":
@@ -162,37 +188,6 @@ def _base(config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDa
     if config.base.checkpoint:
         return base_model.spec_of(config.base.checkpoint, model, images)
     return Pretrain(images, model, train_spec(config, "pretrain", dataset))
-
-
-def _refuse_falling(chain: tuple[Stage, ...]) -> None:
-    """Raise ValueError where a later round would leave more of a layer than is left."""
-    before: dict[str, float] = {}
-    total = 0.0
-    for place, spec in enumerate(chain):
-        if not isinstance(spec, Sparsify):
-            continue
-        kinds = {s.granularity for s in chain[:place] if isinstance(s, Sparsify)}
-        if kinds - {spec.granularity}:
-            raise ValueError(
-                f"sparsify.granularity is {spec.granularity!r} in stage {place} of the chain and {kinds.pop()!r} "
-                "before; a chain keeps to one"
-            )
-        if spec.ranking is not None:
-            much = spec.ranking.speedup or spec.ranking.ratio
-            if much < total:
-                raise ValueError(_falls(place, "all layers together", much, total))
-            total = much
-        for name, ratio in spec.ratios:
-            if ratio < before.get(name, 0.0):
-                raise ValueError(_falls(place, name, ratio, before[name]))
-            before[name] = ratio
-
-
-def _falls(place: int, what: str, ratio: float, before: float) -> str:
-    return (
-        f"stage {place} of the chain, sparsify, has {ratio:g} for {what}, but {before:g} is gone before: ratios and "
-        f"speedups are of the dense network, so give at least {before:g}"
-    )
 
 
 def train_spec(config: ConfigDict, stage: str, dataset: AnyDataset) -> TrainSpec:

@@ -84,7 +84,9 @@ def default_config() -> ConfigDict:
             "speedup": 2.0,
             "speedup_scope": "layer",  # 'layer': one ratio for all layers reaches it; 'global': a global ranking does
             "at_least": 0.0,  # the fraction of each layer that a global ranking leaves
-            "normalise": "mean",  # scores of a global ranking over their layer's 'mean', 'norm', or 'none'
+            # Scores of a global ranking over their layer's 'mean' or 'norm', or 'none'. Empty: 'mean' for channels,
+            # 'none' for single weights, as papers on each do.
+            "normalise": "",
             "round_to": 1,  # kept channels are rounded up to a multiple of it
             "layers": (),  # glob patterns over group names; empty: what the paper prunes in this network
             # Prune and retrain in turn, so many times. Ratios and speedups are always of the dense network: 'linear'

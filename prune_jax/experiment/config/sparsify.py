@@ -9,9 +9,9 @@ from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
 from prune_jax.nearest import one_of
-from prune_jax.pruning.allocation import NORMALISERS
+from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
-from prune_jax.pruning.granularity import GRANULARITIES
+from prune_jax.pruning.granularity import GRANULARITIES, ceiling
 
 ALLOCATIONS = ("uniform", "stages", "global", "speedup")
 RECOVERIES = ("none", "orthp")
@@ -29,6 +29,14 @@ def refuse_bad_ratios(section: ConfigDict) -> None:
     in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
     for ratio in section.stage_ratios:
         in_range("sparsify.stage_ratios", ratio, 0.0, 1.0)
+
+
+def refuse_bad_speedup(section: ConfigDict) -> None:
+    """Raise ValueError for a target speedup below 1, where the allocation reads it."""
+    if section.allocation == "speedup" and not 1 <= section.speedup < float("inf"):
+        raise ValueError(
+            f"sparsify.speedup is {section.speedup}; allocation 'speedup' needs a number of at least 1"
+        )
 
 
 def by_stages(section: ConfigDict) -> bool:
@@ -88,6 +96,8 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
     if section.round_to < 1:
         raise ValueError(f"sparsify.round_to is {section.round_to}; it must be at least 1")
+    in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
+    one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
     ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
     plain = ratios_of(config, model)
     if granularity == "filter":
@@ -107,34 +117,52 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
 
 
 def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
-    in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
-    normalise = one_of("sparsify.normalise", section.normalise, tuple(NORMALISERS))
     layers = tuple(section.layers)
+    normalise = section.normalise or ("mean" if section.granularity == "filter" else "none")
     if section.allocation == "global":
         in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
-        return Ranking(layers, section.ratio, at_least=section.at_least, normalise=normalise)
+        ranking = Ranking(layers, section.ratio, at_least=section.at_least, normalise=normalise)
+        _refuse_floors(model, section, ranking)
+        return ranking
     if section.granularity != "filter":
         raise ValueError(
             "sparsify.allocation is 'speedup', which cuts channels; with granularity 'unstructured' choose 'uniform' "
             "or 'global'"
         )
-    if not 1 <= section.speedup < float("inf"):
-        raise ValueError(
-            f"sparsify.speedup is {section.speedup}; allocation 'speedup' needs a number of at least 1"
-        )
+    refuse_bad_speedup(section)
     scope = one_of("sparsify.speedup_scope", section.speedup_scope, SCOPES)
+    if scope == "layer" and section.at_least:
+        raise ValueError(
+            f"sparsify.at_least is {section.at_least:g}, the floor of a global ranking, and sparsify.speedup_scope is "
+            "'layer', where all layers lose alike: choose 'global', or leave at_least at 0"
+        )
     _refuse_out_of_reach(model, section)
     return Ranking(layers, 0.0, float(section.speedup), scope, section.at_least, normalise)
 
 
+def _refuse_floors(model: ModelSpec, section: ConfigDict, ranking: Ranking) -> None:
+    """Raise ValueError where ``at_least`` of every layer leaves less to go than ``ratio`` asks for."""
+    sizes = networks.unit_sizes(model, ranking.layers, section.granularity).values()
+    reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
+    if section.at_least and ceiling(section.ratio, sum(sizes)) > reach:
+        raise ValueError(
+            f"sparsify.at_least is {section.at_least:g} and sparsify.ratio {section.ratio:g}; with at_least of every "
+            f"layer left, a ratio of {reach / sum(sizes):.4g} can be reached: lower one of them"
+        )
+
+
 def _refuse_out_of_reach(model: ModelSpec, section: ConfigDict) -> None:
-    """Raise ValueError where even the largest ratio, everywhere, is not fast enough."""
-    most = networks.widths_of(model, networks.uniform_ratios(model, section.layers, 1.0), section.round_to)
+    """Raise ValueError where the fewest channels that may be left, everywhere, are not fast enough."""
+    sizes = networks.unit_sizes(model, section.layers, "filter")
+    most = {
+        name: least_width(size, section.at_least, round_to=section.round_to) for name, size in sizes.items()
+    }
     fastest = networks.cost_of(model).macs / networks.cost_of(model, most).macs
     if fastest < section.speedup:
+        floor = f" down to at_least={section.at_least:g} of each layer" if section.at_least else ""
         raise ValueError(
-            f"sparsify.speedup is {section.speedup:g}; pruning all that sparsify.layers names gives {model.name} "
-            f"{fastest:.3g}: name more layers, or ask for less"
+            f"sparsify.speedup is {section.speedup:g}; pruning all that sparsify.layers names{floor} gives "
+            f"{model.name} {fastest:.3g}: name more layers, or ask for less"
         )
 
 
