@@ -55,14 +55,19 @@ def _end(dense: Cost, small: Cost | None) -> str:
 
 def costs_along(arm: Arm) -> list[Cost | None]:
     """The cost of the network after each stage, before anything is run; None where the scores decide it."""
+    return [None if widths is None else networks.cost_of(arm.model, widths) for widths in widths_along(arm)]
+
+
+def widths_along(arm: Arm) -> list[dict[str, int] | None]:
+    """The channels left in each cut group after each stage, before anything is run; None where the scores decide."""
     widths: dict[str, int] | None = {}
-    out: list[Cost | None] = []
+    out = []
     for spec in arm.chain:
         if isinstance(spec, Scratch):
-            widths = networks.widths_of(arm.model, spec.ratios)
+            widths = networks.widths_of(arm.model, spec.ratios, spec.round_to)
         elif isinstance(spec, Sparsify) and spec.granularity == "filter":
             known = spec.ranking is None and widths is not None
             mine = networks.widths_of(arm.model, spec.ratios, spec.round_to)
             widths = {**(widths or {}), **mine} if known else None
-        out.append(None if widths is None else networks.cost_of(arm.model, widths))
+        out.append(widths)
     return out

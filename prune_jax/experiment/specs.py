@@ -166,12 +166,13 @@ class Retrain:
 
 @dataclasses.dataclass(frozen=True)
 class Scratch:
-    """Train the small dense network, sized by ``ratios``, from its own random initialisation."""
+    """Train the small dense network, sized by ``ratios`` and ``round_to``, from its own random initialisation."""
 
     data: DataSpec
     model: ModelSpec
     ratios: Ratios
     train: TrainSpec
+    round_to: int = 1
 
 
 Stage = Pretrain | Imported | Sparsify | Retrain | Scratch

@@ -111,6 +111,7 @@ def test_a_global_rankings_costs_are_each_seeds_own(tmp_path, digits):
         )
     found = record.make_record(context.store, arm, "a test")
     assert found.costs.pruned_macs == np.mean(macs)
+    assert [seed.macs for seed in found.results] == macs
     assert [stage.kind for stage in found.stages] == ["pretrain", *["sparsify", "retrain"] * 3]
     assert [curve.stage for curve in found.results[0].rounds] == [2, 4]
 

@@ -50,7 +50,7 @@ def widths_after(lineage: Lineage) -> dict[str, int]:
     """How many channels a finished stage's network has in each group that was cut; others are whole."""
     head = lineage[-1][1]["spec"]
     if "ratios" in head:
-        return networks.widths_of(ModelSpec(**_frozen(head["model"])), _frozen(head["ratios"]))
+        return _scratch_widths(head)
     return {name: len(kept) for name, kept in _keep(lineage).items()}
 
 
@@ -81,9 +81,15 @@ def keep_of(about: dict[str, Any]) -> Keep:
 def _like(model: ModelSpec, head: dict[str, Any], keep: Keep) -> Any:
     """Abstract variables: those that ``keep`` leaves of the dense ones, or a scratch stage's small ones."""
     if "ratios" in head:
-        return networks.small_variables(model, networks.widths_of(model, _frozen(head["ratios"])))
+        return networks.small_variables(model, _scratch_widths(head))
     dense = network_of(model).variables
     return surgery.shrink(dense, networks.groups_of(model), keep) if keep else dense
+
+
+def _scratch_widths(head: dict[str, Any]) -> dict[str, int]:
+    """The widths of a scratch stage's network, from what its ``stage.json`` says of it."""
+    model = ModelSpec(**_frozen(head["model"]))
+    return networks.widths_of(model, _frozen(head["ratios"]), head.get("round_to", 1))
 
 
 def _data_of(told: dict[str, Any]) -> DataSpec:

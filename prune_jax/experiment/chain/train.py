@@ -67,10 +67,14 @@ def _cohorts(
 def _start(store: disk.Store, spec: Any, member: Member) -> tuple[Any, Any]:
     """The variables that a replica trains from, and the mask that training holds (or None)."""
     if member.parent is None:
-        widths = networks.widths_of(spec.model, spec.ratios) if isinstance(spec, Scratch) else None
-        return fresh(spec.model, widths, member.seed), None
+        return fresh(spec.model, _scratch_widths(spec), member.seed), None
     network = restore.load(store, member.parent)
     return network.variables, network.mask
+
+
+def _scratch_widths(spec: Any) -> dict[str, int] | None:
+    """The widths that a small network has from its start; None of a dense one."""
+    return networks.widths_of(spec.model, spec.ratios, spec.round_to) if isinstance(spec, Scratch) else None
 
 
 def _train_alone(

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.chain.train import fresh, recipe_of
 from prune_jax.experiment.config import sweep as config_sweep
 from prune_jax.experiment.config.dataset import open_dataset, spec_of
 from prune_jax.experiment.devices.mesh import placement, put_whole
 from prune_jax.experiment.devices.replicas import stacked
+from prune_jax.experiment.dry_run import widths_along
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.storage.folder import claim
@@ -60,7 +60,7 @@ def _trace(arm: Arm, spec: Any, on: Inputs, steps: int, folder: Path) -> None:
     recipe = recipe_of(arm, spec)
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(seeds)))
     trainer, batch = make_trainer(recipe), recipe.batch_size
-    widths = None if isinstance(spec, Pretrain) else networks.widths_of(arm.model, arm.ratios)
+    widths = widths_along(arm)[arm.chain.index(spec)]  # dense where only the scores will tell
     variables = [fresh(arm.model, widths, seed) for seed in seeds]
     state = trainer.init(stacked(variables))
     keys = put_whole(placement(recipe.mesh), jnp.stack([member_key(seed, "profile") for seed in seeds]))

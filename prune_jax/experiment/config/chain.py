@@ -178,8 +178,9 @@ def _spec(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dat
     if kind == "scratch":
         refuse_not_for_scratch(config.sparsify)
         ratios = ratios_of(config, model)
-        refuse_fixed_sizes(model, ratios)
-        return Scratch(images, model, ratios, train_spec(config, "scratch", dataset))
+        round_to = config.sparsify.round_to
+        refuse_fixed_sizes(model, ratios, round_to)
+        return Scratch(images, model, ratios, train_spec(config, "scratch", dataset), round_to)
     return sparsify_spec(config, model, dataset)
 
 

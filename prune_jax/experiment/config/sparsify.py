@@ -39,6 +39,12 @@ def refuse_bad_speedup(section: ConfigDict) -> None:
         )
 
 
+def refuse_bad_rounding(section: ConfigDict) -> None:
+    """Raise ValueError for a multiple below 1 that kept channels are rounded up to."""
+    if section.round_to < 1:
+        raise ValueError(f"sparsify.round_to is {section.round_to}; it must be at least 1")
+
+
 def by_stages(section: ConfigDict) -> bool:
     """Whether ratios are given for each stage of the network; ValueError where the keys contradict each other."""
     allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
@@ -57,6 +63,7 @@ def by_stages(section: ConfigDict) -> bool:
 
 def refuse_not_for_scratch(section: ConfigDict) -> None:
     """Raise ValueError for what a network that is small from its start can't have: scores, masks."""
+    refuse_bad_rounding(section)
     one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
     if section.allocation in ("global", "speedup"):
         raise ValueError(
@@ -94,14 +101,13 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     gain = float(section.recovery_gain) if recovery != "none" else 1.0
     if gain <= 0:
         raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
-    if section.round_to < 1:
-        raise ValueError(f"sparsify.round_to is {section.round_to}; it must be at least 1")
+    refuse_bad_rounding(section)
     in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
     ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
     plain = ratios_of(config, model)
     if granularity == "filter":
-        refuse_fixed_sizes(model, plain)
+        refuse_fixed_sizes(model, plain, section.round_to)
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
     return Sparsify(
         section.criterion,
@@ -166,10 +172,10 @@ def _refuse_out_of_reach(model: ModelSpec, section: ConfigDict) -> None:
         )
 
 
-def refuse_fixed_sizes(model: ModelSpec, ratios: Ratios) -> None:
+def refuse_fixed_sizes(model: ModelSpec, ratios: Ratios, round_to: int) -> None:
     """Raise ValueError where a network of the user's own can't run at the sizes that these ratios leave."""
     if own_parts.is_own(model.name):
-        own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios))
+        own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios, round_to))
 
 
 def _criterion(
