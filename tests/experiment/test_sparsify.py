@@ -1,6 +1,5 @@
 """The sparsifying action on disk, each choice recomputed in NumPy from the network before it."""
 
-
 import jax
 import numpy as np
 import pytest
