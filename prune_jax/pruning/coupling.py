@@ -44,8 +44,9 @@ def find_groups(apply: Callable, params: Any, *inputs: Any) -> tuple[Group, ...]
     """Groups of channels that live or die together in ``apply(params, *inputs)``.
 
     ``params`` is any pytree of arrays or ``jax.ShapeDtypeStruct`` (batch statistics included), and
-    so are the inputs; nothing is computed. Trace the network as in evaluation, returning logits:
-    what reaches an output is frozen, and so is what meets a random draw.
+    so are the inputs; nothing is computed. What reaches an output is frozen, but for new batch
+    statistics that a network returns in training mode: they are cut like the old ones. Random draws
+    (dropout) are cut with the channels that they meet.
 
     Groups come in the order in which the network first makes them; frozen ones are listed too, with
     the reason. A group is named after the layer that makes it, ``blocks/3/conv1``; where that is

@@ -206,7 +206,6 @@ FREEZING = {
     "top_k": lambda h: h * lax.top_k(h, 2)[0].sum(-1, keepdims=True),
     "iota": lambda h: h + jnp.arange(6.0).reshape(1, 6),
     "reduce_window_sum": lambda h: h / lax.reduce_window(h * h, 0.0, lax.add, (1, 3), (1, 1), "SAME"),
-    "random_bits": lambda h: jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, h.shape), h, 0),
     "reduce_window": lambda h: h + lax.reduce_window(h, 1.0, lax.mul, (1, 3), (1, 1), "SAME"),
     "fft": lambda h: jnp.fft.fft(h).real,
     "scatter": lambda h: h.at[:, 1:3].set(0.0),

@@ -60,17 +60,51 @@ def _input(ledger: Ledger, aval: Any) -> Value:
     return Value(aval, axes, (LIVE,) * len(axes), data=True)
 
 
+def _renewed(outputs: Any, params: Any) -> list[int | None]:
+    """For each output the number of the params leaf whose new value it is, or None.
+
+    In training mode a network returns its new batch statistics beside the logits. They are known by their path:
+    it ends with a leaf's own path, or with that path without its first part, the collection. Of
+    ``(logits, {"batch_stats": {"norm": {"mean": m}}})``, m takes the place of the leaf 'batch_stats/norm/mean'.
+    Shape and dtype must agree, and only the outermost parts of the output's path, a tuple's place and the name of a
+    collection, may be its own.
+    """
+    known: dict[tuple[str, ...], int | None] = {}
+    named = leaf_paths(params)
+    for first in (1, 0):  # whole paths last: they count where both fit
+        for number, (path, _) in enumerate(named):
+            tail = tuple(path.split("/"))[first:]
+            if tail:
+                known[tail] = None if first and tail in known else number
+    return [_leaf_at(path, out, named, known) for path, out in leaf_paths(outputs)]
+
+
+def _leaf_at(
+    path: str, out: Any, named: list[tuple[str, Any]], known: dict[tuple[str, ...], int | None]
+) -> int | None:
+    parts = tuple(path.split("/"))
+    for start in range(min(3, len(parts))):
+        number = known.get(parts[start:])
+        if number is not None:
+            leaf = named[number][1]
+            return number if (leaf.shape, leaf.dtype) == (out.shape, out.dtype) else None
+    return None
+
+
 def read(apply: Callable, params: Any, inputs: tuple) -> Reading:
-    """Walk ``apply(params, *inputs)``; what reaches an output is frozen."""
+    """Walk ``apply(params, *inputs)``; what reaches an output is frozen, new statistics aside (``_renewed``)."""
     closed, out_shape = _trace(apply, params, inputs)
     ledger, paths = Ledger(), leaf_paths(params)
     avals = [var.aval for var in closed.jaxpr.invars]
     leaves = [_leaf(ledger, aval, n) for n, aval in enumerate(avals[: len(paths)])]
     body = walk(ledger, closed, leaves + [_input(ledger, aval) for aval in avals[len(paths) :]])
     ledger.eqn = None
-    for out in body.outs:
-        for labels in out.axes:
-            ledger.freeze(labels, "network output")
+    for out, leaf in zip(body.outs, _renewed(out_shape, params), strict=True):
+        for axis, labels in enumerate(out.axes):
+            if leaf is None:
+                ledger.freeze(labels, "network output")
+            else:  # cut like the leaf that it takes the place of
+                ledger.couple(labels, leaves[leaf].axes[axis])
     slots = [
         Slot(path, axis, labels, len(value.axes), number)
         for number, ((path, _), value) in enumerate(zip(paths, leaves, strict=True))

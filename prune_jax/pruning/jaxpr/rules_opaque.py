@@ -7,8 +7,21 @@ from prune_jax.pruning.jaxpr.rules_linear import free_fill
 from prune_jax.pruning.jaxpr.values import LIVE, WILD, Value, origin
 
 
+def bits(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """A random draw is a table of numbers like a constant one: drawn whole, then cut with the channels.
+
+    A draw of another shape would be another draw, so a small network draws at the dense shape (``slimming.resize``).
+    """
+    for value in ins:
+        for labels in value.axes:
+            ledger.freeze(labels, "keys of random numbers")
+    aval = eqn.outvars[0].aval
+    axes = tuple(ledger.fixed(1, "single index") if n == 1 else ledger.fresh(n) for n in aval.shape)
+    return [Value(aval, axes, (LIVE,) * len(axes), **origin(ins))]
+
+
 def drawn(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """A random draw of another shape is another draw, so none of its axes can be cut."""
+    """A key, or a draw whose arguments are arrays, changes with the shape, so none of its axes can be cut."""
     words = "random numbers change with the shape that is drawn (trace the network as in evaluation)"
     for value in ins:
         for labels in value.axes:
@@ -53,7 +66,6 @@ def fold(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 
 DRAWS = (
-    "random_bits",
     "random_wrap",
     "random_unwrap",
     "random_seed",
@@ -66,6 +78,7 @@ DRAWS = (
     "rng_uniform",
 )
 RULES = {
+    "random_bits": bits,
     **dict.fromkeys(DRAWS, drawn),
     "debug_callback": silent,
     "debug_print": silent,

@@ -110,6 +110,14 @@ def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [lax.broadcasted_iota(aval.dtype, shape, node.eqn.params["dimension"])]
 
 
+def _random_bits(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
+    """The dense draw, of which the channels that stay keep their numbers."""
+    (bits,) = bind(node.eqn, ins)
+    for axis, labels in enumerate(node.outs[0].axes):
+        bits = take(bits, np.flatnonzero(stays(labels, alive)), axis)
+    return [bits]
+
+
 def _conv_general_dilated(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     p = dict(node.eqn.params)
     lhs, rhs = ins
@@ -178,6 +186,7 @@ RESIZE: dict[str, Callable[[Any, Arrays, np.ndarray], Arrays]] = {
     "broadcast_in_dim": _broadcast_in_dim,
     "reshape": _reshape,
     "iota": _iota,
+    "random_bits": _random_bits,
     "conv_general_dilated": _conv_general_dilated,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,

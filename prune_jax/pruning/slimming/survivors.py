@@ -32,6 +32,53 @@ def same_groups(given: Sequence[Group], found: Sequence[Group]) -> None:
         )
 
 
+def alive_by_position(
+    groups: Sequence[Group],
+    slots: Sequence[Slot],
+    solved: Classes,
+    keep: Mapping[str, Any],
+    reasons: Sequence[Any],
+) -> np.ndarray:
+    """One boolean per label, where ``groups`` were found by another trace of the same network.
+
+    In training mode other channels may go by other names, and what is one group there may be two here. So positions
+    on the leaves say what is cut. Raises ValueError where this trace can't cut exactly these positions.
+    """
+    labels = {(slot.path, slot.axis): slot.labels for slot in slots}
+    kept, dead = checked(groups, keep), np.zeros(len(solved.frozen) + 1, bool)
+    gone = {at: np.zeros(len(axis), bool) for at, axis in labels.items()}
+    for group in groups:
+        for path, axis, index in group.members:
+            if len(labels.get((path, axis), ())) != len(index):
+                raise ValueError(f"group {group.name!r} cuts axis {axis} of leaf {path!r}, which isn't here")
+            if group.name in kept:
+                gone[path, axis] |= (index >= 0) & ~np.isin(index, kept[group.name])
+    for at, positions in gone.items():
+        dead[solved.of[labels[at][positions]]] = True
+    _refuse_uneven(labels, gone, dead, solved, reasons)
+    return ~dead[solved.of]
+
+
+def _refuse_uneven(
+    labels: Mapping[tuple[str, int], Labels],
+    gone: Mapping[tuple[str, int], np.ndarray],
+    dead: np.ndarray,
+    solved: Classes,
+    reasons: Sequence[Any],
+) -> None:
+    for frozen in solved.frozen[dead[:-1]]:
+        if frozen >= 0:
+            raise ValueError(f"what is to be cut is frozen in this function: {reasons[frozen]}")
+    for (path, axis), positions in gone.items():
+        mine = labels[path, axis]
+        there = (mine >= 0) & dead[solved.of[np.maximum(mine, 0)]]
+        if (there != positions).any():
+            raise ValueError(
+                f"in this function other indices of axis {axis} of leaf {path!r} go than the groups say; find the "
+                "groups with this function"
+            )
+
+
 def alive_labels(
     groups: Sequence[Group], slots: Sequence[Slot], solved: Classes, keep: Mapping[str, Any]
 ) -> np.ndarray:

@@ -19,7 +19,14 @@ from prune_jax.pruning.jaxpr.walk import Body, Node
 from prune_jax.pruning.keep import checked
 from prune_jax.pruning.slimming.derivatives import small_jvp, small_vjp
 from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_constant
-from prune_jax.pruning.slimming.survivors import Cut, alive_labels, is_cut, same_groups, small_shape
+from prune_jax.pruning.slimming.survivors import (
+    Cut,
+    alive_by_position,
+    alive_labels,
+    is_cut,
+    same_groups,
+    small_shape,
+)
 
 
 def _touched(values: Sequence[Value], alive: np.ndarray) -> bool:
@@ -134,6 +141,18 @@ def _check_small(params: Any, analysis: Analysis, alive: np.ndarray) -> None:
             )
 
 
+def _alive(groups: Sequence[Group], analysis: Analysis, kept: Mapping[str, Any]) -> np.ndarray:
+    """Which labels live, by the groups' names, or by their positions where the function names them otherwise."""
+    try:
+        same_groups(groups, analysis.groups)
+        return alive_labels(*analysis[:3], kept)
+    except ValueError as error:
+        try:
+            return alive_by_position(groups, analysis.slots, analysis.classes, kept, analysis.ledger.reasons)
+        except ValueError as why:
+            raise ValueError(f"{error}; {why}") from error
+
+
 def slim(
     apply: Callable, params: Any, groups: Sequence[Group], keep: Mapping[str, Any], *inputs: Any
 ) -> Callable:
@@ -157,8 +176,7 @@ def slim(
         key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in known:
             analysis = analyse(apply, dense, *specs)
-            same_groups(groups, analysis.groups)
-            known[key] = analysis, Cut(alive_labels(*analysis[:3], kept), analysis.ledger.verdicts)
+            known[key] = analysis, Cut(_alive(groups, analysis, kept), analysis.ledger.verdicts)
         return known[key]
 
     analysed(inputs)
