@@ -142,7 +142,8 @@ class Sparsify:
     ``ranking`` says instead how the scores divide what is to go. ``granularity`` 'filter' cuts channels,
     'unstructured' masks single weights. ``round_to``: kept channels are rounded up to a multiple of it.
     ``evidence`` is stated where the criterion needs data. ``source``: of a criterion of the user's own the
-    SHA-256 of the file that holds it.
+    SHA-256 of the file that holds it. ``recovery_version``: which definition of OrthP it was, see
+    ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages of the first keep their ids.
     """
 
     criterion: str
@@ -154,6 +155,7 @@ class Sparsify:
     round_to: int = 1
     ranking: Ranking | None = None
     evidence: Gathering | None = None
+    recovery_version: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

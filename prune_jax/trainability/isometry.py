@@ -6,24 +6,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from prune_jax.pruning.recovery import as_matrix, is_kernel
+from prune_jax.pruning.recovery import as_matrix, is_kernel, stated_axes
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
 from prune_jax.trainability.weights import at_least_float32, known_broken
 
 Where = Callable[[str, jax.Array], bool]
 
 
-def isometry_gap(kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1) -> jax.Array:
+def isometry_gap(
+    kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1, input_axes: int | None = None
+) -> jax.Array:
     """Mean of (s / gain - 1)^2 over the singular values s of one kernel, a scalar; 0 for an isometry.
 
     The kernel is flattened to (inputs x height x width, outputs), the matrix that OrthP makes orthogonal
-    (``pruning.recovery``), so for a convolution it is not the spectrum of the operator on images. There are
-    min(rows, columns) values; channels that a mask holds at zero count as s = 0, and surgery removes them.
+    (``pruning.recovery``, also for ``input_axes``), so for a convolution it is not the spectrum of the operator
+    on images. There are min(rows, columns) values; channels that a mask holds at zero count as s = 0, and
+    surgery removes them.
     Give ``gain`` what ``orthp`` got (sqrt 2 before a ReLU). Source: the distance from dynamical isometry
     of arXiv 2301.05219's companion code, there taken of Jacobians; of weights it is ours. Raises
     ValueError for a kernel of rank below 2 or without entries, or a gain that is not positive.
     """
-    values = jnp.linalg.svd(_matrix(kernel, gain, output_axis), compute_uv=False)
+    values = jnp.linalg.svd(_matrix(kernel, gain, output_axis, input_axes), compute_uv=False)
     return jnp.mean(jnp.square(values / gain - 1.0))
 
 
@@ -52,7 +55,10 @@ def isometry_gaps(
     chosen = {name: leaf for name, leaf in named if where(name, leaf)}
     if not chosen:
         raise ValueError(f"no leaf to measure among {', '.join(name for name, _ in named) or 'no leaves'}")
-    return {name: _named_gap(name, leaf, gain, output_axis) for name, leaf in chosen.items()}
+    return {
+        name: _named_gap(name, leaf, gain, output_axis, stated_axes(dict(named), name, leaf))
+        for name, leaf in chosen.items()
+    }
 
 
 def isometry_table(
@@ -86,14 +92,16 @@ def jacobian_isometry_gap(apply: Apply, x: jax.Array, *, chunk: int | None = Non
     return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk) - 1.0))
 
 
-def _named_gap(name: str, leaf: jax.Array, gain: float, output_axis: int) -> jax.Array:
+def _named_gap(
+    name: str, leaf: jax.Array, gain: float, output_axis: int, input_axes: int | None
+) -> jax.Array:
     try:
-        return isometry_gap(leaf, gain=gain, output_axis=output_axis)
+        return isometry_gap(leaf, gain=gain, output_axis=output_axis, input_axes=input_axes)
     except ValueError as error:
         raise ValueError(f"leaf {name!r}: {error}") from None
 
 
-def _matrix(kernel: jax.Array, gain: float, output_axis: int) -> jax.Array:
+def _matrix(kernel: jax.Array, gain: float, output_axis: int, input_axes: int | None = None) -> jax.Array:
     kernel = jnp.asarray(kernel)
     if kernel.ndim < 2 or kernel.size == 0:
         raise ValueError(f"a kernel has rank 2 or more and entries, this one has shape {kernel.shape}")
@@ -103,4 +111,4 @@ def _matrix(kernel: jax.Array, gain: float, output_axis: int) -> jax.Array:
         raise ValueError(f"gain must be positive, got {gain}: 1 for linear layers, sqrt 2 before a ReLU")
     if known_broken(kernel):
         raise ValueError("the kernel holds NaN or infinity")
-    return at_least_float32(as_matrix(kernel, output_axis=output_axis))
+    return at_least_float32(as_matrix(kernel, output_axis=output_axis, input_axes=input_axes))

@@ -19,6 +19,12 @@ def test_ids_are_stable_across_releases():
     assert specs.chain_ids(CHAIN, 0) == ("72355a8b2de276f2", "2b871a2cafd74141", "a3b0415f70e7a92e")
 
 
+def test_recovery_of_the_first_definition_keeps_its_id():
+    old = specs.Sparsify("l1", (("layers/0", 0.5),), recovery="orthp")
+    assert "recovery_version" not in specs.stated(old)
+    assert specs.stage_id(old, 0, None) == "7a351840d45a5112"
+
+
 def changed(spec, path, value):
     head, *rest = path.split(".")
     if rest:
@@ -34,6 +40,7 @@ def changed(spec, path, value):
         (0, "train.schedule", "0:0.1"),
         (1, "ratios", (("layers/0", 0.6),)),
         (1, "recovery", "orthp"),
+        (1, "recovery_version", 2),
         (2, "train.weight_decay", 0.1),
         (2, "train.extend", specs.Plateau(10, 0.02, 0.05, 20, 200)),
     ],

@@ -1,3 +1,6 @@
+import doctest
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,27 +8,31 @@ import pytest
 from prune_jax.pruning import recovery
 
 
-@pytest.mark.parametrize("shape", [(9, 4), (4, 9), (5, 5), (3, 3, 2, 7), (3, 3, 8, 4), (2, 2, 1, 9)])
-@pytest.mark.parametrize("gain", [1.0, np.sqrt(2)])
-def test_kernel_becomes_an_isometry_times_the_gain(shape, gain):
-    kernel = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
-    matrix = np.asarray(recovery.orthogonalize(kernel, gain=gain)).reshape(-1, shape[-1])
-    np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False), gain, rtol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
-def test_equals_gram_schmidt_in_float64(shape):
-    kernel = np.random.default_rng(1).normal(size=shape)
-    rows = kernel if shape[0] >= shape[1] else kernel.T
+def companion(m):
+    """OrthP of M (outputs, inputs) in float64, by Gram-Schmidt: R's diagonal is positive."""
+    rows = m if m.shape[0] >= m.shape[1] else m.T
     basis = np.zeros_like(rows)
-    for j in range(
-        rows.shape[1]
-    ):  # classical Gram-Schmidt keeps the direction of the first vector: R's diagonal > 0
+    for j in range(rows.shape[1]):
         rest = rows[:, j] - basis[:, :j] @ (basis[:, :j].T @ rows[:, j])
         basis[:, j] = rest / np.linalg.norm(rest)
-    wanted = basis if shape[0] >= shape[1] else basis.T
-    got = recovery.orthogonalize(jnp.asarray(kernel, jnp.float32), gain=1.0)
-    np.testing.assert_allclose(got, wanted, atol=2e-6)
+    return basis if m.shape[0] >= m.shape[1] else basis.T
+
+
+def to_torch(kernel):
+    """(*space, channels, outputs) as (outputs, channels, *space)."""
+    return np.moveaxis(kernel, (-1, -2), (0, 1))
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9), (5, 5), (3, 2, 2, 7), (3, 2, 2, 12), (2, 2, 2, 9)])
+def test_equals_the_companions_definition_in_its_flattening_order(shape):
+    kernel = np.random.default_rng(1).normal(size=shape)
+    m = to_torch(kernel)
+    wanted = np.sqrt(2) * companion(m.reshape(m.shape[0], -1)).reshape(m.shape)
+    got = recovery.orthogonalize(jnp.asarray(kernel, jnp.float32), gain=np.sqrt(2))
+    # rounding of float32 times the condition of a random matrix, at most a few tens
+    np.testing.assert_allclose(to_torch(np.asarray(got)), wanted, atol=2e-5)
+    same = recovery.orthogonalize(jnp.asarray(m, jnp.float32), gain=np.sqrt(2), output_axis=0)
+    np.testing.assert_array_equal(same, to_torch(np.asarray(got)))
 
 
 def test_an_orthogonal_kernel_stays():
@@ -33,17 +40,77 @@ def test_an_orthogonal_kernel_stays():
     np.testing.assert_allclose(recovery.orthogonalize(jnp.asarray(q), gain=1.0), q, atol=1e-6)
 
 
-def test_any_pytree_biases_untouched_and_the_choice_is_the_callers():
-    tree = ({"w": jnp.arange(6.0).reshape(3, 2), "b": jnp.ones(2)}, [jnp.eye(2) * 3])
+def test_any_pytree_biases_and_integers_untouched_and_the_choice_is_the_callers():
+    tree = ({"w": jnp.arange(6.0).reshape(3, 2), "b": jnp.ones(2)}, [jnp.eye(2) * 3, jnp.ones((2, 2), int)])
     out = recovery.orthp(tree, gain=2.0)
     assert out[0]["b"] is tree[0]["b"]
+    assert out[1][1] is tree[1][1]
     np.testing.assert_allclose(out[1][0], 2 * np.eye(2), atol=1e-6)
     only = recovery.orthp(tree, gain=2.0, where=lambda path, leaf: path == "0/w")
     assert only[1][0] is tree[1][0]
     assert not np.allclose(only[0]["w"], tree[0]["w"])
+    for name, found in (("0/b", r"leaf '0/b': .*rank 2 or more"), ("1/1", r"leaf '1/1': .*int32")):
+        with pytest.raises(ValueError, match=found):
+            recovery.orthp(tree, gain=1.0, where=lambda path, leaf, name=name: path == name)
 
 
-def test_pytorch_layout_is_the_transpose():
-    kernel = jnp.asarray(np.random.default_rng(3).normal(size=(7, 3)), jnp.float32)
-    here = recovery.orthogonalize(kernel, gain=1.0)
-    np.testing.assert_allclose(recovery.orthogonalize(kernel.T, gain=1.0, output_axis=0), here.T, atol=1e-6)
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [((0, 2, 3, 5), (1, 3, 4)), ((1, 4), (0, 2, 3, 4)), (range(6), (0, 3)), ((2, 5), range(5))],
+)
+def test_what_a_mask_leaves_is_the_smaller_kernels_recovery(rows, columns):
+    kernel = np.random.default_rng(4).normal(size=(6, 5)).astype(np.float32)
+    at = np.ix_(list(rows), list(columns))
+    mask = np.zeros((6, 5), np.float32)
+    mask[at] = 1
+    wanted = np.zeros((6, 5))
+    wanted[at] = companion(kernel[at].T.astype(np.float64)).T
+    for given, held in ((kernel, {"k": jnp.asarray(mask)}), (kernel * mask, None)):
+        got = recovery.orthp({"k": jnp.asarray(given)}, gain=1.0, mask=held)["k"]
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(got)[mask == 0], 0)
+
+
+def test_single_weights_of_a_mask_stay_at_zero():
+    kernel = jax.random.normal(jax.random.key(0), (6, 5))
+    mask = jnp.ones((6, 5)).at[2, 3].set(0)
+    got = recovery.orthp([kernel], gain=1.0, mask=[mask])[0]
+    wanted = recovery.orthogonalize(kernel * mask, gain=1.0) * mask
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_narrow_format_is_computed_in_float32():
+    kernel = jax.random.normal(jax.random.key(1), (6, 5)).astype(jnp.bfloat16)
+    got = recovery.orthogonalize(kernel, gain=1.0)
+    wanted = recovery.orthogonalize(kernel.astype(jnp.float32), gain=1.0).astype(jnp.bfloat16)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(got.astype(jnp.float32), wanted.astype(jnp.float32))
+
+
+def test_dense_kernels_of_several_axes_are_the_map_that_the_layer_computes():
+    draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)  # noqa: E731
+    params = {
+        "attention": {"query": {"kernel": draw(0, 6, 2, 3)}, "out": {"kernel": draw(1, 2, 3, 6)}},
+        "general": {"kernel": draw(2, 6, 3, 2), "bias": jnp.zeros((3, 2))},
+        "out": {"kernel": draw(3, 3, 2, 6), "bias": jnp.zeros(6)},  # a convolution over one axis
+    }
+    found = recovery.orthp(params, gain=1.0)
+    for kernel in jax.tree.leaves(found):
+        if kernel.ndim > 2:
+            matrix = np.asarray(kernel).reshape(6, 6)
+            np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False), 1, rtol=1e-5)
+    m = to_torch(np.asarray(params["out"]["kernel"], np.float64)).reshape(6, 6)
+    np.testing.assert_allclose(
+        to_torch(np.asarray(found["out"]["kernel"])).reshape(6, 6), companion(m), atol=1e-5
+    )
+
+
+def test_traced_as_well():
+    kernel = jax.random.normal(jax.random.key(2), (6, 5))
+    step = jax.jit(lambda k, m: recovery.orthp(k, gain=1.0, mask=m))
+    mask = jnp.ones((6, 5)).at[:, 1].set(0)
+    np.testing.assert_allclose(step(kernel, mask), recovery.orthp(kernel, gain=1.0, mask=mask), atol=1e-6)
+
+
+def test_examples_of_the_docstrings():
+    assert doctest.testmod(recovery).failed == 0

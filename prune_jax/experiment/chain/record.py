@@ -92,11 +92,12 @@ def network_name(model: ModelSpec) -> str:
 
 
 def method_name(chain: tuple[Stage, ...]) -> str:
-    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp``."""
+    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version."""
     spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
     if spec is None:
         return "dense"
-    return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}"
+    version = "" if spec.recovery_version == 1 else f"@{spec.recovery_version}"
+    return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}{version}"
 
 
 def versions() -> dict[str, str]:

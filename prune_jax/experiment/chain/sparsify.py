@@ -180,7 +180,10 @@ def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNe
 def _recovered(network: StageNetwork, spec: Sparsify) -> StageNetwork:
     if spec.recovery != "orthp":
         return network
-    params = recovery.orthp(network.variables["params"], gain=spec.recovery_gain)
-    if network.mask is not None:
-        params = masks.apply_mask(params, network.mask)
+    if spec.recovery_version != recovery.VERSION:
+        raise ValueError(
+            f"recovery_version is {spec.recovery_version}; this release computes version {recovery.VERSION}: "
+            "take the stage from its store, or leave the field to the config"
+        )
+    params = recovery.orthp(network.variables["params"], gain=spec.recovery_gain, mask=network.mask)
     return network._replace(variables={**network.variables, "params": params})

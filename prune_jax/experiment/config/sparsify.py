@@ -12,6 +12,7 @@ from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES, ceiling
+from prune_jax.pruning.recovery import VERSION as RECOVERY_VERSION
 
 ALLOCATIONS = ("uniform", "stages", "global", "speedup")
 RECOVERIES = ("none", "orthp")
@@ -119,6 +120,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         round_to=section.round_to if granularity == "filter" else 1,
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
+        recovery_version=1 if recovery == "none" else RECOVERY_VERSION,
     )
 
 
