@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from prune_jax.pruning.recovery import as_matrix, is_kernel, stated_axes
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
+from prune_jax.trainability.singular_values import singular_values
 from prune_jax.trainability.weights import at_least_float32, known_broken
 
 Where = Callable[[str, jax.Array], bool]
@@ -26,7 +27,10 @@ def isometry_gap(
     of arXiv 2301.05219's companion code, there taken of Jacobians; of weights it is ours. Raises
     ValueError for a kernel of rank below 2 or without entries, or a gain that is not positive.
     """
-    values = jnp.linalg.svd(_matrix(kernel, gain, output_axis, input_axes), compute_uv=False)
+    matrix = _matrix(kernel, gain, output_axis, input_axes)
+    values = singular_values(matrix[:, None], "svd")[
+        0
+    ]  # has derivatives at an isometry, where all values are equal
     return jnp.mean(jnp.square(values / gain - 1.0))
 
 

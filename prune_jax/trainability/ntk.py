@@ -11,7 +11,7 @@ from prune_jax.trainability.features import rounding_noise
 from prune_jax.trainability.inputs import check_whole
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
 from prune_jax.trainability.operators import Estimate
-from prune_jax.trainability.singular_values import coarsest
+from prune_jax.trainability.singular_values import coarsest, singular_values
 from prune_jax.trainability.weights import at_least_float32, check_measured, check_weights, known_broken
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
@@ -68,7 +68,7 @@ def ntk_spectrum(
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
     features = _features(apply, params, x, kernel)
-    values, rows = jnp.linalg.svd(features, compute_uv=False), features.shape[0]
+    values, rows = singular_values(features[:, None], "svd")[0], features.shape[0]
     _refuse_not_finite(values)
     noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
     resolved = values > (noise if rtol is None else rtol * values[0])

@@ -135,9 +135,19 @@ def _begin(apply: Apply, x: jax.Array, rows: jax.Array, narrow: bool) -> Forward
         return Forward(pull_back, seeds, None if ends.first is None else _triangle(ends.first))
 
 
+@jax.custom_jvp
 def _triangle(tall: jax.Array) -> jax.Array:
-    """R (n, n) of ``tall`` = Q R, (m, n): what is multiplied by either gets the same singular values."""
+    """R (n, n) of ``tall`` = Q R, (m, n): what is multiplied by either gets the same singular values.
+
+    So any dR with the right d(RᵀR) will do for derivatives. Qᵀ dW is one, and finite where R has no inverse.
+    """
     return jnp.linalg.qr(tall, mode="r")
+
+
+@_triangle.defjvp
+def _triangle_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    q, r = jnp.linalg.qr(primals[0])
+    return r, jnp.matmul(q.T, tangents[0], precision=jax.lax.Precision.HIGHEST)
 
 
 def _pulled(pull_back: Any, seeds: jax.Array, start: Any, step: int, batch: int) -> jax.Array:

@@ -1,6 +1,7 @@
 """Singular values of many Jacobians at once, and how far down they can be trusted."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -26,16 +27,18 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     Jacobian itself. ``'svd'``: QR of the Jacobian and SVD of the triangular factor, in its own precision,
     which squares nothing. ``'auto'``: ``'svd'``; on GPU, where batched QR is slow, ``'gram64'`` for a
     Jacobian of 32 bits or less. All of them are jit-able and vmap-able; none under- or overflows.
+
+    All have first derivatives, forward and reverse: ds = uᵀ dJ v. A sum over equal values is right whatever basis
+    of their space the solver found; single ones among them have none. A value that isn't resolved counts as zero and
+    adds nothing: of a sum of singular values, which has many subgradients there, this is the one of least norm.
     """
     check_method(method)
     jacobian = jacobian.astype(jnp.promote_types(jacobian.dtype, jnp.float32))
     scale = jnp.max(jnp.abs(jacobian), axis=(0, 2), initial=0.0)
-    scale = jnp.where(scale > 0, scale, 1)
+    scale = jax.lax.stop_gradient(jnp.where(scale > 0, scale, 1))  # it cancels
     rows = jnp.moveaxis(jacobian / scale[None, :, None], 0, 1)  # (batch, K, D)
-    solvers: dict[str, Callable[[jax.Array], jax.Array]]
-    solvers = {"gram": _by_gram, "gram64": _by_gram64, "svd": _by_qr}
-    solve = solvers[resolve(method, jacobian.dtype)]
-    return solve(rows if rows.shape[1] <= rows.shape[2] else rows.mT) * scale[:, None]
+    flat = rows if rows.shape[1] <= rows.shape[2] else rows.mT
+    return _values(flat, resolve(method, jacobian.dtype)) * scale[:, None]
 
 
 def resolve(method: Method, dtype: np.dtype) -> Method:
@@ -70,27 +73,69 @@ def check_method(method: str) -> None:
         raise ValueError(f"method {method!r} is none of {', '.join(map(repr, get_args(Method)))}")
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _values(rows: jax.Array, method: str) -> jax.Array:
+    """Of ``(batch, m, n)``, m <= n: (batch, m)."""
+    return {"gram": _by_gram, "gram64": _by_gram64, "svd": _by_qr}[method](rows)
+
+
+@_values.defjvp
+def _values_jvp(method: str, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (rows,), (moved,) = primals, tangents
+    values = _values(rows, method)
+    left = {"gram": _gram_vectors, "gram64": _gram64_vectors, "svd": _svd_vectors}[method](rows)
+    resolved = values > resolution(method, rows.dtype) * values[:, :1]  # type: ignore[arg-type]
+    per_value = jnp.where(resolved, 1 / jnp.where(resolved, values, 1), 0)
+    highest = jax.lax.Precision.HIGHEST
+    right = jnp.einsum("bkd,bki->bid", rows, left, precision=highest) * per_value[..., None]
+    return values, jnp.einsum("bki,bkd,bid->bi", left, moved, right, precision=highest)
+
+
+def _gram(rows: jax.Array) -> jax.Array:
+    return jnp.einsum("bkd,bld->bkl", rows, rows, precision=jax.lax.Precision.HIGHEST)
+
+
 def _by_gram(rows: jax.Array) -> jax.Array:
-    gram = jnp.einsum("bkd,bld->bkl", rows, rows, precision=jax.lax.Precision.HIGHEST)
+    gram = _gram(rows)
     return jnp.sqrt(jnp.maximum(factorise.each(jnp.linalg.eigvalsh, gram), 0.0))[:, ::-1]
 
 
-@jax.custom_batching.custom_vmap  # else a vmap outside the trace would batch these operations in float32
-def _by_gram64(rows: jax.Array) -> jax.Array:
-    dtype = rows.dtype
-    with jax.enable_x64(True):  # for these operations alone, in a trace as well
-        return _by_gram(rows.astype(jnp.float64)).astype(dtype)
+def _gram_vectors(rows: jax.Array) -> jax.Array:
+    """Left singular vectors (batch, m, m) as columns, in the order of the values."""
+    return factorise.each(jnp.linalg.eigh, _gram(rows))[1][..., ::-1]
 
 
-@_by_gram64.def_vmap
-def _by_gram64_batched(axis_size: int, in_batched: list[bool], rows: jax.Array) -> tuple[jax.Array, bool]:
-    values = _by_gram64(rows.reshape(-1, *rows.shape[2:]))
-    return values.reshape(axis_size, -1, *values.shape[1:]), True
+def _in_float64(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """``function`` of (batch, m, n) computed in float64, also where JAX computes in float32 otherwise."""
+
+    @jax.custom_batching.custom_vmap  # else a vmap outside the trace would batch these operations in float32
+    def wide(rows: jax.Array) -> jax.Array:
+        dtype = rows.dtype
+        with jax.enable_x64(True):  # for these operations alone, in a trace as well
+            return function(rows.astype(jnp.float64)).astype(dtype)
+
+    @wide.def_vmap
+    def batched(axis_size: int, in_batched: list[bool], rows: jax.Array) -> tuple[jax.Array, bool]:
+        values = wide(rows.reshape(-1, *rows.shape[2:]))
+        return values.reshape(axis_size, -1, *values.shape[1:]), True
+
+    return wide
+
+
+_by_gram64, _gram64_vectors = _in_float64(_by_gram), _in_float64(_gram_vectors)
 
 
 def _by_qr(rows: jax.Array) -> jax.Array:
     return factorise.each(_triangle_values, rows.mT)
 
 
+def _svd_vectors(rows: jax.Array) -> jax.Array:
+    return factorise.each(_triangle_vectors, rows.mT)
+
+
 def _triangle_values(tall: jax.Array) -> jax.Array:
     return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"), compute_uv=False)
+
+
+def _triangle_vectors(tall: jax.Array) -> jax.Array:
+    return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"))[2].mT
