@@ -74,7 +74,7 @@ def fresh(spec: ModelSpec, widths: Mapping[str, int] | None, key: jax.Array) -> 
     """
     if own_parts.is_own(spec.name):
         return own_network.small_fresh(spec, own_network.first(widths or {}), key)
-    if not _has_widths(spec, tuple(sorted((widths or {}).items()))):
+    if not has_widths(spec, tuple(sorted((widths or {}).items()))):
         dense, keep = fresh(spec, None, key), own_network.first(widths or {})
         return own_network.rescaled(dense, surgery.shrink(dense, groups_of(spec), keep))
     module = models.create(
@@ -89,7 +89,7 @@ def fresh(spec: ModelSpec, widths: Mapping[str, int] | None, key: jax.Array) -> 
 
 
 @functools.cache  # a memo of a pure function of frozen arguments
-def _has_widths(spec: ModelSpec, widths: tuple[tuple[str, int], ...]) -> bool:
+def has_widths(spec: ModelSpec, widths: tuple[tuple[str, int], ...]) -> bool:
     """Whether a network of the catalog can be built with these widths."""
     try:
         abstract_model(spec, dict(widths))
@@ -232,8 +232,3 @@ class StageNetwork(NamedTuple):
     variables: Any
     keep: Keep = MappingProxyType({})  # type: ignore[assignment]
     mask: Any = None
-
-
-def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
-    """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode; equal networks compile once."""
-    return jax.tree_util.Partial(network_of(network.model).apply, network.variables)

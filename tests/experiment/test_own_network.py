@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.experiment import networks, specs
+from prune_jax.experiment import networks, specs, twins
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 
@@ -35,6 +35,15 @@ def net(num_classes):
         return [jax.random.normal(a, (x.size, 6)), (jax.random.normal(b, (6, num_classes)),)]
     def apply(params, x):
         return jax.nn.relu(x.reshape(len(x), -1) @ params[0]) @ params[1][0]
+    return init, apply
+"""
+SORTS_IN_TRAINING = """
+def net(num_classes):
+    def init(key, x):
+        return [jax.random.normal(key, (x.size, 6)), jnp.ones((6, num_classes))]
+    def apply(params, x, train):
+        h = (x.reshape(len(x), -1) @ params[0]).reshape(len(x), 6)
+        return (jnp.sort(h) if train else h) @ params[1]
     return init, apply
 """
 STATEFUL = """
@@ -120,8 +129,7 @@ def test_linens_statistics_move_and_its_dropout_follows_the_key(spec_of):
 def test_options_reach_the_function_and_widths_cut_it(spec_of):
     spec = spec_of(MODULE, width=12)
     assert own_network.abstract_network(spec).variables["params"]["hidden"]["kernel"].shape == (4, 12)
-    small = own_network.small_network(spec, {"hidden": 5})
-    assert small.variables["params"]["head"]["kernel"].shape == (5, 3)
+    assert networks.small_variables(spec, {"hidden": 5})["params"]["head"]["kernel"].shape == (5, 3)
     dense, cut = networks.cost_of(spec), networks.cost_of(spec, {"hidden": 5})
     assert (dense.macs, cut.macs) == (4 * 12 + 12 * 3, 4 * 5 + 5 * 3)
     assert dict(networks.uniform_ratios(spec, (), 0.5)) == {"hidden": 0.5}
@@ -193,9 +201,9 @@ def test_another_file_than_the_stages_is_refused(spec_of, write):
         own_network.fresh_variables(spec, KEY)
 
 
-def test_a_network_of_fixed_sizes_is_refused_before_it_is_cut(spec_of):
-    told = r"^model.name is .* can't run with channels cut out, .* ScopeParamShapeError.*; let the code read its sizes"
+def test_a_network_that_no_twin_can_run_is_refused_before_it_is_cut(spec_of):
+    told = r"^model.name is .* can't run with channels cut out, as 0 will be: .*; leave layers out of sparsify.layers"
     with pytest.raises(ValueError, match=told):
-        own_network.refuse_fixed_sizes(spec_of(LINEN), {"Dense_0": 3})
-    own_network.refuse_fixed_sizes(spec_of(LINEN), {})
-    own_network.refuse_fixed_sizes(spec_of(MODULE), {"hidden": 3})
+        twins.refuse_unfit(spec_of(SORTS_IN_TRAINING), {"0": 3})
+    for source, widths in ((LINEN, {"Dense_0": 3}), (LINEN, {}), (MODULE, {"hidden": 3})):
+        twins.refuse_unfit(spec_of(source), widths)

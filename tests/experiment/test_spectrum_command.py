@@ -9,7 +9,7 @@ from fake_imagenet import write_fake_imagenet
 
 from prune_jax import data, trainability
 from prune_jax.data import images as data_images
-from prune_jax.experiment import networks, specs
+from prune_jax.experiment import networks, specs, twins
 from prune_jax.experiment.chain import restore, run
 from prune_jax.experiment.commands import spectrum, spectrum_images, spectrum_text
 from prune_jax.experiment.config import sweep
@@ -137,7 +137,7 @@ def test_the_spectrum_of_a_finished_stage_and_what_is_refused(tmp_path, capsys):
         network = restore.load(store, folder.name)
         x = (digits.test.images[:30] / 255 - network.data.mean[0]) / network.data.std[0]
         jacobian = jax.vmap(
-            jax.jacrev(lambda v: networks.evaluated(network)(v[None])[0])  # noqa: B023
+            jax.jacrev(lambda v: twins.evaluated(network)(v[None])[0])  # noqa: B023
         )(np.float32(x))
         wanted = np.linalg.svd(np.float64(jacobian).reshape(30, 10, -1), compute_uv=False)
         (line,) = (line for line in out.splitlines() if line.startswith("mean  "))

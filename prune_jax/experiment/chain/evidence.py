@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from prune_jax.experiment.networks import StageNetwork, network_of
+from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.specs import DataSpec, Gathering, ModelSpec
 from prune_jax.experiment.training import inputs
 from prune_jax.experiment.training.cohort import member_key
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.step import floats
+from prune_jax.experiment.twins import Channels, channels_of, network_at
 from prune_jax.pruning.evidence import Evidence, gatherer
 from prune_jax.pruning.jaxpr.groups import Group
 
@@ -43,7 +44,9 @@ def gathered(
         seed: of the run's replica.
         key: for criteria that draw.
     """
-    gather = _gatherer(network.model, network.data, needs, tuple(groups) if "activations" in needs else ())
+    channels = channels_of(network.model, network.keep)
+    looked = tuple(groups) if "activations" in needs else ()
+    gather = (_made if looked else _compiled)(network.model, channels, network.data, needs, looked)
     found = gather(network.variables, _batches(on, network.data, how, seed), key)
     return found._replace(groups=groups)
 
@@ -63,21 +66,10 @@ def _batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[
         stream.close()
 
 
-def _gatherer(
-    model: ModelSpec, data: DataSpec, needs: frozenset[str], groups: tuple[Group, ...]
-) -> Callable[..., Evidence]:
-    return _compiled(model, data, needs) if not groups else _made(model, data, needs, groups)
-
-
-@functools.cache  # a memo: compiled once for all seeds whose networks have equal shapes
-def _compiled(model: ModelSpec, data: DataSpec, needs: frozenset[str]) -> Callable[..., Evidence]:
-    return _made(model, data, needs, ())
-
-
 def _made(
-    model: ModelSpec, data: DataSpec, needs: frozenset[str], groups: tuple[Group, ...]
+    model: ModelSpec, channels: Channels, data: DataSpec, needs: frozenset[str], groups: tuple[Group, ...]
 ) -> Callable[..., Evidence]:
-    network = network_of(model)
+    network = network_at(model, channels)
 
     def apply(variables: Any, batch: Batch) -> jax.Array:
         return network.apply(variables, floats(data, batch[0]))
@@ -87,3 +79,6 @@ def _made(
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
     return gatherer(needs, loss=loss, apply=apply, groups=groups)
+
+
+_compiled = functools.cache(_made)  # a memo: compiled once for all seeds whose networks have equal shapes

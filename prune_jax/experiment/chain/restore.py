@@ -8,6 +8,7 @@ import numpy as np
 from prune_jax.data import ImageRecipe
 from prune_jax.experiment import networks
 from prune_jax.experiment.networks import StageNetwork, network_of
+from prune_jax.experiment.own.network import first
 from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.pruning import masks, surgery
@@ -23,9 +24,9 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
     lineage = lineage_of(store, stage_id)
     head = lineage[-1][1]["spec"]
     model, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
-    keep, mask = _keep(lineage), _mask(store, model, lineage)
+    keep, mask = keep_after(lineage), _mask(store, model, lineage)
     if not before_recovery:
-        variables = disk.load_variables(store, stage_id, _like(model, head, keep))
+        variables = disk.load_variables(store, stage_id, _like(model, keep))
         return StageNetwork(model, data, variables, keep, mask)
     before = load(store, lineage[0][1]["parent"])
     groups = shrunk_groups(networks.groups_of(model), before.keep)
@@ -48,10 +49,7 @@ def lineage_of(store: disk.Store, stage_id: str) -> Lineage:
 
 def widths_after(lineage: Lineage) -> dict[str, int]:
     """How many channels a finished stage's network has in each group that was cut; others are whole."""
-    head = lineage[-1][1]["spec"]
-    if "ratios" in head:
-        return _scratch_widths(head)
-    return {name: len(kept) for name, kept in _keep(lineage).items()}
+    return {name: len(kept) for name, kept in keep_after(lineage).items()}
 
 
 def masked_params(lineage: Lineage) -> int:
@@ -59,9 +57,19 @@ def masked_params(lineage: Lineage) -> int:
     return next((about["masked"] for _, about in lineage if "mask" in about), 0)
 
 
-def _keep(lineage: Lineage) -> Keep:
-    """The newest stage that cut says what is left of the dense network."""
-    return next((keep_of(about) for _, about in lineage if "keep" in about), {})
+def keep_after(lineage: Lineage) -> Keep:
+    """Channels of the dense network that a finished stage's network has, in each group that was cut.
+
+    The newest stage that cut says it. A scratch stage's network has the first ones, as many as it was made with.
+    """
+    kept = next((keep_of(about) for _, about in lineage if "keep" in about), None)
+    head = lineage[-1][1]["spec"]
+    if kept is not None or "ratios" not in head:
+        return kept or {}
+    widths = networks.widths_of(
+        ModelSpec(**_frozen(head["model"])), _frozen(head["ratios"]), head.get("round_to", 1)
+    )
+    return first(widths)
 
 
 def _mask(store: disk.Store, model: ModelSpec, lineage: Lineage) -> Any:
@@ -78,18 +86,10 @@ def keep_of(about: dict[str, Any]) -> Keep:
     return {name: np.asarray(kept, np.int64) for name, kept in about["keep"].items()}
 
 
-def _like(model: ModelSpec, head: dict[str, Any], keep: Keep) -> Any:
-    """Abstract variables: those that ``keep`` leaves of the dense ones, or a scratch stage's small ones."""
-    if "ratios" in head:
-        return networks.small_variables(model, _scratch_widths(head))
+def _like(model: ModelSpec, keep: Keep) -> Any:
+    """Abstract variables: those that ``keep`` leaves of the dense ones."""
     dense = network_of(model).variables
     return surgery.shrink(dense, networks.groups_of(model), keep) if keep else dense
-
-
-def _scratch_widths(head: dict[str, Any]) -> dict[str, int]:
-    """The widths of a scratch stage's network, from what its ``stage.json`` says of it."""
-    model = ModelSpec(**_frozen(head["model"]))
-    return networks.widths_of(model, _frozen(head["ratios"]), head.get("round_to", 1))
 
 
 def _data_of(told: dict[str, Any]) -> DataSpec:

@@ -8,6 +8,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, Link
 from prune_jax.experiment.chain import restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
+from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Sparsify, Stage, stated
 from prune_jax.experiment.storage import checkpoints, leases
 from prune_jax.experiment.storage import stages as disk
@@ -22,6 +23,8 @@ from prune_jax.experiment.training.cohort import (
 from prune_jax.experiment.training.divergence import refuse_known
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.experiment.training.trainer import Recipe
+from prune_jax.experiment.twins import channels_of
+from prune_jax.pruning.keep import Keep
 
 
 def finish(context: Context, link: Link) -> None:
@@ -32,12 +35,14 @@ def finish(context: Context, link: Link) -> None:
     arm, position = link
     shared = shared_training.column(context.arms, arm, position)
     spec: Any = shared[0].chain[position]
-    recipe, mine = recipe_of(arm, spec), shared_training.members([arm], position)
+    mine = shared_training.members([arm], position)
     ids = [member.id for member in mine]
     refuse_known(context.store, ids)
     busy = None
     for cohort in _cohorts(context.store, link, shared_training.members(shared, position), mine):
         wanted = [member.id for member in cohort if member.id in ids]
+        keep = _keep_before(context.store, spec, cohort[0])
+        recipe = recipe_of(arm, spec)._replace(channels=channels_of(arm.model, keep))
         try:
             _train_alone(context, link, cohort, wanted, recipe)
         except leases.BusyError as error:  # the other cohorts need not wait for this one
@@ -50,18 +55,28 @@ def finish(context: Context, link: Link) -> None:
 def _cohorts(
     store: disk.Store, link: Link, together: tuple[Member, ...], mine: tuple[Member, ...]
 ) -> list[tuple[Member, ...]]:
-    """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ."""
+    """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ.
+
+    Twins of one network must have kept the same channels too.
+    """
     if link.arm.execution.replicas != "vmap":
         return [(member,) for member in mine]
-    if not any(isinstance(spec, Sparsify) and spec.ranking for spec in link.arm.chain[: link.position]):
+    if not any(isinstance(spec, Sparsify) for spec in link.arm.chain[: link.position]):
         return [together]
-    by_shape: dict[Any, list[Member]] = {}
+    alike: dict[Any, list[Member]] = {}
     for member in together:
-        assert member.parent is not None
-        widths = restore.widths_after(restore.lineage_of(store, member.parent))
-        by_shape.setdefault(tuple(sorted(widths.items())), []).append(member)
+        keep = _keep_before(store, link.spec, member)
+        widths = tuple(sorted((name, len(kept)) for name, kept in keep.items()))
+        alike.setdefault((widths, channels_of(link.arm.model, keep)), []).append(member)
     ids = {member.id for member in mine}
-    return [tuple(each) for each in by_shape.values() if ids & {member.id for member in each}]
+    return [tuple(each) for each in alike.values() if ids & {member.id for member in each}]
+
+
+def _keep_before(store: disk.Store, spec: Any, member: Member) -> Keep:
+    """Channels of the dense network that a replica has as it begins to train, in each group that was cut."""
+    if member.parent is None:
+        return own_network.first(_scratch_widths(spec) or {})
+    return restore.keep_after(restore.lineage_of(store, member.parent))
 
 
 def _start(store: disk.Store, spec: Any, member: Member) -> tuple[Any, Any]:

@@ -17,12 +17,14 @@ from prune_jax.experiment.devices.mesh import placement, put_whole
 from prune_jax.experiment.devices.replicas import stacked
 from prune_jax.experiment.dry_run import widths_along
 from prune_jax.experiment.networks import steps_per_epoch
+from prune_jax.experiment.own.network import first
 from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.storage.folder import claim
 from prune_jax.experiment.training.cohort import member_key
 from prune_jax.experiment.training.feed import Halfway, open_feed
 from prune_jax.experiment.training.inputs import DeviceData, Inputs, prepared
 from prune_jax.experiment.training.trainer import make_trainer
+from prune_jax.experiment.twins import channels_of
 
 
 def profile(
@@ -58,9 +60,10 @@ def _trace(arm: Arm, spec: Any, on: Inputs, steps: int, folder: Path) -> None:
     """Run ``steps`` steps to compile them, and once more under the profiler."""
     seeds = arm.seeds if arm.execution.replicas == "vmap" else arm.seeds[:1]
     recipe = recipe_of(arm, spec)
-    recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(seeds)))
-    trainer, batch = make_trainer(recipe), recipe.batch_size
     widths = widths_along(arm)[arm.chain.index(spec)]  # dense where only the scores will tell
+    channels = channels_of(arm.model, first(widths or {}))
+    recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(seeds)), channels=channels)
+    trainer, batch = make_trainer(recipe), recipe.batch_size
     variables = [fresh(arm.model, widths, seed) for seed in seeds]
     state = trainer.init(stacked(variables))
     keys = put_whole(placement(recipe.mesh), jnp.stack([member_key(seed, "profile") for seed in seeds]))

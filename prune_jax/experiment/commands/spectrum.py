@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, draw: Draw) -> int:
 def report(args: argparse.Namespace, draw: Draw) -> None:
     """Measure, print, draw. An error that ``run`` knows, naming what is wrong, before anything is measured."""
     from prune_jax import trainability
-    from prune_jax.experiment import networks
+    from prune_jax.experiment import twins
     from prune_jax.experiment.chain import restore
     from prune_jax.experiment.commands import spectrum_images, spectrum_text
     from prune_jax.experiment.training import measure
@@ -64,7 +64,7 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
     _refuse_not_finite(network.variables, stage_id)
     name = args.dataset or network.data.name
     floats = spectrum_images.images(network, name, args.data_dir, args.examples)
-    apply = networks.evaluated(network)
+    apply = twins.evaluated(network)
     batches = (floats[i : i + args.batch] for i in range(0, len(floats), args.batch))
     spectrum = trainability.spectrum(apply, batches, chunk=args.chunk)
     print(f"stage {stage_id}: {network.model.name}, {len(floats)} test examples of {name}\n")

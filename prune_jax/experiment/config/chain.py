@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from prune_jax import nearest
-from prune_jax.experiment import base_model
+from prune_jax.experiment import base_model, networks
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.rounds_rise import refuse_falling
@@ -17,7 +17,6 @@ from prune_jax.experiment.config.sparsify import (
     ratios_of,
     refuse_bad_ratios,
     refuse_bad_speedup,
-    refuse_fixed_sizes,
     refuse_not_for_scratch,
     sparsify_spec,
 )
@@ -32,6 +31,7 @@ from prune_jax.experiment.specs import (
     TrainSpec,
 )
 from prune_jax.experiment.training.step import PRECISIONS
+from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.pruning import rounds
 from prune_jax.schedules import LRSchedule
 
@@ -179,7 +179,7 @@ def _spec(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dat
         refuse_not_for_scratch(config.sparsify)
         ratios = ratios_of(config, model)
         round_to = config.sparsify.round_to
-        refuse_fixed_sizes(model, ratios, round_to)
+        refuse_unfit(model, networks.widths_of(model, ratios, round_to))
         return Scratch(images, model, ratios, train_spec(config, "scratch", dataset), round_to)
     return sparsify_spec(config, model, dataset)
 

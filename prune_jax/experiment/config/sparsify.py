@@ -5,9 +5,9 @@ from ml_collections import ConfigDict
 from prune_jax.experiment import networks
 from prune_jax.experiment.config import own_criterion
 from prune_jax.experiment.config.dataset import AnyDataset
-from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
+from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
@@ -108,7 +108,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
     plain = ratios_of(config, model)
     if granularity == "filter":
-        refuse_fixed_sizes(model, plain, section.round_to)
+        refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
     return Sparsify(
         section.criterion,
@@ -172,12 +172,6 @@ def _refuse_out_of_reach(model: ModelSpec, section: ConfigDict) -> None:
             f"sparsify.speedup is {section.speedup:g}; pruning all that sparsify.layers names{floor} gives "
             f"{model.name} {fastest:.3g}: name more layers, or ask for less"
         )
-
-
-def refuse_fixed_sizes(model: ModelSpec, ratios: Ratios, round_to: int) -> None:
-    """Raise ValueError where a network of the user's own can't run at the sizes that these ratios leave."""
-    if own_parts.is_own(model.name):
-        own_network.refuse_fixed_sizes(model, networks.widths_of(model, ratios, round_to))
 
 
 def _criterion(

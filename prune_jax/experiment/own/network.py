@@ -11,8 +11,8 @@ The function is called with those of ``num_classes``, ``input_shape`` (of one ex
   ``(logits, new batch_stats)`` where the variables hold 'batch_stats'.
 - A ``flax.linen.Module``, whose ``init`` and ``apply`` make such a pair.
 
-Its widths are never asked for: small networks are made by cutting. So the code must read its sizes off its arrays;
-Linen modules fix theirs, and serve where weights are masked or nothing is cut.
+Its widths are never asked for: small networks are made by cutting. Code that reads its sizes off its arrays runs on
+the small ones as it is. Where code fixes them, as Linen modules do, a twin of it runs instead: see ``twins``.
 """
 
 import functools
@@ -83,26 +83,6 @@ def rescaled(dense: Variables, small: Variables) -> Variables:
     See ``small_fresh``.
     """
     return {**small, "params": jax.tree.map(_rescaled, dense["params"], small["params"])}
-
-
-def small_network(spec: ModelSpec, widths: Mapping[str, int]) -> models.Network:
-    """``abstract_network`` with the variables that some ``widths`` of its groups leave."""
-    network = abstract_network(spec)
-    return network._replace(variables=surgery.shrink(network.variables, groups_of(spec), first(widths)))
-
-
-def refuse_fixed_sizes(spec: ModelSpec, widths: Mapping[str, int]) -> None:
-    """Raise ValueError, in one line, where the network's code can't run with these ``widths`` of its groups."""
-    network, x = small_network(spec, widths), _example(spec, 2)
-    try:
-        jax.eval_shape(network.apply, network.variables, x)
-        jax.eval_shape(network.apply_train, network.variables, x, jax.eval_shape(lambda: jax.random.key(0)))
-    except ValueError as error:
-        raise ValueError(
-            f"{KEY} is {spec.name!r}, which can't run with channels cut out, as {', '.join(sorted(widths))} "
-            f"will be: {error}; let the code read its sizes off its arrays (Linen fixes them), or leave layers out of "
-            "sparsify.layers"
-        ) from error
 
 
 def first(widths: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from prune_jax import data as data_of
 from prune_jax import fairness, trainability
-from prune_jax.experiment import networks
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.specs import Measure
 from prune_jax.experiment.training.inputs import Inputs
 from prune_jax.experiment.training.trainer import Trainer, TrainState, each_variables
+from prune_jax.experiment.twins import evaluated, keep_of
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.trainability import singular_values
 
@@ -53,7 +53,7 @@ def jacobian_entry(network: StageNetwork, images: jax.Array, asked: Measure) -> 
     if asked.jsv_budget:
         return _estimated(network, images, asked)
     floats = data_of.normalize(images, network.data.mean, network.data.std)
-    return _entry(trainability.spectrum(networks.evaluated(network), _parts(floats)), asked)
+    return _entry(trainability.spectrum(evaluated(network), _parts(floats)), asked)
 
 
 def summary(spectrum: trainability.Spectrum) -> fairness.JSVSummary:
@@ -80,14 +80,15 @@ def summary(spectrum: trainability.Spectrum) -> fairness.JSVSummary:
 def _networks(trainer: Trainer, state: TrainState) -> list[StageNetwork]:
     """Each replica's network on its own."""
     recipe = trainer.recipe
-    return [StageNetwork(recipe.model, recipe.data, variables) for variables in each_variables(state)]
+    keep = keep_of(recipe.channels)
+    return [StageNetwork(recipe.model, recipe.data, variables, keep) for variables in each_variables(state)]
 
 
 def _estimated(network: StageNetwork, images: jax.Array, asked: Measure) -> dict[str, Any]:
     """The mean JSV of all the images at a budget. The same draws every time, so that a curve is one of the network."""
     floats = data_of.normalize(images, network.data.mean, network.data.std)
     found = trainability.mean_jsv_estimate(
-        networks.evaluated(network), floats, budget=asked.jsv_budget, key=jax.random.key(0)
+        evaluated(network), floats, budget=asked.jsv_budget, key=jax.random.key(0)
     )
     entry, error = {"mean_jsv": float(found.value)}, _stated(found.error)
     return entry if error is None else {**entry, "mean_jsv_error": error}

@@ -14,17 +14,21 @@ from prune_jax.experiment.devices import mesh as devices_mesh
 from prune_jax.experiment.devices import replicas
 from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
 from prune_jax.experiment.devices.strategy import Execution
-from prune_jax.experiment.networks import network_of, steps_per_epoch
+from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.training import inputs, optimizers
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.inputs import to_device as to_device
 from prune_jax.experiment.training.optimizers import Rule
 from prune_jax.experiment.training.step import StepPlan, TrainState, floats, make_step, masked, variables_of
+from prune_jax.experiment.twins import Channels, network_at
 
 
 class Recipe(NamedTuple):
-    """All that a compiled trainer depends on; learning rates, weights and data are its arguments."""
+    """All that a compiled trainer depends on; learning rates, weights and data are its arguments.
+
+    ``channels``: those that stay, of a network whose own code can't run at its sizes (see ``twins``).
+    """
 
     data: DataSpec
     model: ModelSpec
@@ -35,6 +39,7 @@ class Recipe(NamedTuple):
     mesh: MeshShape = APART
     plan: StepPlan = StepPlan()
     rule: Rule = Rule()
+    channels: Channels = ()
 
 
 class Trainer(NamedTuple):
@@ -62,7 +67,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
 
     What is measured is measured in float32, whatever the step's precision.
     """
-    network = network_of(recipe.model)
+    network = network_at(recipe.model, recipe.channels)
     optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay)
     place = devices_mesh.placement(recipe.mesh)
     step = make_step(network, optimizer, recipe.data, recipe.plan, place)
