@@ -16,6 +16,7 @@ from prune_jax.experiment.progress import Progress
 from prune_jax.experiment.storage import folder
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training import cohort, trainer
+from prune_jax.pruning import rounds
 
 ROOT = Path(__file__).parents[1]
 TABLE = [line for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("| a")]
@@ -71,6 +72,19 @@ def test_a_kind_of_stage_is_a_spec_four_functions_and_one_line(tmp_path, monkeyp
     made = record.make_record(store, arm, "a test")
     assert made.stages[1].spec == {"by": 0.5}
     assert made.costs.pruned_macs < made.costs.dense_macs
+
+
+def test_a_schedule_of_rounds_is_one_line(tmp_path, monkeypatch):
+    late = rounds.Schedule(
+        lambda ratio, k, n: ratio * (k / n) ** 2, lambda speedup, k, n: speedup ** (k / n) ** 2
+    )
+    monkeypatch.setattr(rounds, "SCHEDULES", {**rounds.SCHEDULES, "late": late})
+    config = default_config()
+    config.dataset.name, config.dataset.data_dir, config.seeds = "digits", str(tmp_path / "tfds"), (0,)
+    config.sparsify.ratio, config.sparsify.rounds, config.sparsify.rounds_schedule = 0.8, 2, "late"
+    (arm,) = sweep.plan_arms(config, None, data.load("digits", data_dir=str(tmp_path / "tfds")))
+    cuts = [dict(stage.ratios) for stage in arm.chain if isinstance(stage, specs.Sparsify)]
+    assert [set(cut.values()) for cut in cuts] == [{0.2}, {0.8}]
 
 
 @pytest.mark.parametrize("row", TABLE)

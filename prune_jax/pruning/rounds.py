@@ -4,17 +4,35 @@ Iterative pruning cuts and retrains in turn (Han et al., NeurIPS 2015). All numb
 cumulative: they speak of the dense network, never of the one that the round before left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral
+from types import MappingProxyType
+from typing import NamedTuple
 
-ONE_SHOT, LINEAR, GEOMETRIC = SCHEDULES = ("one-shot", "linear", "geometric")
+
+class Schedule(NamedTuple):
+    """How the rounds divide what is to go: two functions ``(target, k, n)`` of round k of n, k from 1 to n.
+
+    Attributes:
+      ratio: the pruning ratio after the round, where ``target`` is that after the last.
+      speedup: the speedup over the dense network after the round.
+    """
+
+    ratio: Callable[[float, int, int], float]
+    speedup: Callable[[float, int, int], float]
 
 
-def _check(rounds: int, schedule: str) -> None:
-    if isinstance(rounds, bool) or not isinstance(rounds, Integral) or rounds < 1:
-        raise ValueError(f"rounds is {rounds!r}; it must be a whole number of at least 1")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"the schedule of rounds is {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
+    {
+        "one-shot": Schedule(lambda ratio, k, n: ratio, lambda speedup, k, n: speedup),
+        "linear": Schedule(
+            lambda ratio, k, n: ratio * k / n, lambda speedup, k, n: 1 + (speedup - 1) * k / n
+        ),
+        "geometric": Schedule(
+            lambda ratio, k, n: 1 - (1 - ratio) ** (k / n), lambda speedup, k, n: speedup ** (k / n)
+        ),
+    }
+)
 
 
 def cumulative_ratios(ratio: float, rounds: int, schedule: str) -> tuple[float, ...]:
@@ -40,9 +58,7 @@ def cumulative_ratios(ratio: float, rounds: int, schedule: str) -> tuple[float, 
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
-    return _along(
-        ratio, rounds, schedule, lambda k: ratio * k / rounds, lambda k: 1 - (1 - ratio) ** (k / rounds)
-    )
+    return _along(ratio, rounds, _found(rounds, schedule).ratio)
 
 
 def cumulative_speedups(speedup: float, rounds: int, schedule: str) -> tuple[float, ...]:
@@ -62,18 +78,17 @@ def cumulative_speedups(speedup: float, rounds: int, schedule: str) -> tuple[flo
     """
     if not 1 <= speedup < float("inf"):
         raise ValueError(f"a target speedup is at least 1 and finite, not {speedup}")
-    return _along(
-        speedup, rounds, schedule, lambda k: 1 + (speedup - 1) * k / rounds, lambda k: speedup ** (k / rounds)
-    )
+    return _along(speedup, rounds, _found(rounds, schedule).speedup)
 
 
-def _along(
-    last: float, rounds: int, schedule: str, linear: Callable[[int], float], geometric: Callable[[int], float]
-) -> tuple[float, ...]:
-    """The value after each round, given that after round k by a linear and by a geometric schedule."""
-    _check(rounds, schedule)
-    if schedule == ONE_SHOT:
-        return (last,) * rounds
-    step = linear if schedule == LINEAR else geometric
+def _found(rounds: int, schedule: str) -> Schedule:
+    if isinstance(rounds, bool) or not isinstance(rounds, Integral) or rounds < 1:
+        raise ValueError(f"rounds is {rounds!r}; it must be a whole number of at least 1")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"the schedule of rounds is {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+    return SCHEDULES[schedule]
+
+
+def _along(target: float, rounds: int, after: Callable[[float, int, int], float]) -> tuple[float, ...]:
     # min: rounding may overshoot by one digit
-    return (*(min(step(k), last) for k in range(1, rounds)), last)
+    return (*(min(after(target, k, rounds), target) for k in range(1, rounds)), target)

@@ -14,22 +14,72 @@ CHAIN = (
 )
 
 
+def changed(spec, path, value):
+    head, *rest = path.split(".")
+    if rest:
+        value = changed(getattr(spec, head), ".".join(rest), value)
+    return dataclasses.replace(spec, **{head: value})
+
+
 def test_ids_are_stable_across_releases():
     # written down once: a change here would orphan every checkpoint that users have
     assert specs.chain_ids(CHAIN, 0) == ("72355a8b2de276f2", "2b871a2cafd74141", "a3b0415f70e7a92e")
+
+
+HALF = specs.Sparsify("l1", (("layers/0", 0.5),))
+QUARTER = specs.Sparsify("l1", (("layers/0", 0.25),))
+RETRAIN = specs.Retrain(DATA, TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("chain", "ids"),
+    [
+        ((specs.Scratch(DATA, MODEL, HALF.ratios, TRAIN),), "9fb42829221793bf"),
+        (
+            (specs.Imported("0" * 64, MODEL, DATA), HALF, RETRAIN),
+            "0000000000000000 9cd1a3a4a04a5f20 37d0831b70f298ad",
+        ),
+        (
+            (CHAIN[0], QUARTER, RETRAIN, HALF, RETRAIN),
+            "72355a8b2de276f2 a8a933323a5d022f 0be8fdd320f83b5f a39a448b0502262b bf153aeff8597ea2",
+        ),
+        (
+            (
+                CHAIN[0],
+                HALF,
+                specs.Retrain(DATA, changed(TRAIN, "extend", specs.Plateau(10, 0.02, 0.05, 20, 200))),
+            ),
+            "72355a8b2de276f2 2b871a2cafd74141 9d9a5ee677cf8913",
+        ),
+        (
+            (
+                CHAIN[0],
+                specs.Sparsify(
+                    "l1", (), "unstructured", ranking=specs.Ranking(("*",), 0.5, normalise="none")
+                ),
+            ),
+            "72355a8b2de276f2 baaad509d5105ce2",
+        ),
+        (
+            (
+                CHAIN[0],
+                specs.Sparsify(
+                    "taylor", (), ranking=specs.Ranking(("*",), speedup=2.0), evidence=specs.Gathering(4, 100)
+                ),
+            ),
+            "72355a8b2de276f2 18c26783f936f9cc",
+        ),
+    ],
+    ids=["scratch", "imported", "two rounds", "plateau", "unstructured", "speedup"],
+)
+def test_ids_of_every_kind_of_stage_are_stable_too(chain, ids):
+    assert specs.chain_ids(chain, 0) == tuple(ids.split())
 
 
 def test_recovery_of_the_first_definition_keeps_its_id():
     old = specs.Sparsify("l1", (("layers/0", 0.5),), recovery="orthp")
     assert "recovery_version" not in specs.stated(old)
     assert specs.stage_id(old, 0, None) == "7a351840d45a5112"
-
-
-def changed(spec, path, value):
-    head, *rest = path.split(".")
-    if rest:
-        value = changed(getattr(spec, head), ".".join(rest), value)
-    return dataclasses.replace(spec, **{head: value})
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_three_rounds_by_hand(schedule, ratios, speedups):
 
 
 @settings(**FAST)
-@given(st.floats(0, 1), st.floats(1, 1e6), st.integers(1, 30), st.sampled_from(SCHEDULES))
+@given(st.floats(0, 1), st.floats(1, 1e6), st.integers(1, 30), st.sampled_from(list(SCHEDULES)))
 def test_rounds_never_fall_and_end_exactly_at_the_target(ratio, speedup, rounds, schedule):
     for target, found in (
         (ratio, cumulative_ratios(ratio, rounds, schedule)),
