@@ -1,6 +1,7 @@
 """Ours beside the paper's tables: cells by hand, titles that say what differs, pages that hold it all."""
 
 import argparse
+import dataclasses
 import html.parser
 import re
 
@@ -63,6 +64,17 @@ def test_table_4_by_hand():
         ("P15F105, 1e-1", "0.5"),
     ]
     assert [side["0.5"] for side in table["speedup"]] == ["1.93", "3.00", "+1.07"]
+
+
+def test_a_speedup_has_its_spread_where_the_seeds_networks_differ():
+    run = record("P15F105, 1e-1", 0.5, (80.0, 81.0))
+    results = tuple(
+        dataclasses.replace(result, macs=macs, params=20)
+        for result, macs in zip(run.results, (60, 150), strict=True)
+    )
+    table = lines_of(beside_paper.markdown(4, [dataclasses.replace(run, results=results)]))
+    # 300 / 100; of 300 / 60 and 300 / 150 the sample std is 3 / sqrt(2)
+    assert table["speedup"][1]["0.5"] == "3.00 ± 2.12 (2)"
 
 
 def test_what_is_the_papers_needs_no_label():
