@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.pruning.keep import Cuts
-from prune_jax.pruning.leaf_names import Parts
+from prune_jax.pruning.leaf_names import BOX, Parts
 from prune_jax.pruning.matching import Match
 from prune_jax.pruning.optimizer_axes import COLUMN, PROJECTED, ROW, STACKED, Factored, factored, two_largest
 
@@ -87,17 +87,24 @@ def refreshed(found: Sequence[Match], small: list[Any], wanted: Cuts) -> list[An
     """
     if not any(match.name in wanted for match in found):
         return small
-    place = {match.parts: k for k, match in enumerate(found)}
     out = list(small)
-    for parts, k in place.items():
-        state = parts[:-1]
+    for k, match in enumerate(found):
+        state = match.parts[:-1]
         if isinstance(small[k], jax.ShapeDtypeStruct):
             continue
-        if parts[-1] == "weights_memory" and _has(found, (*state, STACKED[0])):
+        if match.parts[-1:] == ("weights_memory",) and _has(found, (*state, STACKED[0])):
             out[k] = _pair_weights(found, small, state, small[k])
-        elif parts[-1] == "value" and (*state, "learning_rate") in place and _has(found, (*state, "grad")):
+        elif _is_loss(match, found):
             out[k] = small[k] * 0 + jnp.inf
     return out
+
+
+def _is_loss(match: Match, found: Sequence[Match]) -> bool:
+    """A line search's field ``value``, which has the name of a box, so that ``parts`` may end before it."""
+    if match.path.split("/")[-1] != BOX:
+        return False
+    state = match.parts[:-1] if match.parts[-1:] == (BOX,) else match.parts
+    return _has(found, (*state, "learning_rate")) and _has(found, (*state, "grad"))
 
 
 def _has(found: Sequence[Match], prefix: Parts) -> bool:
