@@ -20,6 +20,8 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prune_jax.pruning.surgery": ("shrink", "slim"),
         "prune_jax.pruning.recovery": ("orthp",),
         "prune_jax.pruning.cost": ("Cost", "count"),
+        "prune_jax.pruning.latency": ("Latency", "latency"),
+        "prune_jax.pruning.recalibration": ("recalibrate",),
         "prune_jax.trainability": (
             "Spectrum",
             "compare_trainability",
