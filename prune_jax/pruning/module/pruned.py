@@ -10,6 +10,8 @@ from prune_jax.pruning.cost import Cost
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 from prune_jax.pruning.masks import hold
+from prune_jax.pruning.module.adapters import Source
+from prune_jax.pruning.module.static_inputs import Bind
 from prune_jax.pruning.surgery import slim
 
 
@@ -20,15 +22,17 @@ class Dense(NamedTuple):
       apply: ``apply(variables, *inputs)`` of the dense network, in evaluation mode.
       variables: its variables as a pytree of ``jax.ShapeDtypeStruct``.
       inputs: the inputs that it was traced with, as ``jax.ShapeDtypeStruct``.
-      kind: 'nnx', 'linen', 'callable' (a pytree that is called) or 'apply'.
-      dense_module: of kind 'nnx' the graph definition of the dense module, else None.
+      kind: 'nnx', 'linen', 'haiku', 'keras', 'callable' (a pytree that is called) or 'apply'.
+      source: the dense model taken apart, without its numbers.
+      bind: what binds the inputs that aren't arrays.
     """
 
     apply: Callable[..., Any]
     variables: Any
     inputs: tuple[Any, ...]
     kind: str
-    dense_module: Any = None
+    source: Source
+    bind: Bind
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,11 @@ class Pruned:
         if self.mask is not None:
             return function
         return slim(function, self.dense.variables, self.groups, self.keep, *inputs)
+
+    def __repr__(self) -> str:
+        cut = sum(after < before for before, after in self.sizes.values())
+        macs = f"{self.before.macs} -> {self.after.macs} MACs"
+        return f"Pruned({self.dense.kind}, {cut} of {len(self.groups)} groups, {macs})"
 
     @property
     def sizes(self) -> Mapping[str, tuple[int, int]]:
