@@ -405,3 +405,14 @@ def test_no_model_and_no_inputs():
         prune_jax.prune([1], X, ratio=0.5)
     with pytest.raises(ValueError, match="no inputs are given"):
         prune_jax.prune((mlp, PARAMS), ratio=0.5)
+
+
+def test_the_report_says_what_went_and_what_is_frozen():
+    pruned = prune_jax.prune((mlp, PARAMS), X, ratio=0.5)
+    report = pruned.report(latency=True)
+    assert ("a", 8, 4, 2, "") in report.rows
+    assert [row[-1] for row in report.rows if row[0] == "b"] == ["frozen: network output"]
+    assert report.totals[:2] == (("macs", 112, 56), ("params", 56, 28))
+    assert all(seconds > 0 for seconds in report.totals[-1][1:])
+    assert "2.00x" in str(report)
+    assert repr(pruned) == "Pruned(apply, 1 of 3 groups, 112 -> 56 MACs)"
