@@ -69,6 +69,8 @@ def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     pairs = [_along(ledger, name, eqn, ins, axis) for axis in range(len(aval.shape))]
     axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
     known = _fold(name, ins, eqn)
+    if not any(value.leaves or value.data for value in ins):  # a table that no mask touches
+        fills = (constant_fill(known),) * len(axes)
     out = Value(aval, axes, fills, known, total=_kept_total(name, ins), **origin(ins))
     return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]
 
@@ -81,7 +83,7 @@ def _kept_total(name: str, ins: list[Value]) -> Total | None:
 
 
 def identity(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Results are the operands (optimization_barrier and its like)."""
+    """Results are the operands: numbers that are placed on devices, or held in order, stay what they are."""
     return list(ins)
 
 
@@ -97,9 +99,19 @@ def bitcast(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return [Value(aval, value.axes[:-1], (WILD,) * len(aval.shape), **origin(ins))]
 
 
+PLACED = (
+    "optimization_barrier",
+    "device_put",
+    "sharding_constraint",
+    "reshard",
+    "mesh_cast",
+    "pvary",
+    "pcast",
+    "layout_constraint",
+)
 NAMES = (*TOTAL, *PARTIAL, *BINARY, "integer_pow", "select_n", "clamp")
 RULES = {
     **dict.fromkeys(NAMES, elementwise),
-    "optimization_barrier": identity,
+    **dict.fromkeys(PLACED, identity),
     "bitcast_convert_type": bitcast,
 }

@@ -110,10 +110,15 @@ def _classes_of(solved: Classes, labels: Labels) -> np.ndarray:
 
 
 def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
-    """Lower is better: frozen splits, splits without a mask, splits summed together, channels, order."""
+    """Lower is better: frozen splits, splits without a mask, splits summed together, channels, order.
+
+    A split of a part that stays whole, like the pairs of a head's dimensions where whole heads are cut, isn't counted.
+    """
     counts = np.zeros(3, np.int64)
     size = 0
     for number, k in parts:
+        if _is_idle(ledger, solved, number):
+            continue
         ids = _classes_of(solved, ledger.splits[number].children[k])
         counts += (
             bool((solved.frozen[ids] >= 0).any()) or len(ids) < 2,
@@ -122,6 +127,14 @@ def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
         )
         size += len(ids)
     return (*counts.tolist(), -size, [k for _, k in parts])
+
+
+def _is_idle(ledger: Ledger, solved: Classes, number: int) -> bool:
+    """Whether a split divides what another split keeps whole."""
+    split = ledger.splits[number]
+    reasons = solved.frozen[_classes_of(solved, split.parent)]
+    others = [other.reason for other in ledger.splits if other is not split]
+    return bool(len(reasons) and np.isin(reasons, others).all())
 
 
 class _State(NamedTuple):

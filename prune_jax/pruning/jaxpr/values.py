@@ -23,13 +23,15 @@ KNOWN_LIMIT = 1 << 16  # larger constants are not folded
 class Total(NamedTuple):
     """The value is a sum over axes with these labels (axes that can't be cut included).
 
-    ``doubts`` number the suspicious constants by which it was scaled. ``weak``: activations were
+    ``doubts`` number the suspicious constants by which it was scaled, ``steps`` those that may have divided by a part
+    of its length. ``weak``: activations were
     summed with weights, and a constant that equals the length need not mean it.
     """
 
     axes: tuple[Labels, ...]
     doubts: tuple[int, ...] = ()
     weak: bool = False
+    steps: tuple[int, ...] = ()
 
 
 class Value(NamedTuple):

@@ -106,8 +106,12 @@ def _reshape(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
-    aval, shape = node.outs[0].aval, small_shape(node.outs[0].axes, alive)
-    return [lax.broadcasted_iota(aval.dtype, shape, node.eqn.params["dimension"])]
+    """Counted at the dense size; then what is left keeps its numbers."""
+    out, axis = node.outs[0], node.eqn.params["dimension"]
+    shape = list(small_shape(out.axes, alive))
+    shape[axis] = out.aval.shape[axis]
+    counted = lax.broadcasted_iota(out.aval.dtype, tuple(shape), axis)
+    return [take(counted, np.flatnonzero(stays(out.axes[axis], alive)), axis)]
 
 
 def _random_bits(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
