@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.fills import BINARY, PARTIAL, TOTAL, fill_after
+from prune_jax.pruning.jaxpr.fills import BINARY, MANY, PARTIAL, TOTAL, fill_after
 from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
 from prune_jax.pruning.jaxpr.sizes import notice_scale
 from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, LIVE, WILD, Fill, Total, Value, constant_fill, origin
@@ -87,6 +87,11 @@ def identity(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return list(ins)
 
 
+def second(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """The last operand; the first one is only held alive."""
+    return ins[-1:]
+
+
 def bitcast(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """Element-wise where the width stays; a change of width adds or removes an axis."""
     aval, value = eqn.outvars[0].aval, ins[0]
@@ -107,11 +112,22 @@ PLACED = (
     "mesh_cast",
     "pvary",
     "pcast",
+    "preduced",
+    "reduced_vary_cast",
+    "reduced_vary_cast_p",
+    "vary_unreduced_cast",
+    "vary_unreduced_cast_p",
     "layout_constraint",
+    "relayout",
+    "shard_alike",
+    "with_memory_space_constraint",
+    "remove_memory_space",
+    "xla_metadata_value",
 )
-NAMES = (*TOTAL, *PARTIAL, *BINARY, "integer_pow", "select_n", "clamp")
+NAMES = (*TOTAL, *PARTIAL, *BINARY, *MANY, "integer_pow", "select_n", "clamp")
 RULES = {
     **dict.fromkeys(NAMES, elementwise),
     **dict.fromkeys(PLACED, identity),
+    "tie": second,
     "bitcast_convert_type": bitcast,
 }

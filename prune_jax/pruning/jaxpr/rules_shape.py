@@ -110,6 +110,19 @@ def stack(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return [Value(aval, tuple(axes), tuple(fills), known, **origin(ins))]
 
 
+def unstack(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """One result per index of an axis, told apart by its place."""
+    value, axis = ins[0], eqn.params["axis"]
+    ledger.freeze(value.axes[axis], "its indices are taken apart by their position")
+    rest = [k for k in range(len(value.shape)) if k != axis]
+    axes, fills = tuple(value.axes[k] for k in rest), tuple(value.fills[k] for k in rest)
+    parts = [None] * len(eqn.outvars) if value.known is None else np.moveaxis(value.known, axis, 0)
+    return [
+        Value(var.aval, axes, fills, known, **origin(ins))
+        for var, known in zip(eqn.outvars, parts, strict=True)
+    ]
+
+
 def _indexed(value: Value, aval: Any, index: tuple) -> Value:
     """The value after basic numpy indexing with one slice per axis."""
     labels = tuple(a[i] for a, i in zip(value.axes, index, strict=True))
@@ -206,6 +219,7 @@ RULES = {
     "squeeze": squeeze,
     "concatenate": concatenate,
     "stack": stack,
+    "unstack": unstack,
     "slice": slice_,
     "rev": rev,
     "split": split,

@@ -114,12 +114,18 @@ def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     return [take(counted, np.flatnonzero(stays(out.axes[axis], alive)), axis)]
 
 
+def cut_whole(x: Any, axes: Any, alive: np.ndarray) -> Any:
+    """An array of the dense size without the positions that go."""
+    for axis, labels in enumerate(axes):
+        if is_cut(labels, alive):
+            x = take(x, np.flatnonzero(stays(labels, alive)), axis)
+    return x
+
+
 def _random_bits(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     """The dense draw, of which the channels that stay keep their numbers."""
     (bits,) = bind(node.eqn, ins)
-    for axis, labels in enumerate(node.outs[0].axes):
-        bits = take(bits, np.flatnonzero(stays(labels, alive)), axis)
-    return [bits]
+    return [cut_whole(bits, node.outs[0].axes, alive)]
 
 
 def _conv_general_dilated(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
