@@ -96,6 +96,9 @@ class Ledger:
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
         self.components: Components | None = None  # what was solved last, see ``classes``
+        self.choices: dict[
+            bytes, list[tuple[int, int]]
+        ] = {}  # splits that were decided already, see ``solve``
         self._alive: list[Labels] = []
         self._seen: set[tuple[int, int]] = set()
 
