@@ -9,7 +9,17 @@ import numpy as np
 from prune_jax.pruning.jaxpr.fills import BINARY, MANY, PARTIAL, TOTAL, fill_after
 from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
 from prune_jax.pruning.jaxpr.sizes import notice_scale
-from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, LIVE, WILD, Fill, Total, Value, constant_fill, origin
+from prune_jax.pruning.jaxpr.values import (
+    KNOWN_LIMIT,
+    LIVE,
+    WILD,
+    Fill,
+    Total,
+    Value,
+    constant_fill,
+    is_constant,
+    origin,
+)
 
 
 def _fill_along(value: Value, axis: int, rank: int, size: int) -> Fill:
@@ -54,10 +64,14 @@ def _along(ledger: Ledger, name: str, eqn: Any, ins: list[Value], axis: int) -> 
     for value in ins:
         if len(value.shape) == rank:
             if value.shape[axis] == size:
-                own.append(value.axes[axis])
+                own.append((value.axes[axis], is_constant(value)))
             else:
                 ledger.freeze(value.axes[axis], "one channel is spread over an axis")
-    labels = functools.reduce(ledger.couple, own)
+    labels = functools.reduce(ledger.couple, [labels for labels, _ in own])
+    if all(
+        constant or is_fixed(labels) for labels, constant in own
+    ):  # a table beside a fixed axis is fixed too
+        labels = next((labels for labels, _ in own if is_fixed(labels)), labels)
     if is_fixed(labels):  # no position along this axis is ever masked
         return labels, LIVE
     return labels, fill_after(name, [_fill_along(v, axis, rank, size) for v in ins], eqn)
@@ -69,7 +83,7 @@ def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     pairs = [_along(ledger, name, eqn, ins, axis) for axis in range(len(aval.shape))]
     axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
     known = _fold(name, ins, eqn)
-    if not any(value.leaves or value.data for value in ins):  # a table that no mask touches
+    if all(map(is_constant, ins)):  # a table that no mask touches
         fills = (constant_fill(known),) * len(axes)
     out = Value(aval, axes, fills, known, total=_kept_total(name, ins), **origin(ins))
     return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]

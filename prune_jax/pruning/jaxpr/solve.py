@@ -7,7 +7,6 @@ then a mask can stand for as many as possible, then as few as possible sum their
 then there are as many channels as possible, then the outermost part wins.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -131,7 +130,7 @@ def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
 
 
 def _is_idle(ledger: Ledger, solved: Classes, number: int) -> bool:
-    """Whether a split divides what another split keeps whole (in an excerpt, where only splits have reasons above 0)."""
+    """Whether a split divides what another split keeps whole; in an excerpt only splits have reasons above 0."""
     split = ledger.splits[number]
     reasons = solved.frozen[solved.of[split.parent[split.parent >= 0]]]
     return bool(len(reasons) and ((reasons > 0) & (reasons != split.reason)).all())
@@ -217,6 +216,31 @@ def _best(small: Ledger) -> list[Part]:
     return best[1]
 
 
+def _without_choice(ledger: Ledger, solved: Classes) -> tuple[dict[int, Split], list[tuple[Labels, int]]]:
+    """The splits that leave a choice, and what the others freeze: a product of frozen parts is frozen."""
+    frozen = solved.frozen.copy()
+    notes: list[tuple[Labels, int]] = []
+    left = dict(enumerate(ledger.splits))
+    while True:
+        first = {number: _frozen_by(frozen, solved.of, split.children) for number, split in left.items()}
+        if all(why < 0 for why in first.values()):
+            return left, notes
+        for number, why in first.items():
+            if why >= 0:
+                parent = left.pop(number).parent.reshape(-1)
+                ids = solved.of[parent[parent >= 0]]
+                frozen[ids] = np.where(frozen[ids] < 0, why, frozen[ids])
+                notes.append((parent, why))
+
+
+def _frozen_by(frozen: np.ndarray, of: np.ndarray, children: tuple[Labels, ...]) -> int:
+    """First reason of parts that are all frozen at every index; -1 where they aren't."""
+    reasons = [frozen[of[child[child >= 0]]] for child in children]
+    fixed = [-1 - child[child < 0] for child in children]
+    every = np.concatenate([*reasons, *fixed])
+    return int(every.min()) if len(every) else -1
+
+
 def solve(ledger: Ledger) -> Classes:
     """Classes of labels that are cut together, every split's choice made.
 
@@ -225,13 +249,13 @@ def solve(ledger: Ledger) -> Classes:
     solved, edges = _close(ledger)
     if not ledger.splits:
         return solved
+    splits, notes = _without_choice(ledger, solved)
     chosen: list[Part] = []
-    splits = dict(enumerate(ledger.splits))
-    for families in _clusters(_families(splits, solved)).values():
+    for families in _clusters(_families(splits, solved)).values() if splits else ():
         numbers = sorted({number for family in families for number, _ in family.parts})
         small = _excerpt(ledger, solved, numbers)
         key = _fingerprint(small)
         if key not in ledger.choices:
             ledger.choices[key] = _best(small)
         chosen += [(numbers[n], k) for n, k in ledger.choices[key]]
-    return classes(ledger, *_choose(ledger, chosen, Choice(edges, [], [])))
+    return classes(ledger, *_choose(ledger, chosen, Choice(edges, notes, [])))

@@ -67,6 +67,11 @@ def is_activation(value: Value) -> bool:
     return value.data or value.layers
 
 
+def is_constant(value: Value) -> bool:
+    """Whether neither params nor inputs go into a value."""
+    return not (value.leaves or value.data)
+
+
 def sign(fill: Fill) -> str:
     """The fill as a class of numbers instead of one number."""
     if isinstance(fill, str):

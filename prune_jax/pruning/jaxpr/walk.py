@@ -10,7 +10,7 @@ from prune_jax.pruning.jaxpr.primitives import FROZEN
 from prune_jax.pruning.jaxpr.rules import RULES
 from prune_jax.pruning.jaxpr.rules_control import CONTROL
 from prune_jax.pruning.jaxpr.rules_opaque import WHOLE, whole
-from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, WILD, Value, constant_fill, origin
+from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, WILD, Value, constant_fill, is_constant, origin
 
 
 class Node(NamedTuple):
@@ -68,9 +68,8 @@ def live(jaxpr: Jaxpr) -> list[Any]:
 
 def _is_table(eqn: Any, ins: list[Value]) -> bool:
     """Whether constants alone go in, and the result hangs on all of them."""
-    if eqn.effects or any(value.leaves or value.data for value in ins):
-        return False
-    return eqn.primitive.name in WHOLE or eqn.primitive.name not in RULES
+    name = eqn.primitive.name
+    return (name in WHOLE or name not in RULES) and not eqn.effects and all(map(is_constant, ins))
 
 
 def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
