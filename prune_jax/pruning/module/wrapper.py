@@ -32,16 +32,30 @@ def wrapped(module: nnx.Module, cut: Cut) -> nnx.Module:
         def run(variables: Any, *inputs: Any) -> tuple[Any, Any]:
             dense = nnx.merge(definition, variables)
             out = dense_class.__call__(dense, *inputs, **options)
-            return out, nnx.to_pure_dict(nnx.state(dense))
+            return out, _changed(variables, nnx.to_pure_dict(nnx.state(dense)))
 
         key = (definition, len(arrays), tuple(sorted(options.items())))
         if key not in known:
             known[key] = slim(run, cut.dense, cut.groups, cut.keep, *arrays)
         out, changed = known[key](nnx.to_pure_dict(state), *arrays)
-        nnx.update(self, changed)
+        if changed:
+            nnx.update(self, changed)
         return out
 
     name = f"Small{dense_class.__name__}"
     small_class = type(dense_class)(name, (dense_class,), {"__call__": call, "__doc__": wrapped.__doc__})
     module.__class__ = small_class
     return module
+
+
+def _changed(before: Any, after: Any) -> dict[Any, Any]:
+    """The part of a nested dict whose leaves aren't the very same arrays."""
+    out = {}
+    for name, new in after.items():
+        if isinstance(new, dict):
+            part = _changed(before[name], new)
+            if part:
+                out[name] = part
+        elif new is not before[name]:
+            out[name] = new
+    return out
