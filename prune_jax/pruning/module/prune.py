@@ -14,9 +14,8 @@ from prune_jax.pruning.module.asked import Asked, asked, free_ends
 from prune_jax.pruning.module.choosing import chosen, named
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
-from prune_jax.pruning.module.remake import Cut
 from prune_jax.pruning.module.scoring import checked_scores, refuse_lacking, scores_of
-from prune_jax.pruning.module.start import Start, inputs_given, start_of
+from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
 from prune_jax.pruning.unstructured import unstructured_mask
 
@@ -87,13 +86,19 @@ def prune(
     start = start_of(target, inputs)
     if granularity == "unstructured":
         return _single_weights(start, what, optimizer)
-    costs = cost_of_keeps(
-        start.dense.apply, start.dense.variables, *start.dense.inputs, counted=start.dense.source.counted
-    )
+    costs = _costs(start)
     now = _decided(start, what, costs)
     if masked:
         return _masked(start, composed(start.keep, now), optimizer, costs)
     return _cut(start, now, inputs_given(start, inputs), optimizer, costs)
+
+
+def _costs(start: Start) -> Callable[[Mapping[str, Any]], Cost]:
+    """The exact cost of a keep of the dense network."""
+    dense = start.dense
+    return cost_of_keeps(
+        dense.apply, dense.variables, *dense.inputs, counted=dense.source.counted, analysis=dense.analysis
+    )
 
 
 def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
@@ -136,7 +141,7 @@ def _cut(
     """Surgery on the network as it is."""
     dense, total = start.dense, composed(start.keep, now)
     small = shrink(start.variables, start.now, now)
-    cut = Cut(start.groups, total, dense.variables, small, inputs, start.twin(total), dense.bind)
+    cut = cut_of(start, total, small, inputs)
     remade = dense.source.remake(cut)
     along = (start.now, now) if start.mask is None else (start.groups, total)
     return Pruned(
@@ -197,7 +202,9 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     )  # fmt: skip
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
     dense = start.dense
-    cost = cost_of_keeps(dense.apply, dense.variables, *dense.inputs, counted=dense.source.counted)({})
+    cost = cost_of_keeps(
+        dense.apply, dense.variables, *dense.inputs, counted=dense.source.counted, analysis=dense.analysis
+    )({})
     kept = sum(
         int(jax.numpy.count_nonzero(stays)) if stays.size == leaf.size else leaf.size
         for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import optax
 
 from prune_jax.pruning.cost import Cost
+from prune_jax.pruning.coupling import Analysis
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 from prune_jax.pruning.masks import hold
@@ -26,6 +27,7 @@ class Dense(NamedTuple):
       kind: 'nnx', 'linen', 'haiku', 'keras', 'callable' (a pytree that is called) or 'apply'.
       source: the dense model taken apart, without its numbers.
       bind: what binds the inputs that aren't arrays.
+      analysis: what the walk of its trace has learnt.
     """
 
     apply: Callable[..., Any]
@@ -34,6 +36,7 @@ class Dense(NamedTuple):
     kind: str
     source: Source
     bind: Bind
+    analysis: Analysis
 
 
 @dataclass(frozen=True, eq=False)

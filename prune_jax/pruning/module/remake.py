@@ -39,6 +39,8 @@ class Cut(NamedTuple):
       inputs: the inputs, arrays or shapes.
       twin: ``twin(small variables, *inputs)``, the definition of the small network.
       bind: what binds the inputs that aren't arrays to a function of variables and all inputs.
+      wanted: the twin's outputs as shapes.
+      moves: (size before, size after) of every axis that the twin's arrays lose something on.
     """
 
     groups: Sequence[Group]
@@ -48,6 +50,8 @@ class Cut(NamedTuple):
     inputs: tuple[Any, ...]
     twin: Callable[..., Any]
     bind: Bind
+    wanted: Any
+    moves: frozenset[tuple[int, int]]
 
     def differs(self, own: Callable[..., Any]) -> str | None:
         """Why ``own(small variables, *inputs)`` isn't the small network, or None where it gives the twin's values.
@@ -56,11 +60,10 @@ class Cut(NamedTuple):
         """
         variables, inputs = near(self.small, 0), near(self.inputs, 1)
         try:
-            wanted = jax.eval_shape(self.twin, variables, *inputs)
             found = jax.eval_shape(own, variables, *inputs)
         except Exception as error:  # whatever the network's own code raises at sizes that it doesn't expect
             return f"its code doesn't run at the small sizes: {_line(error)}"
-        if jax.tree.map(_spec, wanted) != jax.tree.map(_spec, found):
+        if jax.tree.map(_spec, self.wanted) != jax.tree.map(_spec, found):
             return "its code gives outputs of another shape at the small sizes"
         ours, theirs = _run(lambda v, xs: (self.twin(v, *xs), own(v, *xs)), variables, inputs)
         if not all(map(_close, jax.tree.leaves(theirs), jax.tree.leaves(ours))):

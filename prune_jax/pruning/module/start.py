@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.coupling import analyse
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep, shrunk_groups
 from prune_jax.pruning.module.adapters import source_of
 from prune_jax.pruning.module.pruned import Dense, Pruned
+from prune_jax.pruning.module.remake import Cut
 from prune_jax.pruning.module.static_inputs import bound
+from prune_jax.pruning.slimming.survivors import alive_labels, axis_moves
 from prune_jax.pruning.surgery import shrink, slim
 
 
@@ -47,7 +49,7 @@ class Start(NamedTuple):
         dense = self.dense
         if not keep:
             return dense.apply
-        return slim(dense.apply, dense.variables, self.groups, keep, *dense.inputs)
+        return slim(dense.apply, dense.variables, self.groups, keep, *dense.inputs, analysis=dense.analysis)
 
 
 def start_of(target: Any, inputs: tuple[Any, ...]) -> Start:
@@ -67,9 +69,9 @@ def start_of(target: Any, inputs: tuple[Any, ...]) -> Start:
         raise ValueError("no inputs are given; call prune(target, x, ...) with what the model is called with")
     apply, shapes = bind(source.apply), jax.tree.map(_shape, source.variables)
     specs = jax.tree.map(_shape, arrays)
-    groups = find_groups(apply, shapes, *specs)
-    dense = Dense(apply, shapes, specs, source.kind, source._replace(variables=None), bind)
-    return Start(dense, groups, {}, None, source.variables, source.variables, source.called)
+    analysis = analyse(apply, shapes, *specs)
+    dense = Dense(apply, shapes, specs, source.kind, source._replace(variables=None), bind, analysis)
+    return Start(dense, analysis.groups, {}, None, source.variables, source.variables, source.called)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -94,3 +96,13 @@ def _again(before: Pruned, variables: Any) -> Start:
 def inputs_given(start: Start, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arrays among the inputs, or the shapes of an earlier call where none are given."""
     return bound(inputs)[0] if inputs else start.dense.inputs
+
+
+def cut_of(start: Start, total: Keep, small: Any, inputs: tuple[Any, ...]) -> Cut:
+    """A decision, carried out on variables, with what proves a rebuilt model."""
+    dense, twin = start.dense, start.twin(total)
+    wanted = jax.eval_shape(twin, small, *inputs)
+    analysis = dense.analysis
+    alive = alive_labels(start.groups, analysis.slots, analysis.classes, total)
+    moves = frozenset(axis_moves(analysis.body, alive))
+    return Cut(start.groups, total, dense.variables, small, inputs, twin, dense.bind, wanted, moves)

@@ -164,7 +164,12 @@ def _alive(groups: Sequence[Group], analysis: Analysis, kept: Mapping[str, Any])
 
 
 def slim(
-    apply: Callable, params: Any, groups: Sequence[Group], keep: Mapping[str, Any], *inputs: Any
+    apply: Callable,
+    params: Any,
+    groups: Sequence[Group],
+    keep: Mapping[str, Any],
+    *inputs: Any,
+    analysis: Analysis | None = None,
 ) -> Callable:
     """``small_apply(small_params, *inputs)``: ``apply`` at the sizes that ``keep`` leaves.
 
@@ -173,7 +178,8 @@ def slim(
     indices and baked-in sizes rewritten, so a network that checks shapes (Linen) needs no change.
     Code that addresses channels by position (a slice, a roll) means other channels once it is traced
     at another size; the twin keeps to those that the dense network meant. Inputs of another batch
-    size are traced anew, once per shape. Raises what ``checked`` raises,
+    size are traced anew, once per shape. ``analysis`` is that of ``analyse(apply, params, *inputs)`` where
+    the caller has it already, which saves a trace. Raises what ``checked`` raises,
     ValueError where the groups are another network's or the params aren't the small ones.
     """
     dense, kept = _specs(params), checked(groups, keep)
@@ -185,10 +191,11 @@ def slim(
         leaves, treedef = jax.tree.flatten(specs)
         key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in known:
-            analysis = analyse(apply, dense, *specs)
-            known[key] = analysis, Cut(_alive(groups, analysis, kept), analysis.ledger.verdicts)
+            found = given.pop() if given else analyse(apply, dense, *specs)
+            known[key] = found, Cut(_alive(groups, found, kept), found.ledger.verdicts)
         return known[key]
 
+    given = [] if analysis is None else [analysis]
     analysed(inputs)
 
     def small_apply(small_params: Any, *xs: Any) -> Any:

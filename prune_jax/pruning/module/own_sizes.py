@@ -1,0 +1,159 @@
+"""Numbers in the attributes of a user's own classes, read as sizes of the small network."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.module.remake import Cut
+
+READINGS = 32  # how many readings are tried; each but the right one ends at the first wrong shape, as a rule
+Options = Mapping[int, Sequence[int]]  # dense size -> what it may be now, the likeliest first
+
+
+class Place(NamedTuple):
+    """A number in an attribute of a class: the same number in two attributes may stand for two things."""
+
+    owner: type
+    attribute: str
+    number: int
+
+
+def own_sizes(dense: nnx.Module, cut: Cut) -> Iterator[dict[Any, dict[str, Any]]]:
+    """Module path -> attributes at the small size, the likeliest reading first.
+
+    A 4 may be four heads, of which two stay, or a head's four numbers, which all stay. Readings differ in what the
+    number in each attribute stands for; all objects of a class share it. The last leaves all as they are.
+    """
+    mine = {path: module for path, module in nnx.iter_modules(dense) if _is_own(module)}
+    options = {path: _options(cut, "/".join(map(str, path))) for path in mine}
+    most: dict[Place, int] = {}
+    for path, module in mine.items():
+        for place in _places(module):
+            most[place] = max(most.get(place, 1), len(options[path].get(place.number, ())))
+    unsure = [place for place, count in most.items() if count > 1]
+    for reading in itertools.islice(_by_sum([most[place] for place in unsure]), READINGS):
+        picks = dict(zip(unsure, reading, strict=True))
+        found = {path: _read_so(module, options[path], picks) for path, module in mine.items()}
+        if any(found.values()):
+            yield found
+    yield {}
+
+
+def _by_sum(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """All tuples of indices below the counts, those with small sums first."""
+    for total in range(sum(counts) - len(counts) + 1):
+        yield from _with_sum(counts, total)
+
+
+def _with_sum(counts: Sequence[int], total: int) -> Iterator[tuple[int, ...]]:
+    if not counts:
+        if total == 0:
+            yield ()
+        return
+    for first in range(min(counts[0] - 1, total) + 1):
+        for rest in _with_sum(counts[1:], total - first):
+            yield (first, *rest)
+
+
+def _is_own(module: Any) -> bool:
+    """A class of the user's, or a layer without arrays to read its sizes off."""
+    return not type(module).__module__.startswith("flax.nnx") or not nnx.to_flat_state(nnx.state(module))
+
+
+def _public(module: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+
+
+def _places(module: Any) -> Iterator[Place]:
+    for name, value in _public(module).items():
+        for number in _numbers(value):
+            yield Place(type(module), name, number)
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if _is_size(value):
+        yield value
+    elif isinstance(value, tuple):
+        yield from filter(_is_size, value)
+    elif _is_plain(value):
+        for field in dataclasses.fields(value):
+            yield from _numbers(getattr(value, field.name))
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 1
+
+
+def _is_plain(value: Any) -> bool:
+    """A dataclass that holds settings."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, (type, nnx.Module, nnx.Variable))
+
+
+def _read_so(module: Any, options: Options, picks: Mapping[Place, int]) -> dict[str, Any]:
+    out = {}
+    for name, value in _public(module).items():
+        table = {}
+        for number in _numbers(value):
+            found = options.get(number, (number,))
+            table[number] = found[min(picks.get(Place(type(module), name, number), 0), len(found) - 1)]
+        new = _moved(value, table)
+        if new != value:
+            out[name] = new
+    return out
+
+
+def _moved(value: Any, table: Mapping[int, int]) -> Any:
+    """The value with its sizes moved."""
+    if _is_size(value):
+        return table.get(value, value)
+    if isinstance(value, tuple) and all(map(_is_size, value)):
+        return tuple(table.get(v, v) for v in value)
+    if _is_plain(value):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        moved = {name: _moved(old, table) for name, old in fields.items()}
+        changed = {
+            name: new for name, new in moved.items() if new is not fields[name] and new != fields[name]
+        }
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
+
+
+def _options(cut: Cut, path: str) -> dict[int, list[int]]:
+    """What each dense size may be now: by the leaves below the path, by any array of the network, or as it was."""
+    below = [(old, new) for at, old, new in _leaf_moves(cut) if not path or at.startswith(f"{path}/")]
+    out: dict[int, list[int]] = {}
+    for old, new in [pair for pair in below if pair[0] != pair[1]]:
+        _add(out, old, new)
+    for old, new in [pair for pair in below if pair[0] == pair[1]]:
+        _add(out, old, new)
+    for old, new in sorted(cut.moves):
+        _add(out, old, new)
+    for old in out:
+        _add(out, old, old)
+    return {old: new for old, new in out.items() if new != [old]}
+
+
+def _add(table: dict[int, list[int]], old: int, new: int) -> None:
+    found = table.setdefault(old, [])
+    if new not in found:
+        found.append(new)
+
+
+def _leaf_moves(cut: Cut) -> list[tuple[str, int, int]]:
+    """(leaf path, size before, size after) of every leaf axis, and of every group as seen from its leaves."""
+    before, after = dict(leaf_paths(cut.dense)), dict(leaf_paths(cut.small))
+    axes = [
+        (path, old, new)
+        for path in before
+        for old, new in zip(before[path].shape, after[path].shape, strict=True)
+    ]
+    groups = [
+        (member.path, group.size, len(cut.keep.get(group.name, range(group.size))))
+        for group in cut.groups
+        for member in group.members
+    ]
+    return axes + groups
