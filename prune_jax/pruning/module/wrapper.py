@@ -42,8 +42,9 @@ def wrapped(module: nnx.Module, cut: Cut) -> nnx.Module:
             nnx.update(self, changed)
         return out
 
-    name = f"Small{dense_class.__name__}"
-    small_class = type(dense_class)(name, (dense_class,), {"__call__": call, "__doc__": wrapped.__doc__})
+    call.__name__ = "__call__"  # tabulate names it
+    body = {"__call__": call, "__module__": dense_class.__module__, "__doc__": dense_class.__doc__}
+    small_class = type(dense_class)(f"Small{dense_class.__name__}", (dense_class,), body)
     module.__class__ = small_class
     return module
 
