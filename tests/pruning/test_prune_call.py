@@ -416,3 +416,29 @@ def test_the_report_says_what_went_and_what_is_frozen():
     assert all(seconds > 0 for seconds in report.totals[-1][1:])
     assert "2.00x" in str(report)
     assert repr(pruned) == "Pruned(apply, 1 of 3 groups, 112 -> 56 MACs)"
+
+
+def test_free_ends_lose_channels_and_classes():
+    names = {g.name: g for g in prune_jax.find_groups(mlp, PARAMS, X, free=("inputs", "outputs"))}
+    assert [(g.size, g.frozen) for g in names.values()] == [(4, None), (8, None), (3, None)]
+    keep = dict(zip(names, ([1, 3], [0, 2, 5], [0, 2]), strict=True))
+    pruned = prune_jax.prune((mlp, PARAMS), X, keep=keep, free=("inputs", "outputs"))
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(5, 2)), "float32")
+    wanted = mlp(
+        {"a": PARAMS["a"][np.ix_([1, 3], [0, 2, 5])], "b": PARAMS["b"][np.ix_([0, 2, 5], [0, 2])]}, x
+    )
+    np.testing.assert_allclose(pruned.apply(pruned.variables, x), wanted, rtol=1e-6)
+    assert pruned.after.macs == 2 * (2 * 3 + 3 * 2)
+    with pytest.raises(ValueError, match=r"'b' .* is frozen: network output"):
+        prune_jax.prune((mlp, PARAMS), X, keep={"b": [0, 2]})
+
+
+@pytest.mark.parametrize("make", [LAYERS["conv"][0], Stubborn])
+def test_a_module_with_free_ends(make):
+    net, x = filled(make(nnx.Rngs(0))), an_input(VECTOR if make is Stubborn else IMAGE, "free")
+    pruned = prune_jax.prune(net, x, ratio=0.5, free="outputs")
+    assert pruned.model(x).shape == (2, 1)
+    pruned = prune_jax.prune(net, x, ratio=0.5, free=("inputs",))
+    name = pruned.groups[0].name
+    assert pruned.model(x[..., pruned.keep[name]]).shape == (2, 3)
+    assert (pruned.wrapped is not None) == (make is Stubborn)

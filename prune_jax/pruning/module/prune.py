@@ -63,7 +63,8 @@ def prune(
       loss: ``loss(model, batch)`` of an nnx module or callable, ``loss(variables, batch)`` of others.
       key: a PRNG key, for criteria that draw.
       masked: masks instead of surgery. Groups that no mask can stand for stay dense.
-      free: of 'inputs' and 'outputs', which ends of the network may lose channels.
+      free: of 'inputs' and 'outputs', which ends of the network may lose channels (the last axis of floats). The small
+        model takes inputs without the channels that went, ``x[..., pruned.keep[name]]``.
 
     Returns:
       The small model, its variables, and the decision; see ``Pruned``.
@@ -82,8 +83,7 @@ def prune(
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
     )  # fmt: skip
     refuse_lacking(what)
-    free_ends(free)
-    start = start_of(target, inputs)
+    start = start_of(target, inputs, free_ends(free))
     if granularity == "unstructured":
         return _single_weights(start, what, optimizer)
     costs = _costs(start)

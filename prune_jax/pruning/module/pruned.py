@@ -28,6 +28,7 @@ class Dense(NamedTuple):
       source: the dense model taken apart, without its numbers.
       bind: what binds the inputs that aren't arrays.
       analysis: what the walk of its trace has learnt.
+      free: which ends of the network may lose channels.
     """
 
     apply: Callable[..., Any]
@@ -37,6 +38,7 @@ class Dense(NamedTuple):
     source: Source
     bind: Bind
     analysis: Analysis
+    free: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,7 @@ class Pruned:
         """
         if self.mask is not None:
             return function
-        return slim(function, self.dense.variables, self.groups, self.keep, *inputs)
+        return slim(function, self.dense.variables, self.groups, self.keep, *inputs, free=self.dense.free)
 
     def report(self, latency: bool = False) -> PruneReport:
         """Groups before and after, MACs, parameters, and what is frozen and why; ``print`` shows a table.

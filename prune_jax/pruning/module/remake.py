@@ -41,6 +41,7 @@ class Cut(NamedTuple):
       bind: what binds the inputs that aren't arrays to a function of variables and all inputs.
       wanted: the twin's outputs as shapes.
       moves: (size before, size after) of every axis that the twin's arrays lose something on.
+      network: the dense network (``pruned.Dense``).
     """
 
     groups: Sequence[Group]
@@ -52,6 +53,7 @@ class Cut(NamedTuple):
     bind: Bind
     wanted: Any
     moves: frozenset[tuple[int, int]]
+    network: Any
 
     def differs(self, own: Callable[..., Any]) -> str | None:
         """Why ``own(small variables, *inputs)`` isn't the small network, or None where it gives the twin's values.
@@ -83,7 +85,7 @@ def near(tree: Any, seed: int) -> Any:
             return _nothing(leaf) if abstract else leaf
         noise = rng.uniform(0.0, 0.2, leaf.shape)
         base = np.zeros(leaf.shape) if abstract else np.asarray(leaf, np.float64)
-        return jnp.asarray((base + noise).astype(np.float32)).astype(leaf.dtype)
+        return jax.device_put((base + noise).astype(leaf.dtype))
 
     return jax.tree.map(one, tree)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import nnx
 
 from prune_jax.pruning.module.remake import Cut
@@ -36,7 +37,9 @@ def wrapped(module: nnx.Module, cut: Cut) -> nnx.Module:
 
         key = (definition, len(arrays), tuple(sorted(options.items())))
         if key not in known:
-            known[key] = slim(run, cut.dense, cut.groups, cut.keep, *arrays)
+            known[key] = slim(
+                run, cut.dense, cut.groups, cut.keep, *_dense(arrays, cut), free=cut.network.free
+            )
         out, changed = known[key](nnx.to_pure_dict(state), *arrays)
         if changed:
             nnx.update(self, changed)
@@ -47,6 +50,17 @@ def wrapped(module: nnx.Module, cut: Cut) -> nnx.Module:
     small_class = type(dense_class)(f"Small{dense_class.__name__}", (dense_class,), body)
     module.__class__ = small_class
     return module
+
+
+def _dense(arrays: tuple[Any, ...], cut: Cut) -> Any:
+    """Shapes of the inputs with the channels that free inputs have lost."""
+    if "inputs" not in cut.network.free:
+        return arrays
+    return jax.tree.map(
+        lambda x, dense: jax.ShapeDtypeStruct((*x.shape[:-1], *dense.shape[-1:]), x.dtype),
+        arrays,
+        cut.network.inputs,
+    )
 
 
 def _changed(before: Any, after: Any) -> dict[Any, Any]:
