@@ -78,6 +78,9 @@ ABSENT: dict[str, tuple[str, ...]] = {
         "dot_product_attention_fp8_bwd_wrapper",
     ),
     "sizes are numbers here, not symbols": ("dim_as_value", "dimension_size", "shape_assertion"),
+    "it joins the parts that several processes hold, outside of the network": (
+        *("global_array_to_host_local_array", "host_local_array_to_global_array"),
+    ),
     "it orders effects and computes nothing": ("after_all", "create_token", "check"),
     "it stands in the implementation of random keys": ("iota_2x32_shape",),
 }
