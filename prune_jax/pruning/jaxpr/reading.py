@@ -103,6 +103,7 @@ def read(apply: Callable, params: Any, inputs: tuple) -> Reading:
     ledger, paths = Ledger(), leaf_paths(params)
     avals = [var.aval for var in closed.jaxpr.invars]
     leaves = [_leaf(ledger, aval, n) for n, aval in enumerate(avals[: len(paths)])]
+    ledger.owned = ledger.count
     body = walk(ledger, closed, leaves + [_input(ledger, aval) for aval in avals[len(paths) :]])
     ledger.eqn, ledger.unused = None, _unused(closed.jaxpr, len(paths))
     for out, leaf in zip(body.outs, _renewed(out_shape, params), strict=True):
