@@ -37,12 +37,31 @@ def table():
     return jnp.sin(jnp.arange(64.0)).reshape(8, 8)
 
 
+def looped(h, numbers):
+    """A loop whose body uses a table from outside, one from inside, and returns a constant as well."""
+
+    def step(carry, _):
+        return jnp.tanh(carry) * numbers + jnp.arange(8.0)[None], jnp.arange(8.0)
+
+    last, rows = jax.lax.scan(step, h, length=2)
+    return last + rows.sum(0)[None]
+
+
+def branched(h, numbers):
+    return h + jax.lax.cond(h.sum() > 0, lambda h: h * numbers, lambda h: jnp.ones((4, 8)) * numbers, h)
+
+
 NO_GRADIENT = ("composite", "custom_vmap")  # JAX has none for them
 BODIES = {
     "composite": lambda p, x: jax.lax.composite(lambda h: jnp.sin(h), "a.sine")(x @ p["a"] + x @ p["c"]),
     "unstack": lambda p, x: sum(jnp.unstack(jnp.stack([RELU(x @ p["a"]), x @ p["c"]], 1), axis=1)),
     "custom_vmap": lambda p, x: jnp.sin(x @ p["a"]) * shifted(x @ p["c"]),
     "qr": lambda p, x: (x @ p["a"] + x @ p["c"]) * jnp.linalg.qr(table())[0][:4],
+    "orthogonal": lambda p, x: (x @ p["a"] + x @ p["c"]) * jax.random.orthogonal(jax.random.key(1), 8)[:4],
+    "normalised": lambda p, x: (x @ p["a"] + x @ p["c"]) * (table() / table().sum(1, keepdims=True))[:4],
+    "loop": lambda p, x: looped(x @ p["a"] + x @ p["c"], table()[:1]),
+    "branch": lambda p, x: branched(x @ p["a"] + x @ p["c"], table()[:1]),
+    "custom_jvp": lambda p, x: jax.nn.relu(table()[:4]) * jax.nn.silu(x @ p["a"] + x @ p["c"]),
     "solved": lambda p, x: (x @ p["a"] + x @ p["c"]) * jnp.linalg.solve(jnp.eye(8) + 0.1, jnp.ones(8))[None],
     "sorted": lambda p, x: (x @ p["a"] + x @ p["c"]) * jnp.sort(jnp.sin(jnp.arange(8.0)))[None],
     "stack": lambda p, x: jnp.stack([RELU(x @ p["a"]), x @ p["c"]]).sum(0),
@@ -68,6 +87,21 @@ def test_channels_stay_open_and_masked_equals_small(name):
     groups = find_groups(apply, params, x)
     assert [(g.name, g.size, g.maskable) for g in groups if g.frozen is None] == [("a", 8, True)]
     law.check(apply, params, groups, {"a": np.array([0, 2, 3, 7])}, x, gradients=name not in NO_GRADIENT)
+
+
+def test_a_table_used_twice_ties_nothing():
+    numbers = np.linspace(-1.0, 1.0, 8).reshape(1, 8)
+    shapes = {"a": (3, 8), "b": (8, 8), "c": (8, 2)}
+    params = law.numbers({k: jax.ShapeDtypeStruct(shape, "float64") for k, shape in shapes.items()})
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
+
+    def apply(p, x):
+        steps = jnp.asarray(numbers) + jnp.arange(8.0)[None]
+        return (jnp.tanh((x @ p["a"] * steps) @ p["b"]) * steps) @ p["c"]
+
+    groups = find_groups(apply, params, x)
+    assert [(g.name, g.size) for g in groups if g.frozen is None] == [("a", 8), ("b", 8)]
+    law.check(apply, params, groups, {"a": np.array([0, 7]), "b": np.array([1, 2, 5])}, x)
 
 
 def test_resharded_numbers_are_the_same_numbers():

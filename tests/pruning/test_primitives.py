@@ -23,6 +23,7 @@ def primitives():
     for module in pkgutil.walk_packages(jax._src.__path__, "jax._src."):
         if not any(word in module.name for word in SKIPPED):
             importlib.import_module(module.name)
+    importlib.import_module("jax.experimental.multihost_utils")
     modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "jax"]
     values = itertools.chain.from_iterable(vars(module).values() for module in modules)
     return {value.name for value in values if isinstance(value, Primitive)}

@@ -9,6 +9,7 @@ FOREIGN = "a kernel or call from outside JAX, made for these sizes"
 SHARDED = "its body is written for the part of an array that one device holds"
 STATE = "it reads or writes a reference, which is not followed"
 WINDOWS = "the gradient of a window that picks one position"
+SPARSE = "arrays of the sparse formats aren't followed"
 SCALED = "a product of blocks that share a scale"
 
 FROZEN: dict[str, str] = {
@@ -25,8 +26,20 @@ FROZEN: dict[str, str] = {
         ),
         FOREIGN,
     ),
+    **dict.fromkeys(("rnn_fwd", "rnn_bwd", "fused_call"), FOREIGN),
     **dict.fromkeys(("custom_fusion", "fusible", "call_hi_primitive"), FOREIGN),
     "shard_map": SHARDED,
+    **dict.fromkeys(
+        (
+            *("bcoo_dot_general", "bcoo_dot_general_sampled", "bcoo_extract", "bcoo_fromdense"),
+            *("bcoo_sort_indices", "bcoo_spdot_general", "bcoo_sum_duplicates", "bcoo_todense"),
+            *("bcoo_transpose", "bcsr_dot_general", "bcsr_extract", "bcsr_fromdense", "bcsr_todense"),
+            *("coo_fromdense", "coo_matmat", "coo_matvec", "coo_spmm", "coo_spmv", "coo_todense"),
+            *("csr_fromdense", "csr_matmat", "csr_matvec", "csr_spmm", "csr_spmv", "csr_todense"),
+            *("spsolve", "todense"),
+        ),
+        SPARSE,
+    ),
     **dict.fromkeys(
         ("new_ref", "empty_ref", "free_ref", "freeze", "get", "swap", "addupdate", "accum_grad_in_ref"), STATE
     ),
@@ -57,6 +70,8 @@ ABSENT: dict[str, tuple[str, ...]] = {
         *("ragged_all_to_all", "unreduced_pmax", "unreduced_pmin"),
     ),
     "it stands in the body of a kernel, which is frozen": (
+        *("assert_consumed_value", "consume", "einshape_lo", "emit_pipeline", "has_memory_space"),
+        *("mosaic_gpu_p", "pipeline_body"),
         *("add_dependency", "bitcast", "conv", "delay", "dma_start", "dma_wait", "get_barrier_semaphore"),
         *("get_global", "jaxpr_call", "masked_load", "masked_swap", "matmul_acc_lhs", "matmul_lhs_fifo"),
         *("matmul_pop", "matmul_pop_fifo", "matmul_push_rhs", "multiple_of", "num_programs", "pack_dtype"),
@@ -78,6 +93,9 @@ ABSENT: dict[str, tuple[str, ...]] = {
         "dot_product_attention_fp8_bwd_wrapper",
     ),
     "sizes are numbers here, not symbols": ("dim_as_value", "dimension_size", "shape_assertion"),
+    "it joins the parts that several processes hold, outside of the network": (
+        *("global_array_to_host_local_array", "host_local_array_to_global_array"),
+    ),
     "it orders effects and computes nothing": ("after_all", "create_token", "check"),
     "it stands in the implementation of random keys": ("iota_2x32_shape",),
 }

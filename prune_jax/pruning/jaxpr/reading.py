@@ -115,9 +115,9 @@ def read(apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()
     ledger, paths = Ledger(), leaf_paths(params)
     avals = [var.aval for var in closed.jaxpr.invars]
     leaves = [_leaf(ledger, aval, n) for n, aval in enumerate(avals[: len(paths)])]
-    body = walk(
-        ledger, closed, leaves + [_input(ledger, aval, "inputs" in free) for aval in avals[len(paths) :]]
-    )
+    given = [_input(ledger, aval, "inputs" in free) for aval in avals[len(paths) :]]
+    ledger.owned = ledger.count
+    body = walk(ledger, closed, leaves + given)
     ledger.eqn, ledger.unused = None, _unused(closed.jaxpr, len(paths))
     for out, leaf in zip(body.outs, _renewed(out_shape, params), strict=True):
         for axis, labels in enumerate(out.axes):

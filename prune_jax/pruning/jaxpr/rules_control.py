@@ -145,4 +145,6 @@ CALLS = (
     "xla_metadata_call",
     "program_order",
 )  # fmt: skip
+CUSTOM = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+BINDING = ("scan", "while", "cond")  # their bodies see constants as they are cut outside
 CONTROL: dict[str, Callable] = {**dict.fromkeys(CALLS, call), "scan": scan, "while": while_, "cond": cond}

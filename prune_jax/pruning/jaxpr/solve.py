@@ -220,17 +220,17 @@ def _without_choice(ledger: Ledger, solved: Classes) -> tuple[dict[int, Split], 
     """The splits that leave a choice, and what the others freeze: a product of frozen parts is frozen."""
     frozen = solved.frozen.copy()
     notes: list[tuple[Labels, int]] = []
-    left = dict(enumerate(ledger.splits))
-    while True:
-        first = {number: _frozen_by(frozen, solved.of, split.children) for number, split in left.items()}
-        if all(why < 0 for why in first.values()):
-            return left, notes
-        for number, why in first.items():
+    left, before = dict(enumerate(ledger.splits)), -1
+    while len(left) != before:  # once in the network's order and once to see that nothing follows, as a rule
+        before = len(left)
+        for number, split in list(left.items()):
+            why = _frozen_by(frozen, solved.of, split.children)
             if why >= 0:
                 parent = left.pop(number).parent.reshape(-1)
                 ids = solved.of[parent[parent >= 0]]
                 frozen[ids] = np.where(frozen[ids] < 0, why, frozen[ids])
                 notes.append((parent, why))
+    return left, notes
 
 
 def _frozen_by(frozen: np.ndarray, of: np.ndarray, children: tuple[Labels, ...]) -> int:
@@ -239,6 +239,16 @@ def _frozen_by(frozen: np.ndarray, of: np.ndarray, children: tuple[Labels, ...])
     fixed = [-1 - child[child < 0] for child in children]
     every = np.concatenate([*reasons, *fixed])
     return int(every.min()) if len(every) else -1
+
+
+def _has_leaves(ledger: Ledger, solved: Classes, numbers: list[int]) -> bool:
+    """Whether any channel of a params leaf hangs on the choice of these splits."""
+    if ledger.owned is None:
+        return True
+    held = np.zeros(len(solved.frozen), bool)
+    held[solved.of[: ledger.owned]] = True
+    splits = (ledger.splits[number] for number in numbers)
+    return any(held[_classes_of(solved, x)].any() for s in splits for x in (s.parent, *s.children))
 
 
 def solve(ledger: Ledger) -> Classes:
@@ -253,6 +263,8 @@ def solve(ledger: Ledger) -> Classes:
     chosen: list[Part] = []
     for families in _clusters(_families(splits, solved)).values() if splits else ():
         numbers = sorted({number for family in families for number, _ in family.parts})
+        if not _has_leaves(ledger, solved, numbers):
+            continue
         small = _excerpt(ledger, solved, numbers)
         key = _fingerprint(small)
         if key not in ledger.choices:

@@ -39,7 +39,8 @@ class Value(NamedTuple):
 
     ``known`` holds the numbers where they are constants of the trace. ``leaves`` are the params
     leaves it is computed from; ``data`` says whether a network input is mixed in as well, ``layers``
-    whether it has passed a convolution or matrix product.
+    whether it has passed a convolution or matrix product. ``bound``: a constant in the body of a loop or a branch,
+    which all of the body's equations share; other constants are a table of its own wherever they are used.
     """
 
     aval: Any
@@ -50,6 +51,7 @@ class Value(NamedTuple):
     data: bool = False
     layers: bool = False
     total: Total | None = None
+    bound: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,8 +70,8 @@ def is_activation(value: Value) -> bool:
 
 
 def is_constant(value: Value) -> bool:
-    """Whether neither params nor inputs go into a value."""
-    return not (value.leaves or value.data)
+    """Whether neither params nor inputs go into a value, so that it is kept whole and cut where it is used."""
+    return not (value.leaves or value.data or value.bound)
 
 
 def sign(fill: Fill) -> str:
@@ -109,9 +111,11 @@ def constant_fill(known: np.ndarray | None) -> Fill:
 def origin(ins: list[Value]) -> dict[str, Any]:
     """Fields of a result that follow from where its operands come from."""
     if len(ins) == 1:
-        return {"leaves": ins[0].leaves, "data": ins[0].data, "layers": ins[0].layers}
+        one = ins[0]
+        return {"leaves": one.leaves, "data": one.data, "layers": one.layers, "bound": one.bound}
     return {
         "leaves": frozenset().union(*(v.leaves for v in ins)),
         "data": any(v.data for v in ins),
         "layers": any(v.layers for v in ins),
+        "bound": any(v.bound for v in ins),
     }

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.labels import Ledger, is_fixed
 from prune_jax.pruning.jaxpr.primitives import FROZEN
 from prune_jax.pruning.jaxpr.rules import RULES
-from prune_jax.pruning.jaxpr.rules_control import CONTROL
+from prune_jax.pruning.jaxpr.rules_control import BINDING, CONTROL, CUSTOM
 from prune_jax.pruning.jaxpr.rules_opaque import WHOLE, whole
 from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, WILD, Value, constant_fill, is_constant, origin
 
@@ -66,21 +66,32 @@ def live(jaxpr: Jaxpr) -> list[Any]:
     return found[::-1]
 
 
-def _is_table(eqn: Any, ins: list[Value]) -> bool:
-    """Whether constants alone go in, and the result hangs on all of them."""
-    name = eqn.primitive.name
-    return (name in WHOLE or name not in RULES) and not eqn.effects and all(map(is_constant, ins))
+def _copied(ledger: Ledger, value: Value) -> Value:
+    """A constant as one of its uses sees it: what is cut there says nothing of its other uses."""
+    if not is_constant(value) or all(map(is_fixed, value.axes)):
+        return value
+    axes = tuple(labels if is_fixed(labels) else ledger.fresh(len(labels)) for labels in value.axes)
+    return value._replace(axes=axes, total=None)
+
+
+def _bound(values: list[Value]) -> list[Value]:
+    return [value._replace(bound=True) if is_constant(value) else value for value in values]
 
 
 def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
     ledger.eqn, first = eqn, len(ledger.doubts)
-    name = eqn.primitive.name
+    name, table = eqn.primitive.name, all(map(is_constant, ins))
+    shared = not table and name in (*BINDING, *CUSTOM)  # by all equations of its bodies
+    if shared or not (table or name in CONTROL):
+        ins = [_copied(ledger, value) for value in ins]
     if name in CONTROL:
         outer, ledger.callers = ledger.callers, (eqn, *ledger.callers)
-        outs, bodies = CONTROL[name](ledger, eqn, ins, walk)
+        outs, bodies = CONTROL[name](ledger, eqn, _bound(ins) if shared else ins, walk)
+        outs = _bound(outs) if shared and name in BINDING else outs
         ledger.callers = outer
         return Node(eqn, ins, outs, range(0), tuple(bodies))
-    rule = whole if _is_table(eqn, ins) else RULES.get(name, _unknown)
+    whole_table = table and not eqn.effects and (name in WHOLE or name not in RULES)
+    rule = whole if whole_table else RULES.get(name, _unknown)
     outs = rule(ledger, eqn, ins)
     return Node(eqn, ins, outs, range(first, len(ledger.doubts)), ())
 
@@ -104,4 +115,11 @@ def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Val
         node = _step(ledger, eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, node.outs, strict=bool(node.outs)))
         nodes.append(node)
-    return Body(jaxpr, list(closed.consts), consts, ins, [read(atom) for atom in jaxpr.outvars], nodes)
+    return Body(
+        jaxpr,
+        list(closed.consts),
+        consts,
+        ins,
+        [_copied(ledger, read(atom)) for atom in jaxpr.outvars],
+        nodes,
+    )

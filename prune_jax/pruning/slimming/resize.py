@@ -115,10 +115,11 @@ def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def cut_whole(x: Any, axes: Any, alive: np.ndarray) -> Any:
-    """An array of the dense size without the positions that go."""
+    """An array of the dense size without the positions that go; a constant of the trace stays one."""
     for axis, labels in enumerate(axes):
         if is_cut(labels, alive):
-            x = take(x, np.flatnonzero(stays(labels, alive)), axis)
+            index = np.flatnonzero(stays(labels, alive))
+            x = take(x, index, axis) if isinstance(x, jax.Array) else np.asarray(x).take(index, axis)
     return x
 
 
@@ -209,11 +210,3 @@ def bind(eqn: Any, ins: Arrays) -> Arrays:
     params = eqn.primitive.get_bind_params(eqn.params)
     out = eqn.primitive.bind(*ins, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
-
-
-def cut_constant(number: Any, axes: Any, alive: np.ndarray) -> Any:
-    """A constant of the trace without the positions that go."""
-    for axis, labels in enumerate(axes):
-        if is_cut(labels, alive):
-            number = np.asarray(number).compress(stays(labels, alive), axis)
-    return number if not isinstance(number, np.ndarray) else jax.numpy.asarray(number)

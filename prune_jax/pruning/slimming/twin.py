@@ -12,13 +12,13 @@ from jax.extend.core import Literal
 from prune_jax.pruning.coupling import Analysis, analyse
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.jaxpr.rules_control import scan_counts
+from prune_jax.pruning.jaxpr.rules_control import BINDING, CUSTOM, scan_counts
 from prune_jax.pruning.jaxpr.sizes import rescaled
-from prune_jax.pruning.jaxpr.values import Value
+from prune_jax.pruning.jaxpr.values import Value, is_constant
 from prune_jax.pruning.jaxpr.walk import Body, Node
 from prune_jax.pruning.keep import checked
 from prune_jax.pruning.slimming.derivatives import small_jvp, small_vjp
-from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_constant, cut_whole
+from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_whole
 from prune_jax.pruning.slimming.survivors import (
     Cut,
     alive_by_position,
@@ -39,7 +39,7 @@ def _scan(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     m = n + carried
 
     def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-        outs = run(body, [*ins[:n], *carry, *x], cut)
+        outs = _run_cut(body, [*ins[:n], *carry, *x], cut)
         return outs[:carried], outs[carried:]
 
     carry, ys = lax.scan(step, ins[n:m], ins[m:], p["length"], p["reverse"], p["unroll"])
@@ -50,14 +50,14 @@ def _while(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     p, (test, body) = node.eqn.params, node.bodies
     n, m = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
     return lax.while_loop(
-        lambda carry: run(test, [*ins[:n], *carry], cut)[0],
-        lambda carry: run(body, [*ins[n:m], *carry], cut),
+        lambda carry: _run_cut(test, [*ins[:n], *carry], cut)[0],
+        lambda carry: _run_cut(body, [*ins[n:m], *carry], cut),
         ins[m:],
     )
 
 
 def _cond(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
-    branches = [lambda *args, body=body: run(body, list(args), cut) for body in node.bodies]
+    branches = [lambda *args, body=body: _run_cut(body, list(args), cut) for body in node.bodies]
     return lax.switch(ins[0], branches, *ins[1:])
 
 
@@ -94,7 +94,22 @@ CONTROL: dict[str, Callable[[Node, list[Any], Cut], list[Any]]] = {
 }
 
 
+def _run_cut(body: Body, args: list[Any], cut: Cut) -> list[Any]:
+    """Evaluate the body of a loop or a branch: constants that it returns are cut like its other results."""
+    return _cut_constants(body.outs, run(body, args, cut), cut)
+
+
+def _cut_constants(values: Sequence[Value], arrays: list[Any], cut: Cut) -> list[Any]:
+    """Constants are kept whole; where they are used they lose the channels that go there."""
+    return [
+        cut_whole(x, value.axes, cut.alive) if is_constant(value) else x
+        for value, x in zip(values, arrays, strict=True)
+    ]
+
+
 def _step(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
+    if not node.bodies or node.eqn.primitive.name in (*BINDING, *CUSTOM):  # other calls cut inside
+        ins = _cut_constants(node.ins, ins, cut)
     for number in node.doubts:  # first: the summed axes are gone from the operands' shapes
         if number in cut.verdicts:
             baked = cut.verdicts[number]
@@ -105,24 +120,13 @@ def _step(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     if node.bodies:
         return CONTROL.get(node.eqn.primitive.name, _call)(node, ins, cut)
     rule = RESIZE.get(node.eqn.primitive.name)
-    return rule(node, ins, cut.alive) if rule else _fitted(node, bind(node.eqn, ins), cut)
-
-
-def _fitted(node: Node, outs: list[Any], cut: Cut) -> list[Any]:
-    """What was computed at the dense size from constants loses the channels that go."""
-    if _touched(node.ins, cut.alive):
-        return outs
-    return [
-        cut_whole(out, value.axes, cut.alive) if jnp.shape(out) == value.shape else out
-        for out, value in zip(outs, node.outs, strict=True)
-    ]
+    return rule(node, ins, cut.alive) if rule else bind(node.eqn, ins)
 
 
 def run(body: Body, args: list[Any], cut: Cut) -> list[Any]:
     """Evaluate a walked jaxpr on cut arrays."""
     env: dict[Any, Any] = dict(zip(body.jaxpr.invars, args, strict=True))
-    for var, number, value in zip(body.jaxpr.constvars, body.consts, body.const_values, strict=True):
-        env[var] = cut_constant(number, value.axes, cut.alive)
+    env.update(zip(body.jaxpr.constvars, body.consts, strict=True))
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
