@@ -22,6 +22,7 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prune_jax.pruning.cost": ("Cost", "count"),
         "prune_jax.pruning.latency": ("Latency", "latency"),
         "prune_jax.pruning.recalibration": ("recalibrate",),
+        "prune_jax.pruning.shipping.export": ("export",),
         "prune_jax.trainability": (
             "Spectrum",
             "compare_trainability",
