@@ -8,7 +8,7 @@ own; the processes take turns, and of several rounds the best counts, since dist
 groups: ResNet-50 and ViT-B/16 on one 224x224 image. "find" is trace + groups (ours) or dependency graph +
 groups (the peer), the first call in a fresh process, and again the best of five more. "prune" removes half of
 all prunable channels by L1: ours scores, chooses and shrinks; the peer's is its pruner's step.
-scaling: seconds of trace + groups and equations of ResNet-18, 50 and 152.
+scaling: seconds of trace + groups and equations of ResNet-18, 50 and 152, ViT-B/16 and Swin-T.
 speed: ResNet-56 on CIFAR shapes, half and more of each block's first filters removed: forward and training
 step, dense, masked and small, beside the small network's MAC speedup, and the same in PyTorch.
 """
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 NETWORKS = ("resnet50", "vit_b16")
-SCALES = ("resnet18", "resnet50", "resnet152")
+SCALES = ("resnet18", "resnet50", "resnet152", "vit_b16", "swin_t")
 RATIOS = (0.5, 0.7, 0.9)
 BATCH, THREADS = 128, 2
 

@@ -1,6 +1,8 @@
-"""ResNet-50 and ViT-B/16 for the coupling benchmark: ours in NNX, the peer's in PyTorch, same shapes."""
+"""ResNets, ViT-B/16 and Swin-T for the coupling benchmark: ours in NNX, the peer's in PyTorch, same shapes."""
 
 import jax
+
+from benchmarks.swin_network import swin
 
 
 def ours(name):
@@ -9,6 +11,8 @@ def ours(name):
 
     from prune_jax import models
 
+    if name == "swin_t":
+        return swin()
     if name == "vit_b16":
         module = nnx.eval_shape(lambda: _vit(nnx)(nnx.Rngs(0)))
     elif name == "resnet152":

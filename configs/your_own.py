@@ -1,7 +1,6 @@
 """Bring your own: network, data, criterion and optimiser of ``your_parts.py``, the file beside this one.
 
-python run.py --config=configs/your_own.py
-python run.py --config=configs/your_own.py --config.quick
+python run.py --config=configs/your_own.py [--config.quick]
 """
 
 from ml_collections import ConfigDict
@@ -13,8 +12,7 @@ def get_config() -> ConfigDict:
     """A small CNN on digits, half of its channels removed by batch-norm scale, then retrained."""
     config = default_config()
     config.experiment = "your_own"
-    config.model.name = "your_parts:SmallCNN"
-    config.model.options = ConfigDict({"width": 24})
+    config.model = ConfigDict({"name": "your_parts:SmallCNN", "options": {"width": 24}})
     config.dataset.name = "your_parts:load"
     config.sparsify.criterion = "your_parts:bn_scale"
     config.optimizer.name = "your_parts:my_sgd"

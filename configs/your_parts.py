@@ -40,8 +40,9 @@ def bn_scale(evidence):
     leaves = {
         keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves_with_path(evidence.params)
     }
-    scores = {group.name: jnp.zeros(group.size) for group in evidence.groups if group.frozen is None}
-    for group in (group for group in evidence.groups if group.name in scores):
+    scores = {}
+    for group in evidence.groups:
+        scores[group.name] = jnp.zeros(group.size)
         for path, _, channel in group.members:
             if path.endswith("/scale"):  # channel[i] is the channel of position i, -1 for another group's
                 size = jnp.abs(leaves[path][channel >= 0])

@@ -16,6 +16,8 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "prune_jax.pruning.coupling": ("Group", "Slice", "find_groups"),
         "prune_jax.pruning.evidence": ("Evidence",),
+        "prune_jax.pruning.module.pruned": ("Pruned",),
+        "prune_jax.pruning.module.prune": ("prune",),
         "prune_jax.pruning.masks": ("apply_mask", "expand", "hold"),
         "prune_jax.pruning.surgery": ("shrink", "slim"),
         "prune_jax.pruning.recovery": ("orthp",),

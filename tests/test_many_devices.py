@@ -22,6 +22,7 @@ SMALL = (
     "--config.optimizer.batch_size=96",
     "--config.measure.jsv=True",
     "--config.measure.examples=16",
+    "--config.sparsify.criterion=taylor",  # so that gradients of training examples are gathered everywhere too
     "--config.tensorboard=False",
 )
 TABLES = {

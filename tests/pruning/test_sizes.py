@@ -59,16 +59,23 @@ def test_a_size_is_rewritten_and_no_mask_stands_for_the_cut(name):
     np.testing.assert_allclose(slim(apply, params, groups, keep, x)(small, x), apply(small, x), rtol=1e-12)
 
 
-STALE = {
-    "mean": (lambda p, h: h - h.sum(-1, keepdims=True) / 6, 6),
-    "attention": (lambda p, h: h * ((h @ h.T) * 6**-0.5).sum(-1, keepdims=True), 6),
-    "unbiased variance": (lambda p, h: h / jnp.sqrt(h.var(-1, ddof=1, keepdims=True) + 0.1), 6),
+STAYS = {
+    "mean": (lambda p, h: h - h.sum(-1, keepdims=True) / 6, 6, 6.0),
+    "attention": (lambda p, h: h * ((h @ h.T) * 6**-0.5).sum(-1, keepdims=True), 6, 6**-0.5),
 }
 
 
-@pytest.mark.parametrize("name", STALE)
-def test_a_size_that_stays_behind_freezes(name):
-    group, *_ = group_of(*STALE[name])
+@pytest.mark.parametrize("name", STAYS)
+def test_a_number_used_as_a_size_stays_where_it_does_not_follow_and_the_group_names_it(name):
+    body, width, constant = STAYS[name]
+    group, apply, params, groups, x = group_of(body, width)
+    assert (group.frozen, group.maskable) == (None, True)
+    assert group.constants == pytest.approx((constant,))
+    law.check(apply, params, groups, {"w": np.array([0, 2, 3])}, x)
+
+
+def test_a_number_that_moves_with_a_size_in_no_known_way_freezes():
+    group, *_ = group_of(lambda p, h: h / jnp.sqrt(h.var(-1, ddof=1, keepdims=True) + 0.1), 6)
     assert "can't be proved" in group.frozen
 
 
@@ -87,6 +94,7 @@ def test_a_number_that_happens_to_equal_a_size_stays(name):
     group, apply, params, groups, x = group_of(body, width)
     assert group.frozen is None
     assert group.maskable
+    assert group.constants == ()
     keep = {"w": np.array([0, 3])}
     law.check(apply, params, groups, keep, x)
 
@@ -111,13 +119,15 @@ def checked_shape(body, width):
     return strict, width
 
 
-def test_without_a_second_trace_an_idiom_is_enough_and_a_coincidence_is_not():
+def test_without_a_second_trace_an_idiom_is_enough_and_a_coincidence_stays():
     mean, *_ = group_of(*checked_shape(lambda p, h: h - h.sum(-1, keepdims=True) / 6, 6))
     assert (mean.frozen, mean.maskable) == (None, False)
     gelu, *_ = group_of(*checked_shape(lambda p, h: jax.nn.gelu(h), 4))
     assert (gelu.frozen, gelu.maskable) == (None, True)
-    slope, *_ = group_of(*checked_shape(lambda p, h: jnp.where(h > 0, h, 0.25 * h), 16))
-    assert "0.25" in slope.frozen
+    slope, *net = group_of(*checked_shape(lambda p, h: jnp.where(h > 0, h, 0.25 * h), 16))
+    assert (slope.frozen, slope.maskable, slope.constants) == (None, True, (0.25,))
+    apply, params, groups, x = net
+    law.check(apply, params, groups, {"w": np.array([0, 3, 7])}, x)
 
 
 def test_constants_with_a_value_per_channel_are_cut_with_it():

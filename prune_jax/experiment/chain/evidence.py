@@ -57,7 +57,8 @@ def _batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[
         for rows in order[: how.batches * how.batch_size].reshape(how.batches, how.batch_size):
             yield on.train_images[rows], on.train_labels[rows]
         return
-    stream = inputs.open_part(on, spec, how.batch_size, seed=seed, train=True)
+    # Every process gathers from all examples, so that all choose the same channels.
+    stream = inputs.open_part(on, spec, how.batch_size, seed=seed, train=True, whole=True)
     try:
         for _ in range(how.batches):
             images, labels, *_ = next(stream)

@@ -19,7 +19,7 @@ def default_config() -> ConfigDict:
     config.long = False  # the config file's larger grid
     config.dataset = ConfigDict(
         {
-            "name": "mnist5k",  # or a function of your own, 'module:function' (see own_parts.py)
+            "name": "mnist5k",  # or a function of your own, 'module:function' (see own/parts.py)
             "split_seed": 0,  # packaged sets only: which images are held out for testing
             "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
             # Whether images are read while training: 'auto' streams what takes more than `fits_gib` of memory
@@ -133,7 +133,7 @@ def default_config() -> ConfigDict:
     )
     # together: 'run', one program trains the seeds of a run; 'sweep': of all runs that differ in the LR alone
     config.execution = ConfigDict({"epoch": "auto", "replicas": "auto", "together": "run"})
-    # Devices that seeds under vmap are spread over, that a batch is split over (0: chosen, see placement.py),
+    # Devices that seeds under vmap are spread over, that a batch is split over (0: chosen, see devices/mesh.py),
     # and that share every parameter (FSDP); no part of a stage's id.
     config.mesh = ConfigDict({"replicas": 0, "data": 0, "fsdp": 1})
     config.checkpoint_seconds = 30.0  # seconds between two checkpoints of an unfinished stage

@@ -106,15 +106,17 @@ def test_batches(on: Inputs, spec: DataSpec, place: Placement, size: int) -> Ite
         stream.close()
 
 
-def open_part(on: StreamData, spec: DataSpec, batch_size: int, *, seed: int, train: bool) -> data.Stream:
-    """This process's part of every batch."""
+def open_part(
+    on: StreamData, spec: DataSpec, batch_size: int, *, seed: int, train: bool, whole: bool = False
+) -> data.Stream:
+    """This process's part of every batch; ``whole``: every process gets all of it."""
     return data.open_stream(
         on.source,
         batch_size=batch_size,
         seed=seed,
         train=train,
         recipe=spec.recipe,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=0 if whole else jax.process_index(),
+        process_count=1 if whole else jax.process_count(),
         workers=on.workers,
     )

@@ -1,10 +1,11 @@
-"""Prove what a suspicious constant means, or freeze the channels whose size it could stand for.
+"""Decide what a suspicious constant means: a size that shrinks with the channels, or a plain number that stays.
 
 Evidence, in this order: where the number was written (``jax.numpy.mean`` divides by what it
 reduces, ``jax.nn.gelu`` knows no size); a second trace with one channel less, whose constants
 either follow the size or don't; and, where the network can't be traced at another size (Linen
 checks shapes), the idiom itself: a sum divided by its own length, a product of activations scaled
-by the root of theirs.
+by the root of theirs. Without any, the constant stays as it is, and the group says so: a masked
+network keeps it too. A constant that follows some size, but which one is open, freezes all it may be.
 """
 
 import importlib.util
@@ -58,11 +59,12 @@ def _written_in(frames: list[tuple[str, str]], places: tuple) -> bool:
 class Verdict(NamedTuple):
     """What a constant turned out to be: a size (``baked``), a plain number (neither), or unproved.
 
-    ``open`` are the axes whose size it may still stand for.
+    ``open`` are the axes one of whose sizes it follows. ``stays`` are axes of which nothing says so.
     """
 
     baked: Baked | None = None
     open: tuple[Labels, ...] = ()
+    stays: tuple[Labels, ...] = ()
 
 
 PLAIN = Verdict()
@@ -75,7 +77,7 @@ def _all_axes(candidates: Iterable[Candidate]) -> tuple[Labels, ...]:
 def _by_idiom(doubt: Doubt) -> Verdict:
     if len(doubt.idioms) == 1:
         return Verdict(settled_as(doubt, doubt.candidates[next(iter(doubt.idioms))]))
-    return Verdict(open=_all_axes(doubt.candidates))
+    return Verdict(stays=_all_axes(doubt.candidates))
 
 
 def by_source(doubt: Doubt) -> Verdict | None:
@@ -102,9 +104,12 @@ def by_retrace(doubt: Doubt, length: Callable[[Labels], int], after: float) -> V
         return math.prod(length(axis) / len(axis) for axis in candidate.axes)
 
     if abs(after - doubt.constant) <= RELATIVE * abs(doubt.constant):
-        # It didn't follow. A number, then, unless it is used as a size or its axes weren't cut.
-        unproved = [c for k, c in enumerate(doubt.candidates) if k in doubt.idioms or ratio(c) == 1]
-        return Verdict(open=_all_axes(unproved))
+        untried = {k for k, candidate in enumerate(doubt.candidates) if ratio(candidate) == 1}
+        if untried >= doubt.idioms and len(doubt.idioms) == 1:
+            return _by_idiom(doubt)  # used as a size that this trace didn't change
+        # It didn't follow, so it is a number. The group says so where that isn't plain: used as a size, or not cut.
+        unproved = [c for k, c in enumerate(doubt.candidates) if k in doubt.idioms | untried]
+        return Verdict(stays=_all_axes(unproved))
     fits = []
     for candidate in doubt.candidates:
         expected = doubt.constant * ratio(candidate) ** (candidate.power or 0)
@@ -133,6 +138,7 @@ def apply_verdict(ledger: Ledger, number: int, verdict: Verdict) -> None:
             f"the constant {doubt.constant:g} may stand for the size of these channels, which can't be proved"
         )
         ledger.freeze(labels, words)
+    ledger.stay += [(labels, doubt.constant) for labels in verdict.stays]
     if verdict.baked is not None:
         ledger.verdicts[number] = verdict.baked
         for labels in verdict.baked.axes:

@@ -85,6 +85,7 @@ PARTIAL: dict[str, Callable | None] = {
     "digamma": None,
     "bessel_i0e": None,
     "bessel_i1e": None,
+    "zeros_like": np.zeros_like,
 }
 
 BINARY: dict[str, Callable | None] = {
@@ -108,11 +109,22 @@ BINARY: dict[str, Callable | None] = {
     "and": np.logical_and,
     "or": np.logical_or,
     "xor": np.logical_xor,
+    "eq_to": np.equal,
+    "le_to": np.less_equal,
+    "lt_to": np.less,
+    "mulhi": None,
+    "igamma": None,
+    "igammac": None,
+    "igamma_grad_a": None,
+    "polygamma": None,
+    "zeta": None,
     "shift_left": None,
     "shift_right_logical": None,
     "shift_right_arithmetic": None,
     "complex": None,
 }
+
+MANY = ("regularized_incomplete_beta", "polynomial")  # functions of three numbers and more
 
 SMOOTH = {
     "add",
@@ -223,6 +235,8 @@ def fill_after(name: str, fills: list[Fill], eqn: Any) -> Fill:
     if name == "clamp":
         low, x, high = fills
         return _binary_fill("min", _binary_fill("max", x, low), high)
+    if name in MANY:
+        return LIVE if all(fill == LIVE for fill in fills) else WILD
     if len(fills) == 1:
         return _unary_fill(name, fills[0], eqn)
     return _binary_fill(name, *fills)

@@ -9,6 +9,7 @@ from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger
 
 WINDOW = "window of the kernel"
 NOT_MADE = "no weight of the network makes these channels"
+UNUSED = "this leaf is not used by the network"
 
 
 class Slice(NamedTuple):
@@ -29,7 +30,8 @@ class Group(NamedTuple):
     ``producer`` is the member that makes the channels: the output axis of the first weight to do
     so. ``frozen`` says why the group can't be pruned (None: it can). ``maskable`` is False where a
     reduction over the channels would count masked ones, so that surgery alone defines the pruned
-    network; ``unmaskable`` says which.
+    network; ``unmaskable`` says which. ``constants`` of the network equal a power of the group's
+    size, and nothing shows that they are meant as one: they stay as they are when the group is cut.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Group(NamedTuple):
     frozen: str | None
     maskable: bool
     unmaskable: str | None = None
+    constants: tuple[float, ...] = ()
 
 
 class Slot(NamedTuple):
@@ -197,11 +200,19 @@ def _group(name: str, draft: _Draft, slots: list[Slot], solved: Classes, ledger:
     channel[draft.ids] = np.arange(len(draft.ids))
     members = {n: _slice(slots[n], channel, solved) for n in draft.slots}
     frozen = str(ledger.reasons[draft.frozen]) if draft.frozen >= 0 else None
-    if frozen is None and not draft.made:
+    if all(slots[n].leaf in ledger.unused for n in draft.slots):
+        frozen = UNUSED
+    elif frozen is None and not draft.made:
         frozen = NOT_MADE
     why = str(ledger.reasons[draft.unmasked]) if draft.unmasked >= 0 else None
     producer = members[draft.producer]
-    return Group(name, len(draft.ids), tuple(members.values()), producer, frozen, why is None, why)
+    stay = () if frozen else _constants(ledger, solved, draft.ids)
+    return Group(name, len(draft.ids), tuple(members.values()), producer, frozen, why is None, why, stay)
+
+
+def _constants(ledger: Ledger, solved: Classes, ids: np.ndarray) -> tuple[float, ...]:
+    mine = [c for labels, c in ledger.stay if np.isin(solved.of[labels[labels >= 0]], ids).any()]
+    return tuple(dict.fromkeys(mine))
 
 
 def build(ledger: Ledger, slots: list[Slot], solved: Classes) -> tuple[Group, ...]:

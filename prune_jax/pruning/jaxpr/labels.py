@@ -87,11 +87,18 @@ class Ledger:
         self.eqn: Any = None
         self.callers: tuple[Any, ...] = ()  # equations whose bodies are being walked, innermost first
         self.doubts: list[Any] = []
+        self.stay: list[
+            tuple[Labels, float]
+        ] = []  # constants that equal a size's power, and stay as they are
+        self.unused: frozenset[int] = frozenset()  # params leaves that the network never reads
         self.verdicts: dict[int, Any] = {}  # number of a doubt -> the size that it is
         # An axis and the parts it was split to or merged from, by identity of the label arrays.
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
         self.components: Components | None = None  # what was solved last, see ``classes``
+        self.choices: dict[
+            bytes, list[tuple[int, int]]
+        ] = {}  # splits that were decided already, see ``solve``
         self._alive: list[Labels] = []
         self._seen: set[tuple[int, int]] = set()
 
@@ -162,6 +169,12 @@ class Ledger:
         doubt = self.doubts[number]
         hits = {k for k, c in enumerate(doubt.candidates) if any(np.array_equal(axis, a) for a in c.axes)}
         self.doubts[number] = doubt._replace(idioms=doubt.idioms | hits)
+
+    def confirm_step(self, number: int) -> None:
+        """A sum was divided by all of its length in several steps, of which the doubted constant is one."""
+        doubt = self.doubts[number]
+        if doubt.candidates[0].power is not None:
+            self.doubts[number] = doubt._replace(idioms=doubt.idioms | {0})
 
     def use(self, labels: Labels, leaves: frozenset[int], *, made: bool) -> None:
         """A weight computed from ``leaves`` makes (or reads) the channels of ``labels``."""

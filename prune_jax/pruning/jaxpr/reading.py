@@ -14,7 +14,7 @@ from jax.errors import (
 from prune_jax.pruning.jaxpr.groups import Slot
 from prune_jax.pruning.jaxpr.labels import Ledger
 from prune_jax.pruning.jaxpr.values import LIVE, Value
-from prune_jax.pruning.jaxpr.walk import Body, walk
+from prune_jax.pruning.jaxpr.walk import Body, live, walk
 
 UNTRACEABLE = (
     ConcretizationTypeError,
@@ -60,6 +60,12 @@ def _input(ledger: Ledger, aval: Any) -> Value:
     return Value(aval, axes, (LIVE,) * len(axes), data=True)
 
 
+def _unused(jaxpr: Any, leaves: int) -> frozenset[int]:
+    """Numbers of the params leaves that no equation on the way to a result reads."""
+    read = {id(atom) for eqn in live(jaxpr) for atom in eqn.invars} | set(map(id, jaxpr.outvars))
+    return frozenset(n for n, var in enumerate(jaxpr.invars[:leaves]) if id(var) not in read)
+
+
 def _renewed(outputs: Any, params: Any) -> list[int | None]:
     """For each output the number of the params leaf whose new value it is, or None.
 
@@ -98,7 +104,7 @@ def read(apply: Callable, params: Any, inputs: tuple) -> Reading:
     avals = [var.aval for var in closed.jaxpr.invars]
     leaves = [_leaf(ledger, aval, n) for n, aval in enumerate(avals[: len(paths)])]
     body = walk(ledger, closed, leaves + [_input(ledger, aval) for aval in avals[len(paths) :]])
-    ledger.eqn = None
+    ledger.eqn, ledger.unused = None, _unused(closed.jaxpr, len(paths))
     for out, leaf in zip(body.outs, _renewed(out_shape, params), strict=True):
         for axis, labels in enumerate(out.axes):
             if leaf is None:

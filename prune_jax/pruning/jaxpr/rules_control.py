@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr
 from prune_jax.pruning.jaxpr.labels import Ledger, is_fixed
 from prune_jax.pruning.jaxpr.values import Value, join, origin
 
-CALL_PARAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+CALL_PARAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
 Outcome = tuple[list[Value], list[Any]]
 
 
@@ -138,5 +138,11 @@ CALLS = (
     "custom_jvp_call",
     "custom_vjp_call",
     "custom_vjp_call_jaxpr",
+    "custom_vmap_call",
+    "custom_partitioning",
+    "composite",
+    "compute_on",
+    "xla_metadata_call",
+    "program_order",
 )  # fmt: skip
 CONTROL: dict[str, Callable] = {**dict.fromkeys(CALLS, call), "scan": scan, "while": while_, "cond": cond}

@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.fills import BINARY, PARTIAL, TOTAL, fill_after
+from prune_jax.pruning.jaxpr.fills import BINARY, MANY, PARTIAL, TOTAL, fill_after
 from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
 from prune_jax.pruning.jaxpr.sizes import notice_scale
-from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, LIVE, WILD, Fill, Total, Value, constant_fill, origin
+from prune_jax.pruning.jaxpr.values import (
+    KNOWN_LIMIT,
+    LIVE,
+    WILD,
+    Fill,
+    Total,
+    Value,
+    constant_fill,
+    is_constant,
+    origin,
+)
 
 
 def _fill_along(value: Value, axis: int, rank: int, size: int) -> Fill:
@@ -54,10 +64,14 @@ def _along(ledger: Ledger, name: str, eqn: Any, ins: list[Value], axis: int) -> 
     for value in ins:
         if len(value.shape) == rank:
             if value.shape[axis] == size:
-                own.append(value.axes[axis])
+                own.append((value.axes[axis], is_constant(value)))
             else:
                 ledger.freeze(value.axes[axis], "one channel is spread over an axis")
-    labels = functools.reduce(ledger.couple, own)
+    labels = functools.reduce(ledger.couple, [labels for labels, _ in own])
+    if all(
+        constant or is_fixed(labels) for labels, constant in own
+    ):  # a table beside a fixed axis is fixed too
+        labels = next((labels for labels, _ in own if is_fixed(labels)), labels)
     if is_fixed(labels):  # no position along this axis is ever masked
         return labels, LIVE
     return labels, fill_after(name, [_fill_along(v, axis, rank, size) for v in ins], eqn)
@@ -69,6 +83,8 @@ def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     pairs = [_along(ledger, name, eqn, ins, axis) for axis in range(len(aval.shape))]
     axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
     known = _fold(name, ins, eqn)
+    if all(map(is_constant, ins)):  # a table that no mask touches
+        fills = (constant_fill(known),) * len(axes)
     out = Value(aval, axes, fills, known, total=_kept_total(name, ins), **origin(ins))
     return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]
 
@@ -81,8 +97,13 @@ def _kept_total(name: str, ins: list[Value]) -> Total | None:
 
 
 def identity(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Results are the operands (optimization_barrier and its like)."""
+    """Results are the operands: numbers that are placed on devices, or held in order, stay what they are."""
     return list(ins)
+
+
+def second(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """The last operand; the first one is only held alive."""
+    return ins[-1:]
 
 
 def bitcast(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
@@ -97,9 +118,30 @@ def bitcast(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return [Value(aval, value.axes[:-1], (WILD,) * len(aval.shape), **origin(ins))]
 
 
-NAMES = (*TOTAL, *PARTIAL, *BINARY, "integer_pow", "select_n", "clamp")
+PLACED = (
+    "optimization_barrier",
+    "device_put",
+    "sharding_constraint",
+    "reshard",
+    "mesh_cast",
+    "pvary",
+    "pcast",
+    "preduced",
+    "reduced_vary_cast",
+    "reduced_vary_cast_p",
+    "vary_unreduced_cast",
+    "vary_unreduced_cast_p",
+    "layout_constraint",
+    "relayout",
+    "shard_alike",
+    "with_memory_space_constraint",
+    "remove_memory_space",
+    "xla_metadata_value",
+)
+NAMES = (*TOTAL, *PARTIAL, *BINARY, *MANY, "integer_pow", "select_n", "clamp")
 RULES = {
     **dict.fromkeys(NAMES, elementwise),
-    "optimization_barrier": identity,
+    **dict.fromkeys(PLACED, identity),
+    "tie": second,
     "bitcast_convert_type": bitcast,
 }

@@ -153,7 +153,8 @@ def scatter(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 def top_k(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """The ranked axis is fixed, others pass."""
-    value, axis = ins[0], eqn.params.get("axis", len(ins[0].shape) - 1) % len(ins[0].shape)
+    value, rank = ins[0], len(ins[0].shape)
+    axis = eqn.params.get("axis", eqn.params.get("reduction_dimension", rank - 1)) % rank
     ledger.freeze(value.axes[axis], "ranked along the channels")
     out = []
     for var in eqn.outvars:
@@ -163,13 +164,23 @@ def top_k(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return out
 
 
+SCATTERS = (
+    "scatter",
+    "scatter-add",
+    "scatter_add",
+    "scatter-sub",
+    "scatter-mul",
+    "scatter_mul",
+    "scatter-min",
+    "scatter_min",
+    "scatter-max",
+    "scatter_max",
+)
 RULES = {
     "gather": gather,
     "dynamic_slice": dynamic_slice,
     "dynamic_update_slice": dynamic_update_slice,
-    **dict.fromkeys(
-        ("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "scatter_min", "scatter_max"),
-        scatter,
-    ),
+    **dict.fromkeys(SCATTERS, scatter),
+    "approx_top_k": top_k,
     "top_k": top_k,
 }

@@ -65,6 +65,58 @@ def fold(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return out
 
 
+CORE = {"tridiagonal_solve": 1, "lu_pivots_to_permutation": 1}  # axes of a matrix as stored; otherwise 2
+
+
+def algebra(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """A number of the result hangs on a whole matrix, so its axes are fixed; those of a batch of matrices pass."""
+    batch = len(ins[0].shape) - CORE.get(eqn.primitive.name, 2)
+    axes = list(ins[0].axes[:batch])
+    for value in ins:
+        for labels in value.axes[batch:]:
+            ledger.freeze(labels, "linear algebra needs the whole matrix")
+        axes = [ledger.couple(a, b) for a, b in zip(axes, value.axes[:batch], strict=True)]
+    outs = []
+    for var in eqn.outvars:
+        matrix = (ledger.fixed(n, "an axis of a matrix") for n in var.aval.shape[batch:])
+        outs.append(Value(var.aval, (*axes, *matrix), (WILD,) * len(var.aval.shape), **origin(ins)))
+    return outs
+
+
+def whole(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Of constants alone: computed at the dense size, then cut like a constant table (``slimming.twin``)."""
+    for value in ins:
+        for labels in value.axes:
+            ledger.freeze(labels, "a table is computed from all of these numbers")
+    outs = []
+    for var in eqn.outvars:
+        shape = getattr(var.aval, "shape", ())
+        axes = tuple(ledger.fixed(1, "single index") if n == 1 else ledger.fresh(n) for n in shape)
+        outs.append(Value(var.aval, axes, (LIVE,) * len(axes), **origin(ins)))
+    return outs
+
+
+MATRICES = (
+    "cholesky",
+    "cholesky_update",
+    "eig",
+    "eigh",
+    "geqp3",
+    "geqrf",
+    "hessenberg",
+    "householder_product",
+    "lu",
+    "lu_pivots_to_permutation",
+    "ormqr",
+    "qr",
+    "schur",
+    "svd",
+    "symmetric_product",
+    "triangular_solve",
+    "tridiagonal",
+    "tridiagonal_solve",
+)
+WHOLE = frozenset((*MATRICES, "fft", "sort", "top_k", "approx_top_k"))  # and whatever has no rule
 DRAWS = (
     "random_wrap",
     "random_unwrap",
@@ -74,13 +126,19 @@ DRAWS = (
     "random_clone",
     "random_gamma",
     "threefry2x32",
+    "threefry4x32",
+    "philox2x32",
+    "philox4x32",
     "rng_bit_generator",
     "rng_uniform",
 )
 RULES = {
     "random_bits": bits,
     **dict.fromkeys(DRAWS, drawn),
+    **dict.fromkeys(MATRICES, algebra),
     "debug_callback": silent,
+    "dce_sink": silent,
+    "inspect_sharding": silent,
     "debug_print": silent,
     "fft": fft,
     "reduce": fold,

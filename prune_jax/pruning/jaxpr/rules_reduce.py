@@ -40,7 +40,7 @@ def reduce(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     total = None
     if name == "reduce_sum":
         before = value.total if value.total and not value.total.weak else Total(())
-        total = Total(tuple(value.axes[k] for k in sorted(gone)) + before.axes, before.doubts)
+        total = before._replace(axes=tuple(value.axes[k] for k in sorted(gone)) + before.axes)
     return [
         Value(
             var.aval,

@@ -99,6 +99,30 @@ def concatenate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return [Value(eqn.outvars[0].aval, tuple(axes), tuple(fills), known, **origin(ins))]
 
 
+def stack(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """Operands side by side along a new axis, whose indices are told apart by their place: it can't be cut."""
+    axis, aval = eqn.params["axis"], eqn.outvars[0].aval
+    axes, fills = _couple_other_axes(ledger, ins, -1)
+    axes.insert(axis, ledger.fixed(len(ins), "operands are stacked along this axis"))
+    fills.insert(axis, LIVE)
+    numbers = [value.known for value in ins if value.known is not None]
+    known = np.stack(numbers, axis) if len(numbers) == len(ins) else None
+    return [Value(aval, tuple(axes), tuple(fills), known, **origin(ins))]
+
+
+def unstack(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
+    """One result per index of an axis, told apart by its place."""
+    value, axis = ins[0], eqn.params["axis"]
+    ledger.freeze(value.axes[axis], "its indices are taken apart by their position")
+    rest = [k for k in range(len(value.shape)) if k != axis]
+    axes, fills = tuple(value.axes[k] for k in rest), tuple(value.fills[k] for k in rest)
+    parts = [None] * len(eqn.outvars) if value.known is None else np.moveaxis(value.known, axis, 0)
+    return [
+        Value(var.aval, axes, fills, known, **origin(ins))
+        for var, known in zip(eqn.outvars, parts, strict=True)
+    ]
+
+
 def _indexed(value: Value, aval: Any, index: tuple) -> Value:
     """The value after basic numpy indexing with one slice per axis."""
     labels = tuple(a[i] for a, i in zip(value.axes, index, strict=True))
@@ -176,12 +200,10 @@ def pad(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 
 def iota(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Counts along one axis. Removing an index would renumber the rest, so that axis is fixed."""
+    """A table that counts along one axis, like a constant: each index keeps its number when others are cut."""
     aval, axis = eqn.outvars[0].aval, eqn.params["dimension"]
-    words = "positions along this axis are counted"
     axes = tuple(
-        ledger.fixed(size, words) if k == axis or size == 1 else ledger.fresh(size)
-        for k, size in enumerate(aval.shape)
+        ledger.fixed(size, "single index") if size == 1 else ledger.fresh(size) for size in aval.shape
     )
     known = None
     if aval.size <= KNOWN_LIMIT:
@@ -196,6 +218,8 @@ RULES = {
     "transpose": transpose,
     "squeeze": squeeze,
     "concatenate": concatenate,
+    "stack": stack,
+    "unstack": unstack,
     "slice": slice_,
     "rev": rev,
     "split": split,

@@ -102,9 +102,12 @@ def notice_scale(ledger: Ledger, name: str, ins: list[Value], out: Value) -> Val
 
 def _rest(total: Total | None, gone: tuple[Labels, ...], doubts: tuple[int, ...] = ()) -> Total:
     """The record of a sum whose scaling by the length of ``gone`` is done with."""
+    if total is None:
+        return Total((), doubts)
     ids = [id(axis) for axis in gone]
-    left = tuple(axis for axis in total.axes if id(axis) not in ids) if total else ()
-    return Total(left, (*(total.doubts if total else ()), *doubts), total.weak if total else False)
+    left = tuple(axis for axis in total.axes if id(axis) not in ids)
+    steps = doubts if len(left) < len(total.axes) else ()
+    return total._replace(axes=left, doubts=(*total.doubts, *doubts), steps=(*total.steps, *steps))
 
 
 def _scaled(ledger: Ledger, operand: int, constant: float, value: Value, out: Value) -> Value:
@@ -124,6 +127,9 @@ def _scaled(ledger: Ledger, operand: int, constant: float, value: Value, out: Va
         return out._replace(total=total)
     # A sum scaled by its full length is a mean; any other match is a coincidence until proved.
     idioms = frozenset({0}) if sure and cut[0].power is not None and len(summed) == len(cut) else frozenset()
+    if idioms and total is not None:
+        for step in total.steps:  # this completes a mean in several steps
+            ledger.confirm_step(step)
     number = ledger.doubt(Doubt(ledger.eqn, ledger.callers, operand, constant, tuple(cut), idioms))
     return out._replace(total=_rest(total, cut[0].axes, (number,)))
 

@@ -7,7 +7,6 @@ then a mask can stand for as many as possible, then as few as possible sum their
 then there are as many channels as possible, then the outermost part wins.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -78,26 +77,27 @@ def _close(ledger: Ledger) -> tuple[Classes, list]:
     return solved, edges
 
 
-def _components(items: list[list[int]]) -> np.ndarray:
+def _components(items: list[np.ndarray]) -> np.ndarray:
     """Component of each item, where items that share a class are connected."""
     rows = np.repeat(np.arange(len(items)), [len(item) for item in items])
-    cols = np.asarray(list(itertools.chain.from_iterable(items)), np.int64)
-    graph = coo_array((np.ones(len(rows), bool), (rows, cols))).tocsr()
-    return connected_components(graph @ graph.T, directed=False)[1]
+    cols = len(items) + np.concatenate(items)
+    size = int(cols.max(initial=0)) + 1
+    graph = coo_array((np.ones(len(rows)), (rows, cols)), shape=(size, size)).tocsr()
+    return connected_components(graph, directed=False)[1][: len(items)]
 
 
 def _families(splits: dict[int, Split], solved: Classes) -> list[Family]:
-    def ids(labels: Labels) -> set[int]:
-        return set(solved.of[labels[labels >= 0]].tolist())
+    def ids(labels: Labels) -> np.ndarray:
+        return solved.of[labels[labels >= 0]]
 
     parts = [(n, k) for n, split in splits.items() for k in range(len(split.children))]
     own = [ids(splits[n].children[k]) for n, k in parts]
-    of_part = _components([sorted(s) for s in own])
+    of_part = _components(own)
     everything = [
-        set().union(ids(split.parent), *(s for s, (n, _) in zip(own, parts, strict=True) if n == number))
+        np.concatenate([ids(split.parent), *(s for s, (n, _) in zip(own, parts, strict=True) if n == number)])
         for number, split in splits.items()
     ]
-    of_split = dict(zip(splits, _components([sorted(s) for s in everything]), strict=True))
+    of_split = dict(zip(splits, _components(everything), strict=True))
     found: dict[int, list[Part]] = {}
     for part, family in zip(parts, of_part, strict=True):
         if part[0] not in {n for n, _ in found.get(family, [])}:  # one part per split
@@ -110,10 +110,15 @@ def _classes_of(solved: Classes, labels: Labels) -> np.ndarray:
 
 
 def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
-    """Lower is better: frozen splits, splits without a mask, splits summed together, channels, order."""
+    """Lower is better: frozen splits, splits without a mask, splits summed together, channels, order.
+
+    A split of a part that stays whole, like the pairs of a head's dimensions where whole heads are cut, isn't counted.
+    """
     counts = np.zeros(3, np.int64)
     size = 0
     for number, k in parts:
+        if _is_idle(ledger, solved, number):
+            continue
         ids = _classes_of(solved, ledger.splits[number].children[k])
         counts += (
             bool((solved.frozen[ids] >= 0).any()) or len(ids) < 2,
@@ -122,6 +127,13 @@ def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
         )
         size += len(ids)
     return (*counts.tolist(), -size, [k for _, k in parts])
+
+
+def _is_idle(ledger: Ledger, solved: Classes, number: int) -> bool:
+    """Whether a split divides what another split keeps whole; in an excerpt only splits have reasons above 0."""
+    split = ledger.splits[number]
+    reasons = solved.frozen[solved.of[split.parent[split.parent >= 0]]]
+    return bool(len(reasons) and ((reasons > 0) & (reasons != split.reason)).all())
 
 
 class _State(NamedTuple):
@@ -161,28 +173,89 @@ def _complete(ledger: Ledger, state: _State) -> _State:
     return state
 
 
+def _excerpt(ledger: Ledger, solved: Classes, numbers: list[int]) -> Ledger:
+    """A ledger of some splits alone, whose labels are the classes that they touch: all that their choice hangs on.
+
+    Reason 0 is whatever froze or unmasked a class before; split n of the excerpt has reason n + 1.
+    """
+    splits = [ledger.splits[number] for number in numbers]
+    touched = np.unique(
+        np.concatenate([_classes_of(solved, x) for s in splits for x in (s.parent, *s.children)])
+    )
+    small = Ledger()
+    small.count = len(touched)
+
+    def within(labels: Labels) -> Labels:
+        return np.where(labels < 0, -1, np.searchsorted(touched, solved.of[np.maximum(labels, 0)]))
+
+    for n, split in enumerate(splits):
+        children = tuple(within(child) for child in split.children)
+        small.splits.append(Split(within(split.parent), children, n + 1, split.assumed))
+    small.frozen = [(np.flatnonzero(solved.frozen[touched] >= 0), 0)]
+    small.unmasked = [(np.flatnonzero(solved.unmasked[touched] >= 0), 0)]
+    small.mixed = [(np.flatnonzero(solved.mixed[touched]), 0)]
+    return small
+
+
+def _fingerprint(small: Ledger) -> bytes:
+    """Equal for excerpts that are the same problem, like those of a network's repeated blocks."""
+    arrays = [x for s in small.splits for x in (s.parent, *s.children)]
+    arrays += [notes[0][0] for notes in (small.frozen, small.unmasked, small.mixed)]
+    shapes = repr([(small.count, s.assumed) for s in small.splits]) + repr([x.shape for x in arrays])
+    return shapes.encode() + b"".join(x.astype(np.int32).tobytes() for x in arrays)
+
+
+def _best(small: Ledger) -> list[Part]:
+    """Each family of parts is tried as the one that leads the choice; the best outcome's parts."""
+    start = _State([], Choice([], [], []), classes(small))
+    best: tuple[tuple, list[Part]] = (_WORST, [])
+    for family in _families(dict(enumerate(small.splits)), start.solved):
+        outcome = _complete(small, _decide(small, start, list(family.parts)))
+        parts = sorted(outcome.parts)
+        best = min(best, (_rank(small, outcome.solved, parts), parts), key=lambda x: x[0])
+    return best[1]
+
+
+def _without_choice(ledger: Ledger, solved: Classes) -> tuple[dict[int, Split], list[tuple[Labels, int]]]:
+    """The splits that leave a choice, and what the others freeze: a product of frozen parts is frozen."""
+    frozen = solved.frozen.copy()
+    notes: list[tuple[Labels, int]] = []
+    left = dict(enumerate(ledger.splits))
+    while True:
+        first = {number: _frozen_by(frozen, solved.of, split.children) for number, split in left.items()}
+        if all(why < 0 for why in first.values()):
+            return left, notes
+        for number, why in first.items():
+            if why >= 0:
+                parent = left.pop(number).parent.reshape(-1)
+                ids = solved.of[parent[parent >= 0]]
+                frozen[ids] = np.where(frozen[ids] < 0, why, frozen[ids])
+                notes.append((parent, why))
+
+
+def _frozen_by(frozen: np.ndarray, of: np.ndarray, children: tuple[Labels, ...]) -> int:
+    """First reason of parts that are all frozen at every index; -1 where they aren't."""
+    reasons = [frozen[of[child[child >= 0]]] for child in children]
+    fixed = [-1 - child[child < 0] for child in children]
+    every = np.concatenate([*reasons, *fixed])
+    return int(every.min()) if len(every) else -1
+
+
 def solve(ledger: Ledger) -> Classes:
     """Classes of labels that are cut together, every split's choice made.
 
-    Each family of a cluster is tried as the one that leads it; clusters are tried side by side.
+    Splits that share no class choose apart, each set on a ledger of its own, and equal problems are solved once.
     """
     solved, edges = _close(ledger)
-    start = _State([], Choice(edges, [], []), solved)
     if not ledger.splits:
         return solved
-    clusters = _clusters(_families(dict(enumerate(ledger.splits)), solved))
-    best: dict[int, tuple[tuple, list[Part]]] = {}
-    for trial in itertools.zip_longest(*clusters.values()):
-        leads = [part for family in trial if family for part in family.parts]
-        outcome = _complete(ledger, _decide(ledger, start, leads))
-        made = dict(outcome.parts)
-        for cluster, family in zip(clusters, trial, strict=True):
-            if family is not None:
-                numbers = {number for f in clusters[cluster] for number, _ in f.parts}
-                parts = sorted((n, made[n]) for n in numbers)
-                best[cluster] = min(
-                    best.get(cluster, (_WORST, [])),
-                    (_rank(ledger, outcome.solved, parts), parts),
-                    key=lambda x: x[0],
-                )
-    return _decide(ledger, start, [part for _, parts in best.values() for part in parts]).solved
+    splits, notes = _without_choice(ledger, solved)
+    chosen: list[Part] = []
+    for families in _clusters(_families(splits, solved)).values() if splits else ():
+        numbers = sorted({number for family in families for number, _ in family.parts})
+        small = _excerpt(ledger, solved, numbers)
+        key = _fingerprint(small)
+        if key not in ledger.choices:
+            ledger.choices[key] = _best(small)
+        chosen += [(numbers[n], k) for n, k in ledger.choices[key]]
+    return classes(ledger, *_choose(ledger, chosen, Choice(edges, notes, [])))

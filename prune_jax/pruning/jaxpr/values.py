@@ -23,13 +23,15 @@ KNOWN_LIMIT = 1 << 16  # larger constants are not folded
 class Total(NamedTuple):
     """The value is a sum over axes with these labels (axes that can't be cut included).
 
-    ``doubts`` number the suspicious constants by which it was scaled. ``weak``: activations were
+    ``doubts`` number the suspicious constants by which it was scaled, ``steps`` those that may have divided by a part
+    of its length. ``weak``: activations were
     summed with weights, and a constant that equals the length need not mean it.
     """
 
     axes: tuple[Labels, ...]
     doubts: tuple[int, ...] = ()
     weak: bool = False
+    steps: tuple[int, ...] = ()
 
 
 class Value(NamedTuple):
@@ -63,6 +65,11 @@ class Value(NamedTuple):
 def is_activation(value: Value) -> bool:
     """Whether a value is computed in the network rather than stored (learned queries included)."""
     return value.data or value.layers
+
+
+def is_constant(value: Value) -> bool:
+    """Whether neither params nor inputs go into a value."""
+    return not (value.leaves or value.data)
 
 
 def sign(fill: Fill) -> str:

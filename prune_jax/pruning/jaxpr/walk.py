@@ -6,9 +6,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.primitives import FROZEN
 from prune_jax.pruning.jaxpr.rules import RULES
 from prune_jax.pruning.jaxpr.rules_control import CONTROL
-from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, WILD, Value, constant_fill, origin
+from prune_jax.pruning.jaxpr.rules_opaque import WHOLE, whole
+from prune_jax.pruning.jaxpr.values import KNOWN_LIMIT, WILD, Value, constant_fill, is_constant, origin
 
 
 class Node(NamedTuple):
@@ -42,7 +44,7 @@ def constant(ledger: Ledger, number: Any, aval: Any) -> Value:
 
 def _unknown(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """No rule: nothing that it touches may be cut."""
-    words = "there is no rule for this primitive"
+    words = FROZEN.get(eqn.primitive.name, "there is no rule for this primitive")
     for value in ins:
         for labels in value.axes:
             ledger.freeze(labels, words)
@@ -64,6 +66,12 @@ def live(jaxpr: Jaxpr) -> list[Any]:
     return found[::-1]
 
 
+def _is_table(eqn: Any, ins: list[Value]) -> bool:
+    """Whether constants alone go in, and the result hangs on all of them."""
+    name = eqn.primitive.name
+    return (name in WHOLE or name not in RULES) and not eqn.effects and all(map(is_constant, ins))
+
+
 def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
     ledger.eqn, first = eqn, len(ledger.doubts)
     name = eqn.primitive.name
@@ -72,7 +80,8 @@ def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
         outs, bodies = CONTROL[name](ledger, eqn, ins, walk)
         ledger.callers = outer
         return Node(eqn, ins, outs, range(0), tuple(bodies))
-    outs = RULES.get(name, _unknown)(ledger, eqn, ins)
+    rule = whole if _is_table(eqn, ins) else RULES.get(name, _unknown)
+    outs = rule(ledger, eqn, ins)
     return Node(eqn, ins, outs, range(first, len(ledger.doubts)), ())
 
 

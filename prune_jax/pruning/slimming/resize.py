@@ -106,16 +106,26 @@ def _reshape(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
-    aval, shape = node.outs[0].aval, small_shape(node.outs[0].axes, alive)
-    return [lax.broadcasted_iota(aval.dtype, shape, node.eqn.params["dimension"])]
+    """Counted at the dense size; then what is left keeps its numbers."""
+    out, axis = node.outs[0], node.eqn.params["dimension"]
+    shape = list(small_shape(out.axes, alive))
+    shape[axis] = out.aval.shape[axis]
+    counted = lax.broadcasted_iota(out.aval.dtype, tuple(shape), axis)
+    return [take(counted, np.flatnonzero(stays(out.axes[axis], alive)), axis)]
+
+
+def cut_whole(x: Any, axes: Any, alive: np.ndarray) -> Any:
+    """An array of the dense size without the positions that go."""
+    for axis, labels in enumerate(axes):
+        if is_cut(labels, alive):
+            x = take(x, np.flatnonzero(stays(labels, alive)), axis)
+    return x
 
 
 def _random_bits(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
     """The dense draw, of which the channels that stay keep their numbers."""
     (bits,) = bind(node.eqn, ins)
-    for axis, labels in enumerate(node.outs[0].axes):
-        bits = take(bits, np.flatnonzero(stays(labels, alive)), axis)
-    return [bits]
+    return [cut_whole(bits, node.outs[0].axes, alive)]
 
 
 def _conv_general_dilated(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:

@@ -18,7 +18,7 @@ from prune_jax.pruning.jaxpr.values import Value
 from prune_jax.pruning.jaxpr.walk import Body, Node
 from prune_jax.pruning.keep import checked
 from prune_jax.pruning.slimming.derivatives import small_jvp, small_vjp
-from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_constant
+from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_constant, cut_whole
 from prune_jax.pruning.slimming.survivors import (
     Cut,
     alive_by_position,
@@ -105,7 +105,17 @@ def _step(node: Node, ins: list[Any], cut: Cut) -> list[Any]:
     if node.bodies:
         return CONTROL.get(node.eqn.primitive.name, _call)(node, ins, cut)
     rule = RESIZE.get(node.eqn.primitive.name)
-    return rule(node, ins, cut.alive) if rule else bind(node.eqn, ins)
+    return rule(node, ins, cut.alive) if rule else _fitted(node, bind(node.eqn, ins), cut)
+
+
+def _fitted(node: Node, outs: list[Any], cut: Cut) -> list[Any]:
+    """What was computed at the dense size from constants loses the channels that go."""
+    if _touched(node.ins, cut.alive):
+        return outs
+    return [
+        cut_whole(out, value.axes, cut.alive) if jnp.shape(out) == value.shape else out
+        for out, value in zip(outs, node.outs, strict=True)
+    ]
 
 
 def run(body: Body, args: list[Any], cut: Cut) -> list[Any]:

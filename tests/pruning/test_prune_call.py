@@ -1,0 +1,418 @@
+"""The call ``prune`` on one network with every layer of NNX: same class, small sizes, masked equals shrunk."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import law
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import prune_jax
+
+
+class Recurrent(nnx.Module):
+    """A recurrent cell, its last output, and a head."""
+
+    def __init__(self, make, rngs):
+        self.rnn, self.fc = nnx.RNN(make(4, 6, rngs=rngs), rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.fc(self.rnn(x)[:, -1])
+
+
+class Between(nnx.Module):
+    """A layer between a stem and a head, whose width it has to follow."""
+
+    def __init__(self, stem, layer, head):
+        self.stem, self.layer, self.head = stem, layer, head
+
+    def __call__(self, x):
+        y = self.layer(self.stem(x))
+        return self.head(y.reshape(y.shape[0], -1, y.shape[-1]).mean(1))
+
+
+class Stacked(nnx.Module):
+    """Layers stacked along an axis by ``nnx.vmap``, run by ``nnx.scan``."""
+
+    def __init__(self, rngs):
+        self.stem = nnx.Linear(4, 8, rngs=rngs)
+
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def made(rngs):
+            return Between(nnx.Linear(8, 10, rngs=rngs), nnx.relu, nnx.Linear(10, 8, rngs=rngs))
+
+        self.blocks, self.fc = made(rngs), nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        def through(x, block):
+            return x + block.head(nnx.relu(block.stem(x)))
+
+        return self.fc(through(self.stem(x), self.blocks))
+
+
+class Words(nnx.Module):
+    def __init__(self, rngs):
+        self.table, self.fc = nnx.Embed(11, 8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.fc(self.table(x).mean(1))
+
+
+class OfItsOwn(nnx.Module):
+    """A class of the user's own that reshapes to a number of heads under a name of its own."""
+
+    def __init__(self, rngs):
+        self.groups_of_mine, self.embed = 4, nnx.Linear(4, 8, rngs=rngs)
+        self.qkv, self.out = nnx.Linear(8, 36, rngs=rngs), nnx.Linear(12, 3, rngs=rngs)
+
+    def __call__(self, x):
+        b, t, _ = x.shape
+        q, k, v = jnp.moveaxis(self.qkv(self.embed(x)).reshape(b, t, 3, self.groups_of_mine, 3), 2, 0)
+        scores = nnx.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k))
+        return self.out(jnp.einsum("bhqk,bkhd->bqhd", scores, v).reshape(b, t, -1))
+
+
+class Stubborn(nnx.Module):
+    """A class whose code holds its size: no attribute can be rewritten."""
+
+    def __init__(self, rngs):
+        self.a, self.norm = nnx.Linear(4, 8, rngs=rngs), nnx.BatchNorm(8, rngs=rngs)
+        self.b = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.b(self.norm(self.a(x)).reshape(x.shape[0], 8))
+
+
+def between(layer, width=8):
+    def made(rngs):
+        stem, head = nnx.Conv(3, 8, (3, 3), rngs=rngs), nnx.Linear(width, 3, rngs=rngs)
+        return Between(stem, layer(rngs), head)
+
+    return made
+
+
+IMAGE, VECTOR, SEQUENCE = (2, 4, 4, 3), (2, 4), (2, 3, 4)
+LAYERS = {
+    "linear": (
+        lambda r: nnx.Sequential(nnx.Linear(4, 8, rngs=r), nnx.relu, nnx.Linear(8, 3, rngs=r)),
+        VECTOR,
+        {"layers/0": {"out_features": 4}, "layers/2": {"in_features": 4, "out_features": 3}},
+    ),
+    "conv": (
+        between(lambda r: nnx.Conv(8, 10, (3, 3), rngs=r), 10),
+        IMAGE,
+        {"layer": {"in_features": 4, "out_features": 5, "kernel_shape": (3, 3, 4, 5)}},
+    ),
+    "depthwise": (
+        between(lambda r: nnx.Conv(8, 8, (3, 3), feature_group_count=8, rngs=r)),
+        IMAGE,
+        {"layer": {"in_features": 4, "out_features": 4, "feature_group_count": 4}},
+    ),
+    "grouped": (
+        between(lambda r: nnx.Conv(8, 8, (3, 3), feature_group_count=2, rngs=r)),
+        IMAGE,
+        {"layer": {"in_features": 4, "out_features": 4, "feature_group_count": 2}},
+    ),
+    "transposed": (
+        between(lambda r: nnx.ConvTranspose(8, 6, (2, 2), strides=(2, 2), rngs=r), 6),
+        IMAGE,
+        {"layer": {"in_features": 4, "out_features": 3}},
+    ),
+    "batch norm": (between(lambda r: nnx.BatchNorm(8, rngs=r)), IMAGE, {"layer": {"num_features": 4}}),
+    "layer norm": (between(lambda r: nnx.LayerNorm(8, rngs=r)), IMAGE, {"layer": {"num_features": 4}}),
+    "rms norm": (between(lambda r: nnx.RMSNorm(8, rngs=r)), IMAGE, {"layer": {"num_features": 4}}),
+    "group norm": (
+        between(lambda r: nnx.GroupNorm(8, num_groups=4, rngs=r)),
+        IMAGE,
+        {"layer": {"num_groups": 2, "group_size": 2}},
+    ),
+    "instance norm": (between(lambda r: nnx.InstanceNorm(8, rngs=r)), IMAGE, {"layer": {"num_features": 4}}),
+    "attention": (
+        lambda r: nnx.Sequential(
+            nnx.Linear(4, 8, rngs=r),
+            nnx.MultiHeadAttention(4, 8, 16, rngs=r, decode=False),
+            nnx.Linear(8, 3, rngs=r),
+        ),
+        SEQUENCE,
+        {"layers/1": {"num_heads": 2, "head_dim": 2, "qkv_features": 4, "in_features": 4, "out_features": 4}},
+    ),
+    "embed": (Words, (2, 3), {"table": {"num_embeddings": 11, "features": 4}}),
+    "lora": (
+        lambda r: nnx.Sequential(
+            nnx.LoRALinear(4, 8, lora_rank=2, rngs=r), nnx.relu, nnx.Linear(8, 3, rngs=r)
+        ),
+        VECTOR,
+        {"layers/0": {"out_features": 4}, "layers/0/lora": {"in_features": 4, "out_features": 4}},
+    ),
+    "dropout": (
+        lambda r: nnx.Sequential(
+            nnx.Linear(4, 8, rngs=r), nnx.Dropout(0.5, rngs=r), nnx.Linear(8, 3, rngs=r)
+        ),
+        VECTOR,
+        {"layers/2": {"in_features": 4}},
+    ),
+    "stacked": (
+        Stacked,
+        VECTOR,
+        {"stem": {"out_features": 4}, "blocks/stem": {"in_features": 4, "out_features": 5}},
+    ),
+    "lstm": (lambda r: Recurrent(nnx.LSTMCell, r), SEQUENCE, {}),
+    "fused lstm": (lambda r: Recurrent(nnx.OptimizedLSTMCell, r), SEQUENCE, {}),
+    "gru": (lambda r: Recurrent(nnx.GRUCell, r), SEQUENCE, {}),
+    "own": (OfItsOwn, SEQUENCE, {"": {"groups_of_mine": 2}, "qkv": {"in_features": 4, "out_features": 18}}),
+}
+
+
+def filled(module):
+    """The module with numbers that hide nothing: no zero, no one."""
+    state = nnx.state(module)
+    numbers = law.numbers(nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngState))))
+    nnx.replace_by_pure_dict(state, numbers)
+    nnx.update(module, state)
+    return module
+
+
+def an_input(shape, kind):
+    rng = np.random.default_rng(1)
+    return (
+        jnp.asarray(rng.integers(0, 11, shape))
+        if kind == "embed"
+        else jnp.asarray(rng.normal(size=shape), "float32")
+    )
+
+
+def built(name):
+    make, shape, wanted = LAYERS[name]
+    return filled(make(nnx.Rngs(0))), an_input(shape, name), wanted
+
+
+def train_steps(model, x, steps=10):
+    """Ten steps of SGD with momentum, compiled once."""
+    optimizer = nnx.Optimizer(model, optax.sgd(1e-3, 0.9), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        loss, grads = nnx.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+        optimizer.update(model, grads)
+        return loss
+
+    return [float(step(model, optimizer)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_module_comes_back_smaller_and_of_the_same_class(name):
+    net, x, wanted = built(name)
+    pruned = prune_jax.prune(net, x, ratio=0.5)
+    assert pruned.wrapped is None
+    assert type(pruned.model) is type(net)
+    parts = {"/".join(map(str, path)): part for path, part in nnx.iter_modules(pruned.model)}
+    for path, sizes in wanted.items():
+        assert {n: getattr(parts[path], n) for n in sizes} == sizes, path
+    assert pruned.after.macs < pruned.before.macs
+    assert pruned.after.params == sum(
+        leaf.size for leaf in jax.tree.leaves(nnx.state(pruned.model, nnx.Param))
+    )
+    net.eval()
+    pruned.model.eval()
+    twin = prune_jax.slim(pruned.dense.apply, pruned.dense.variables, pruned.groups, pruned.keep, x)
+    own, definition = pruned.model(x), twin(pruned.variables, x)
+    np.testing.assert_allclose(own, definition, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["batch norm", "group norm", "attention", "stacked"])
+def test_masked_equals_shrunk(name):
+    net, x, _ = built(name)
+    net.eval()
+    masked = prune_jax.prune(net, x, ratio=0.5, masked=True)
+    small = prune_jax.prune(net, x, keep=masked.keep)
+    assert masked.mask is not None
+    assert small.mask is None
+    np.testing.assert_allclose(masked.model(x), small.model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["batch norm", "attention", "stacked", "lora"])
+def test_the_small_module_trains(name):
+    net, x, _ = built(name)
+    losses = train_steps(prune_jax.prune(net, x, ratio=0.5).model, x)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+def test_code_that_fixes_a_size_is_wrapped_and_says_so():
+    net = filled(Stubborn(nnx.Rngs(0)))
+    x = an_input(VECTOR, "own")
+    pruned = prune_jax.prune(net, x, ratio=0.5)
+    assert "doesn't run at the small sizes" in pruned.wrapped
+    assert isinstance(pruned.model, Stubborn)
+    before = np.asarray(pruned.model.norm.mean[...])
+    losses = train_steps(pruned.model, x)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert pruned.model.a.kernel.shape == (4, 4)
+    assert not np.allclose(before, pruned.model.norm.mean[...])  # statistics are written back
+    pruned.model.eval()
+    assert pruned.model(x).shape == (2, 3)
+
+
+def test_a_linen_network_comes_back_as_functions():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.relu(nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x)))
+            return nn.Dense(3)(x)
+
+    model, x = Net(), an_input(VECTOR, "linen")
+    variables = law.numbers(jax.eval_shape(model.init, jax.random.key(0), x))
+    pruned = prune_jax.prune((model, variables), x, False, ratio=0.5)
+    masked = prune_jax.prune((model, variables), x, keep=pruned.keep, masked=True)
+    assert pruned.model is None
+    assert pruned.variables["params"]["Dense_0"]["kernel"].shape == (4, 4)
+    np.testing.assert_allclose(
+        pruned.apply(pruned.variables, x), masked.apply(masked.variables, x), rtol=1e-5
+    )
+    train = pruned.twin(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]), x)
+    logits, changed = train(pruned.variables, x)
+    assert logits.shape == (2, 3)
+    assert changed["batch_stats"]["BatchNorm_0"]["mean"].shape == (4,)
+
+
+def mlp(params, x):
+    return jax.nn.relu(x @ params["a"]) @ params["b"]
+
+
+PARAMS = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"), "b": jnp.ones((8, 3))}
+X = jnp.ones((2, 4))
+
+
+def test_a_function_and_its_params():
+    pruned = prune_jax.prune((mlp, PARAMS), X, ratio=0.5)
+    assert pruned.apply(pruned.variables, X).shape == (2, 3)
+    assert pruned.variables["a"].shape == (4, 4)
+    assert (pruned.before.macs, pruned.after.macs) == (2 * (32 + 24), 2 * (16 + 12))
+    lowest = np.argsort(np.abs(PARAMS["a"]).mean(0))[:4]
+    assert not set(lowest) & set(pruned.keep["a"])
+
+
+def test_calling_it_again_composes_in_the_dense_networks_numbers():
+    first = prune_jax.prune((mlp, PARAMS), X, ratio=0.5)
+    second = prune_jax.prune(first, ratio=0.5)
+    assert len(second.keep["a"]) == 2
+    assert set(second.keep["a"]) <= set(first.keep["a"])
+    np.testing.assert_array_equal(second.variables["a"], PARAMS["a"][:, second.keep["a"]])
+    trained = jax.tree.map(lambda leaf: -leaf, first.variables)
+    third = prune_jax.prune((first, trained), ratio=0.5)
+    np.testing.assert_array_equal(third.variables["a"], -PARAMS["a"][:, second.keep["a"]])
+
+
+def test_a_module_is_pruned_again_with_the_weights_that_training_gave_it():
+    net, x, _ = built("batch norm")
+    first = prune_jax.prune(net, x, ratio=0.5)
+    train_steps(first.model, x, 2)
+    second = prune_jax.prune(first, x, ratio=0.5)
+    kept = np.flatnonzero(np.isin(first.keep["stem"], second.keep["stem"]))
+    np.testing.assert_array_equal(second.model.stem.bias[...], first.model.stem.bias[...][kept])
+    assert second.model.layer.num_features == 2
+
+
+def test_speedup_scopes_rounding_and_floors():
+    def widths(**how):
+        return {n: after for n, (_, after) in prune_jax.prune((mlp, PARAMS), X, **how).sizes.items()}
+
+    assert widths(ratio=0.9, at_least=3)["a"] == 3
+    assert widths(ratio=0.9, at_least=0.5)["a"] == 4
+    assert widths(ratio=0.6, round_to=4)["a"] == 4
+    assert widths(speedup=2.0)["a"] == 4
+    assert widths(ratio=0.5, scope="global")["a"] == 4
+    assert widths(ratio=0.5, scope="isomorphic")["a"] == 4
+    assert widths(ratio={"a": 0.25})["a"] == 6
+    assert widths(ratio=0.5, criterion=lambda evidence: {"a": np.arange(8)})["a"] == 4
+
+
+def test_a_gradient_criterion_gathers_what_it_needs():
+    batches = [(X, jnp.zeros((2, 3)))]
+    pruned = prune_jax.prune(
+        (mlp, PARAMS),
+        X,
+        ratio=0.5,
+        criterion="taylor",
+        batches=batches,
+        loss=lambda params, batch: ((mlp(params, batch[0]) - batch[1]) ** 2).mean(),
+    )
+    grads = jax.grad(lambda p: (mlp(p, X) ** 2).mean())(PARAMS)
+    importance = np.abs((PARAMS["a"] * grads["a"]).sum(0))
+    assert set(pruned.keep["a"]) == set(np.argsort(importance, kind="stable")[4:])
+
+
+def test_single_weights_are_masked_and_held():
+    pruned = prune_jax.prune((mlp, PARAMS), X, ratio=0.5, granularity="unstructured")
+    assert int(pruned.mask["a"].sum()) == 16
+    optimizer = optax.chain(optax.sgd(0.1), pruned.hold)
+    grads = jax.grad(lambda p: (mlp(p, X) ** 2).mean())(pruned.variables)
+    updates, _ = optimizer.update(grads, optimizer.init(pruned.variables), pruned.variables)
+    trained = optax.apply_updates(pruned.variables, updates)
+    assert ((np.asarray(trained["a"]) == 0) == (np.asarray(pruned.mask["a"]) == 0)).all()
+    assert pruned.after.params == 16 + 12
+    again = prune_jax.prune(pruned, ratio=0.75, granularity="unstructured")
+    assert int(again.mask["a"].sum()) == 8
+
+
+def test_the_optimizer_is_cut_along():
+    net, x, _ = built("batch norm")
+    optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
+    pruned = prune_jax.prune(net, x, ratio=0.5, optimizer=optimizer)
+    grads = nnx.grad(lambda model: (model(x) ** 2).mean())(pruned.model)
+    pruned.optimizer.update(pruned.model, grads)
+    assert optimizer.step[...] == 0
+    state = optax.adam(1e-3).init(PARAMS)
+    small = prune_jax.prune((mlp, PARAMS), X, ratio=0.5, optimizer=state).optimizer
+    assert small[0].mu["a"].shape == (4, 4)
+
+
+WRONG = {
+    "give one of ratio, speedup and keep, not none": {},
+    "give one of ratio, speedup and keep, not ratio and speedup": {"ratio": 0.5, "speedup": 2.0},
+    "ratio is 1.5; it is the fraction removed": {"ratio": 1.5},
+    "speedup is 0.5; it is dense MACs over pruned ones": {"speedup": 0.5},
+    "speedup 50.0 is out of reach": {"speedup": 50.0},
+    "criterion is 'tailor'; did you mean 'taylor'": {"ratio": 0.5, "criterion": "tailor"},
+    "criterion is 'taylor', which needs grads; give batches": {"ratio": 0.5, "criterion": "taylor"},
+    "which needs key; give key=jax.random.key": {"ratio": 0.5, "criterion": "random"},
+    "scope is 'all'; choose one of 'layer'": {"ratio": 0.5, "scope": "all"},
+    "granularity is 'filters'; did you mean 'filter'": {"ratio": 0.5, "granularity": "filters"},
+    "no group's name fits 'z'": {"ratio": 0.5, "layers": "z"},
+    "at_least is -1; it is": {"ratio": 0.5, "at_least": -1},
+    "round_to is 0; kept channels": {"ratio": 0.5, "round_to": 0},
+    "keep names 'c', which is no group": {"keep": {"c": [0]}},
+    "free is 'ends'; choose one of": {"ratio": 0.5, "free": ("ends",)},
+    "takes a ratio, not a speedup": {"speedup": 2.0, "granularity": "unstructured"},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_argument_is_one_line(message):
+    with pytest.raises((ValueError, KeyError)) as raised:
+        prune_jax.prune((mlp, PARAMS), X, **WRONG[message])
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_model_and_no_inputs():
+    with pytest.raises(TypeError, match="target is a list; prune takes an nnx"):
+        prune_jax.prune([1], X, ratio=0.5)
+    with pytest.raises(ValueError, match="no inputs are given"):
+        prune_jax.prune((mlp, PARAMS), ratio=0.5)
+
+
+def test_the_report_says_what_went_and_what_is_frozen():
+    pruned = prune_jax.prune((mlp, PARAMS), X, ratio=0.5)
+    report = pruned.report(latency=True)
+    assert ("a", 8, 4, 2, "") in report.rows
+    assert [row[-1] for row in report.rows if row[0] == "b"] == ["frozen: network output"]
+    assert report.totals[:2] == (("macs", 112, 56), ("params", 56, 28))
+    assert all(seconds > 0 for seconds in report.totals[-1][1:])
+    assert "2.00x" in str(report)
+    assert repr(pruned) == "Pruned(apply, 1 of 3 groups, 112 -> 56 MACs)"
