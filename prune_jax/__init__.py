@@ -25,6 +25,8 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "prune_jax.pruning.latency": ("Latency", "latency"),
         "prune_jax.pruning.recalibration": ("recalibrate",),
         "prune_jax.pruning.shipping.export": ("export",),
+        "prune_jax.pruning.shipping.loading": ("load",),
+        "prune_jax.pruning.shipping.saving": ("save",),
         "prune_jax.trainability": (
             "Spectrum",
             "compare_trainability",
