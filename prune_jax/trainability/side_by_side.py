@@ -4,6 +4,7 @@ XLA:CPU keeps about one and a half of two cores busy with the gradients of a con
 at a time fill them, and hold the forward pass of a few examples only.
 """
 
+import contextlib
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
-from threadpoolctl import threadpool_limits
 
 from prune_jax.trainability import memory
 from prune_jax.trainability.passes import Finish, Passes, Shapes, chunks, compiled
@@ -67,7 +67,7 @@ def reduced(
             found = solve([pull[n](done.pull_back, done.seeds, i) for i, n in pieces], done.entry)
             return jax.block_until_ready(found)  # before the next part takes memory
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+    with _one_blas_thread(), ThreadPoolExecutor(_cores()) as pool:
         found = list(pool.map(one, parts))
     again = len(parts) * size - len(x)
     return jnp.concatenate([*found[:-1], found[-1][again:]])
@@ -82,3 +82,12 @@ def traced() -> bool:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_blas_thread() -> contextlib.AbstractContextManager[object]:
+    """Without threadpoolctl, which is of the extra [experiments], the numbers are the same and come later."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    return threadpool_limits(1, user_api="blas")
