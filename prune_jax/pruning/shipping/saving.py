@@ -52,6 +52,7 @@ def save(path: str | Path, pruned: Pruned, variables: Any = None) -> Path:
         "format": FORMAT,
         "versions": {"prune_jax": __version__, "jax": jax.__version__, "flax": flax.__version__},
         "kind": dense.kind,
+        "free": list(dense.free),
         "keep": {name: np.asarray(kept).tolist() for name, kept in pruned.keep.items()},
         "groups": fingerprint(pruned.groups),
         "masked": pruned.mask is not None,
