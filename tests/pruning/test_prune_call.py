@@ -167,13 +167,24 @@ LAYERS = {
 }
 
 
-def filled(module):
-    """The module with numbers that hide nothing: no zero, no one."""
-    state = nnx.state(module)
-    numbers = law.numbers(nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngState))))
-    nnx.replace_by_pure_dict(state, numbers)
-    nnx.update(module, state)
-    return module
+def filled(make):
+    """The module with numbers that hide nothing, no zero and no one; its own initialisation isn't compiled."""
+    definition, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+
+    def number(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(KEY, leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype) if leaf.dtype == "uint32" else leaf
+
+    pure = jax.tree.map(number, nnx.to_pure_dict(state))
+    leaves, treedef = jax.tree.flatten(pure)
+    shapes = [leaf if isinstance(leaf, jax.ShapeDtypeStruct) else None for leaf in leaves]
+    named = jax.tree.unflatten(treedef, shapes)
+    numbers = jax.tree.leaves(law.numbers(named))
+    rest = iter(numbers)
+    whole = [next(rest) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf for leaf in leaves]
+    nnx.replace_by_pure_dict(state, jax.tree.unflatten(treedef, whole))
+    return nnx.merge(definition, state)
 
 
 def an_input(shape, kind):
@@ -187,7 +198,7 @@ def an_input(shape, kind):
 
 def built(name):
     make, shape, wanted = LAYERS[name]
-    return filled(make(nnx.Rngs(0))), an_input(shape, name), wanted
+    return filled(make), an_input(shape, name), wanted
 
 
 def called(model):
@@ -254,7 +265,7 @@ def test_the_small_module_trains(name):
 
 
 def test_code_that_fixes_a_size_is_wrapped_and_says_so():
-    net = filled(Stubborn(nnx.Rngs(0)))
+    net = filled(Stubborn)
     x = an_input(VECTOR, "own")
     pruned = prune_jax.prune(net, x, ratio=0.5)
     assert "doesn't run at the small sizes" in pruned.wrapped
@@ -295,6 +306,7 @@ def mlp(params, x):
     return jax.nn.relu(x @ params["a"]) @ params["b"]
 
 
+KEY = jax.random.key(0)
 PARAMS = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"), "b": jnp.ones((8, 3))}
 X = jnp.ones((2, 4))
 
@@ -495,7 +507,7 @@ def test_free_ends_lose_channels_and_classes():
 
 @pytest.mark.parametrize("make", [LAYERS["conv"][0], Stubborn])
 def test_a_module_with_free_ends(make, tmp_path):
-    net, x = filled(make(nnx.Rngs(0))), an_input(VECTOR if make is Stubborn else IMAGE, "free")
+    net, x = filled(make), an_input(VECTOR if make is Stubborn else IMAGE, "free")
     pruned = prune_jax.prune(net, x, ratio=0.5, free="outputs")
     assert pruned.model(x).shape == (2, 1)
     pruned = prune_jax.prune(net, x, ratio=0.5, free=("inputs",))
