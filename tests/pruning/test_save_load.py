@@ -133,6 +133,14 @@ def test_trained_variables_are_given_apart_and_checked(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_free_ends_stay_free(tmp_path):
+    keep = {"out": [1]}
+    before = prune_jax.prune(net(), X, keep=keep, free=("outputs",))
+    after = prune_jax.load(prune_jax.save(tmp_path / "a", before), net)
+    assert after.dense.free == ("outputs",)
+    np.testing.assert_array_equal(after.apply(after.variables, X), before.apply(before.variables, X))
+
+
 OTHER_PROCESS = (
     CODE
     + """
@@ -232,6 +240,9 @@ def test_narrow_floats_come_back_and_unknown_ones_are_refused(tmp_path):
         tensors.on_device("a", np.zeros(2))
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # what Orbax drops as it refuses
 def test_orbax_writes_and_reads_the_same_variables(tmp_path):
     before = pruned("linen")
     path = prune_jax.save(tmp_path / "net", before)

@@ -17,7 +17,8 @@ from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.module.start import start_of
 from prune_jax.pruning.shipping import tensors
 from prune_jax.pruning.shipping.fingerprint import check_same
-from prune_jax.pruning.shipping.saving import FORMAT, MASK, named
+from prune_jax.pruning.shipping.numbers import named
+from prune_jax.pruning.shipping.saving import FORMAT, MASK
 
 
 def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
@@ -52,13 +53,13 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
         )
     inputs = inputs or _inputs(path, header)
     target = _abstract(net, inputs)
-    start = start_of(target, inputs)
+    start = start_of(target, inputs, tuple(header["free"]))
     _check_architecture(header["dense"], named(start.dense.variables))
     check_same(header["groups"], start.groups, header["keep"])
     keep = {name: np.asarray(kept, int) for name, kept in header["keep"].items()}
     costs = [Cost(**cost) for cost in header["costs"]]
     if not header["masked"]:
-        cut = prune(target, *inputs, keep=keep)
+        cut = prune(target, *inputs, keep=keep, free=header["free"])
         return _filled(cut, _values(path, arrays, header["keys"], cut.variables))
     values = _values(path, arrays, header["keys"], start.dense.variables)
     masks = {name.removeprefix(MASK): a for name, a in arrays.items() if name.startswith(MASK)}
