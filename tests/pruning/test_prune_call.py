@@ -167,13 +167,24 @@ LAYERS = {
 }
 
 
-def filled(module):
-    """The module with numbers that hide nothing: no zero, no one."""
-    state = nnx.state(module)
-    numbers = law.numbers(nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.RngState))))
-    nnx.replace_by_pure_dict(state, numbers)
-    nnx.update(module, state)
-    return module
+def filled(make):
+    """The module with numbers that hide nothing, no zero and no one; its own initialisation isn't compiled."""
+    definition, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+
+    def number(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(KEY, leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype) if leaf.dtype == "uint32" else leaf
+
+    pure = jax.tree.map(number, nnx.to_pure_dict(state))
+    leaves, treedef = jax.tree.flatten(pure)
+    shapes = [leaf if isinstance(leaf, jax.ShapeDtypeStruct) else None for leaf in leaves]
+    named = jax.tree.unflatten(treedef, shapes)
+    numbers = jax.tree.leaves(law.numbers(named))
+    rest = iter(numbers)
+    whole = [next(rest) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf for leaf in leaves]
+    nnx.replace_by_pure_dict(state, jax.tree.unflatten(treedef, whole))
+    return nnx.merge(definition, state)
 
 
 def an_input(shape, kind):
@@ -187,20 +198,26 @@ def an_input(shape, kind):
 
 def built(name):
     make, shape, wanted = LAYERS[name]
-    return filled(make(nnx.Rngs(0))), an_input(shape, name), wanted
+    return filled(make), an_input(shape, name), wanted
+
+
+def called(model):
+    definition = nnx.graphdef(model)
+    return lambda variables, x: nnx.merge(definition, variables)(x)
 
 
 def train_steps(model, x, steps=10):
     """Ten steps of SGD with momentum, compiled once."""
     optimizer = nnx.Optimizer(model, optax.sgd(1e-3, 0.9), wrt=nnx.Param)
 
-    @nnx.jit
-    def step(model, optimizer):
-        loss, grads = nnx.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
-        optimizer.update(model, grads)
-        return loss
+    return [float(one_step(model, optimizer, x)) for _ in range(steps)]
 
-    return [float(step(model, optimizer)) for _ in range(steps)]
+
+@nnx.jit
+def one_step(model, optimizer, x):
+    loss, grads = nnx.value_and_grad(lambda model: (model(x) ** 2).mean())(model)
+    optimizer.update(model, grads)
+    return loss
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -216,10 +233,9 @@ def test_a_module_comes_back_smaller_and_of_the_same_class(name):
     assert pruned.after.params == sum(
         leaf.size for leaf in jax.tree.leaves(nnx.state(pruned.model, nnx.Param))
     )
-    net.eval()
     pruned.model.eval()
     twin = prune_jax.slim(pruned.dense.apply, pruned.dense.variables, pruned.groups, pruned.keep, x)
-    own, definition = pruned.model(x), twin(pruned.variables, x)
+    own, definition = law.cheap(lambda v, x: (called(pruned.model)(v, x), twin(v, x)), pruned.variables, x)
     np.testing.assert_allclose(own, definition, rtol=1e-4, atol=1e-5)
 
 
@@ -231,7 +247,13 @@ def test_masked_equals_shrunk(name):
     small = prune_jax.prune(net, x, keep=masked.keep)
     assert masked.mask is not None
     assert small.mask is None
-    np.testing.assert_allclose(masked.model(x), small.model(x), rtol=1e-4, atol=1e-5)
+    masked_out, small_out = law.cheap(
+        lambda a, b, x: (called(masked.model)(a, x), called(small.model)(b, x)),
+        masked.variables,
+        small.variables,
+        x,
+    )
+    np.testing.assert_allclose(masked_out, small_out, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["batch norm", "attention", "stacked", "lora"])
@@ -243,7 +265,7 @@ def test_the_small_module_trains(name):
 
 
 def test_code_that_fixes_a_size_is_wrapped_and_says_so():
-    net = filled(Stubborn(nnx.Rngs(0)))
+    net = filled(Stubborn)
     x = an_input(VECTOR, "own")
     pruned = prune_jax.prune(net, x, ratio=0.5)
     assert "doesn't run at the small sizes" in pruned.wrapped
@@ -284,6 +306,7 @@ def mlp(params, x):
     return jax.nn.relu(x @ params["a"]) @ params["b"]
 
 
+KEY = jax.random.key(0)
 PARAMS = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"), "b": jnp.ones((8, 3))}
 X = jnp.ones((2, 4))
 
@@ -362,14 +385,63 @@ def test_single_weights_are_masked_and_held():
 
 def test_the_optimizer_is_cut_along():
     net, x, _ = built("batch norm")
-    optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(net, optax.sgd(1e-3, 0.9), wrt=nnx.Param)
     pruned = prune_jax.prune(net, x, ratio=0.5, optimizer=optimizer)
-    grads = nnx.grad(lambda model: (model(x) ** 2).mean())(pruned.model)
-    pruned.optimizer.update(pruned.model, grads)
+    one_step(pruned.model, pruned.optimizer, x)
+    assert pruned.optimizer.step[...] == 1
     assert optimizer.step[...] == 0
     state = optax.adam(1e-3).init(PARAMS)
     small = prune_jax.prune((mlp, PARAMS), X, ratio=0.5, optimizer=state).optimizer
     assert small[0].mu["a"].shape == (4, 4)
+
+
+def test_a_masked_module_stays_masked_while_it_trains():
+    net, x, _ = built("batch norm")
+    masked = prune_jax.prune(net, x, ratio=0.5, masked=True)
+    gone = np.setdiff1d(np.arange(8), masked.keep["stem"])
+    optimizer = nnx.Optimizer(masked.model, optax.chain(optax.sgd(0.1, 0.9), masked.hold), wrt=nnx.Param)
+    one_step(masked.model, optimizer, x)
+    assert not np.asarray(masked.model.stem.kernel[...])[..., gone].any()
+    assert not np.asarray(masked.model.head.kernel[...])[gone].any()
+    assert np.asarray(net.stem.kernel[...]).all()  # the target is left alone
+
+
+class Dense(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(self.width)(x))
+        return nn.Dense(3)(nn.relu(x))
+
+
+def test_a_pruned_linen_network_retrains_as_the_one_built_small_does():
+    """Ten steps of SGD, batch statistics included, against the module built with the small number of features."""
+    x = jnp.asarray(np.random.default_rng(4).normal(size=(16, 4)), "float32")
+    variables = law.numbers(jax.eval_shape(Dense(8).init, jax.random.key(0), x))
+    pruned = prune_jax.prune((Dense(8), variables), x, ratio=0.5)
+
+    def train(width):
+        return lambda v, x: Dense(width).apply(v, x, train=True, mutable=["batch_stats"])
+
+    def trained(train):
+        def step(variables, _):
+            def loss(params):
+                out, changed = train({**variables, "params": params}, x)
+                return (out**2).mean(), changed
+
+            grads, changed = jax.grad(loss, has_aux=True)(variables["params"])
+            params = jax.tree.map(lambda w, g: w - 0.1 * g, variables["params"], grads)
+            return {"params": params, **changed}, None
+
+        return jax.lax.scan(step, pruned.variables, length=10)[0]
+
+    ours, oracle = jax.jit(lambda: (trained(pruned.twin(train(8), x)), trained(train(4))))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, oracle)
+    moved = (
+        ours["batch_stats"]["BatchNorm_0"]["mean"] - pruned.variables["batch_stats"]["BatchNorm_0"]["mean"]
+    )
+    assert (np.abs(moved) > 1e-3).all()
 
 
 WRONG = {
@@ -434,11 +506,13 @@ def test_free_ends_lose_channels_and_classes():
 
 
 @pytest.mark.parametrize("make", [LAYERS["conv"][0], Stubborn])
-def test_a_module_with_free_ends(make):
-    net, x = filled(make(nnx.Rngs(0))), an_input(VECTOR if make is Stubborn else IMAGE, "free")
+def test_a_module_with_free_ends(make, tmp_path):
+    net, x = filled(make), an_input(VECTOR if make is Stubborn else IMAGE, "free")
     pruned = prune_jax.prune(net, x, ratio=0.5, free="outputs")
     assert pruned.model(x).shape == (2, 1)
     pruned = prune_jax.prune(net, x, ratio=0.5, free=("inputs",))
     name = pruned.groups[0].name
     assert pruned.model(x[..., pruned.keep[name]]).shape == (2, 3)
+    again = prune_jax.load(prune_jax.save(tmp_path / "small.safetensors", pruned), net)
+    np.testing.assert_array_equal(again.keep[name], pruned.keep[name])
     assert (pruned.wrapped is not None) == (make is Stubborn)

@@ -41,7 +41,12 @@ def test_every_network_of_the_zoo_comes_back_smaller(zoo, name):
     assert pruned.after.macs == prune_jax.count(pruned.apply, pruned.variables, x).macs
 
 
-@pytest.mark.parametrize("name", zoo_nnx.NETS)
+def some_fast(names, fast):
+    """All cases, of which all but a few are in the slow part."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", some_fast(zoo_nnx.NETS, {"shufflenet", "groupnorm", "lstm"}))
 def test_every_module_of_the_zoo_is_made_again_small(name):
     make, shape = zoo_nnx.NETS[name]
     net = make(nnx.Rngs(0))
@@ -65,7 +70,9 @@ def inputs_of(shapes):
     ]
 
 
-@pytest.mark.parametrize("name", zoo_architectures.NETS)
+@pytest.mark.parametrize(
+    "name", some_fast(zoo_architectures.NETS, {"llama", "unet with attention", "experts"})
+)
 def test_an_architecture_is_halved_and_trained(name):
     make, shapes = zoo_architectures.NETS[name]
     net, inputs = make(nnx.Rngs(0)), inputs_of(shapes)

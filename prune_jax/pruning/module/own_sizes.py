@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,14 @@ from prune_jax.pruning.module.remake import Cut
 
 READINGS = 32  # how many readings are tried; each but the right one ends at the first wrong shape, as a rule
 Options = Mapping[int, Sequence[int]]  # dense size -> what it may be now, the likeliest first
+
+
+# Attributes that state a number of channels are rewritten though the call may not read them. Others are only where the
+# call needs it: a longest length that equals a width shows in no call that is shorter.
+STATES_CHANNELS = re.compile(
+    r"feature|heads?|dim|width|channel|hidden|group|model|embed|units|filters|planes|inner|d_ff"
+)
+STATES_OTHERS = re.compile(r"num_embeddings|vocab|kernel|patch|window|image|len|layers|classes|positions")
 
 
 class Place(NamedTuple):
@@ -33,7 +42,7 @@ def own_sizes(dense: nnx.Module, cut: Cut) -> Iterator[dict[Any, dict[str, Any]]
     most: dict[Place, int] = {}
     for path, module in mine.items():
         for place in _places(module):
-            most[place] = max(most.get(place, 1), len(options[path].get(place.number, ())))
+            most[place] = max(most.get(place, 1), len(_choices(options[path], place)))
     unsure = [place for place, count in most.items() if count > 1]
     for reading in itertools.islice(_by_sum([most[place] for place in unsure]), READINGS):
         picks = dict(zip(unsure, reading, strict=True))
@@ -74,6 +83,15 @@ def _places(module: Any) -> Iterator[Place]:
             yield Place(type(module), name, number)
 
 
+def _choices(options: Options, place: Place) -> Sequence[int]:
+    """What the number may be now, the likeliest first."""
+    found = options.get(place.number, (place.number,))
+    name = place.attribute
+    if STATES_CHANNELS.search(name) and not STATES_OTHERS.search(name):
+        return found
+    return sorted(found, key=lambda new: new != place.number)
+
+
 def _numbers(value: Any) -> Iterator[int]:
     if _is_size(value):
         yield value
@@ -98,8 +116,9 @@ def _read_so(module: Any, options: Options, picks: Mapping[Place, int]) -> dict[
     for name, value in _public(module).items():
         table = {}
         for number in _numbers(value):
-            found = options.get(number, (number,))
-            table[number] = found[min(picks.get(Place(type(module), name, number), 0), len(found) - 1)]
+            place = Place(type(module), name, number)
+            found = _choices(options, place)
+            table[number] = found[min(picks.get(place, 0), len(found) - 1)]
         new = _moved(value, table)
         if new != value:
             out[name] = new

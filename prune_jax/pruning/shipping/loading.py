@@ -53,13 +53,14 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
         )
     inputs = inputs or _inputs(path, header)
     target = _abstract(net, inputs)
-    start = start_of(target, inputs, tuple(header["free"]))
+    free = tuple(header["free"])
+    start = start_of(target, inputs, free)
     _check_architecture(header["dense"], named(start.dense.variables))
     check_same(header["groups"], start.groups, header["keep"])
     keep = {name: np.asarray(kept, int) for name, kept in header["keep"].items()}
     costs = [Cost(**cost) for cost in header["costs"]]
     if not header["masked"]:
-        cut = prune(target, *inputs, keep=keep, free=header["free"])
+        cut = prune(target, *inputs, keep=keep, free=free)
         return _filled(cut, _values(path, arrays, header["keys"], cut.variables))
     values = _values(path, arrays, header["keys"], start.dense.variables)
     masks = {name.removeprefix(MASK): a for name, a in arrays.items() if name.startswith(MASK)}

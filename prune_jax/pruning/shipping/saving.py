@@ -50,13 +50,13 @@ def save(path: str | Path, pruned: Pruned, variables: Any = None) -> Path:
         "format": FORMAT,
         "versions": {"prune_jax": __version__, "jax": jax.__version__, "flax": flax.__version__},
         "kind": dense.kind,
+        "free": list(dense.free),
         "keep": {name: np.asarray(kept).tolist() for name, kept in pruned.keep.items()},
         "groups": fingerprint(pruned.groups),
         "masked": pruned.mask is not None,
         "costs": [_plain(pruned.before), _plain(pruned.after)],
         "dense": {name: list(leaf.shape) for name, leaf in named(dense.variables).items()},
         "inputs": _inputs(pruned),
-        "free": list(dense.free),
         "keys": keys,
     }
     tensors.write(path, arrays, header)
