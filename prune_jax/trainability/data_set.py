@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from prune_jax.trainability.inputs import check_images, check_logits, check_whole
+from prune_jax.trainability.inputs import check_images, check_independent, check_logits, check_whole
 from prune_jax.trainability.jacobian import reduced
 from prune_jax.trainability.operators import (
     Apply,
@@ -43,13 +43,15 @@ class Measured(NamedTuple):
     values: int
 
 
-def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
+def measured(apply: Apply, x: jax.Array, batch: int, check: bool) -> Measured:
     """The two together, checked.
 
     Raises ValueError as ``jacobian_of``, for a ``batch`` under 1, and, before any work, for weights of a
     ``Partial`` and examples that hold NaN or infinity, by name and number.
     """
     check_images(x)
+    if check:
+        check_independent(apply, x)
     x = jnp.asarray(x)
     if check_whole("batch", batch, " of examples") < 1:
         raise ValueError(f"batch is {batch}; at least one example goes through the network at a time")
@@ -75,7 +77,7 @@ def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
 
 def jacobian_at(data: Measured, rows: jax.Array) -> Jacobian:
     """The Jacobians of the examples at indices ``rows``."""
-    return jacobian_of(data.apply, data.x[rows], data.kernels)
+    return jacobian_of(data.apply, data.x[rows], data.kernels, check=False)
 
 
 def batches(data: Measured, rows: jax.Array, size: int | None = None) -> Iterator[jax.Array]:

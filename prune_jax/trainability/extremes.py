@@ -27,7 +27,9 @@ from prune_jax.trainability.weights import check_measured
 _OVERSAMPLING = 2
 
 
-def largest_jsv(apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Array) -> Estimate:
+def largest_jsv(
+    apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Array, check: bool = True
+) -> Estimate:
     """The ``k`` largest singular values of each example, descending: (batch, k), with residual bounds.
 
     ``error`` is no standard error but a bound: a singular value lies within it of the Ritz value (‖J v - s u‖
@@ -38,27 +40,29 @@ def largest_jsv(apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Arr
     min(K, D) values, a budget under one step, more than fits memory, and, outside a ``jit``, for weights or values
     that aren't finite.
     """
-    values, bounds, spent = _ritz(apply, x, k, budget, key)
+    values, bounds, spent = _ritz(apply, x, k, budget, key, check)
     return Estimate(values[:, :k], bounds[:, :k], spent)
 
 
-def smallest_jsv(apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Array) -> Estimate:
+def smallest_jsv(
+    apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Array, check: bool = True
+) -> Estimate:
     """The ``k`` smallest of the min(K, D) singular values of each example, ascending: (batch, k).
 
     Otherwise as ``largest_jsv``, only that Ritz values come from above, and slowly where small values crowd:
     trust the bound. With a budget of 2 min(K, D) the space is complete and the values are exact.
     """
-    values, bounds, spent = _ritz(apply, x, k, budget, key)
+    values, bounds, spent = _ritz(apply, x, k, budget, key, check)
     return Estimate(values[:, : -k - 1 : -1], bounds[:, : -k - 1 : -1], spent)
 
 
 def _ritz(
-    apply: Apply, x: jax.Array, k: int, budget: int, key: jax.Array
+    apply: Apply, x: jax.Array, k: int, budget: int, key: jax.Array, check: bool
 ) -> tuple[jax.Array, jax.Array, int]:
     """Ritz values (batch, m), descending, the bounds, and the products spent."""
     budget = check_budget(budget, 2, "a step takes a pull-back and a push-forward of each vector")
     k = check_whole("k", k)
-    jacobian = jacobian_of(apply, x)
+    jacobian = jacobian_of(apply, x, check=check)
     if not 1 <= k <= jacobian.small:
         raise ValueError(f"k is {k}; each example has {jacobian.small} singular values")
     block = min(k + _OVERSAMPLING, jacobian.small)

@@ -7,7 +7,9 @@ from prune_jax.trainability.operators import Apply, Estimate, check_budget, jaco
 from prune_jax.trainability.weights import check_measured
 
 
-def mean_squared_jsv(apply: Apply, x: jax.Array, *, budget: int, key: jax.Array) -> Estimate:
+def mean_squared_jsv(
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, check: bool = True
+) -> Estimate:
     """Mean of s² over the r = min(K, D) singular values of each example: (batch,), with standard errors.
 
     Unbiased: ``budget`` random sign vectors z are pulled back (pushed forward where D < K), and ‖Jᵀz‖²/r has
@@ -16,7 +18,7 @@ def mean_squared_jsv(apply: Apply, x: jax.Array, *, budget: int, key: jax.Array)
     Raises ValueError for bad input, a budget under 2, and, outside a ``jit``, weights or values that aren't finite.
     """
     budget = check_budget(budget, 2, "an error bar needs two probes, of one pull-back each")
-    jacobian = jacobian_of(apply, x)
+    jacobian = jacobian_of(apply, x, check=check)
     probes = jax.random.rademacher(key, (budget, jacobian.batch, jacobian.small), jacobian.dtype)
     # as many at once as memory takes: what comes back is as large as the input, and only its norm is kept
     pieces = [probes[start : start + jacobian.step] for start in range(0, budget, jacobian.step)]

@@ -1,10 +1,17 @@
 """What is refused before a Jacobian is measured."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
+
+# Share of the largest output by which another example may move one: rounding alone moves none, as both passes are
+# one program at one shape, but a GPU may sum in another order.
+_MOVES = 1e-3
 
 
 def check_images(x: Any) -> None:
@@ -20,6 +27,40 @@ def check_images(x: Any) -> None:
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"x has dtype {x.dtype}; a Jacobian needs floating inputs: normalise the images first"
+        )
+
+
+def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
+    """ValueError where an example's outputs change with another example of its batch.
+
+    A batch of two examples goes through twice, the second time with another second example. Passed over are traced
+    arrays, batches of one, and functions that take no batch of two (parts of a network that hold the values of one
+    batch).
+
+    Args:
+        apply: ``apply(*bound, x)`` gives floating outputs, examples on axis 0.
+        x: (batch, ...), of which the first two are taken.
+        bound: arguments before ``x``, such as params.
+    """
+    examples = (*getattr(x, "shape", ()), 0)[0]
+    traced = isinstance(x, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
+    if traced or examples < 2 or not getattr(x, "is_fully_addressable", True):
+        return
+    first, second = np.asarray(x[0]), np.asarray(x[1])
+    other = (0.5 * second + 0.25).astype(second.dtype)
+    forward = partial(_run, apply) if isinstance(apply, Partial) else jax.jit(lambda *given: apply(*given))
+    try:
+        found = [forward(*bound, np.stack([first, away])) for away in (second, other)]
+    except Exception:  # whatever it is, the measurement itself raises it of the batch that it is given
+        return
+    if any(isinstance(out, jax.core.Tracer) or getattr(out, "shape", ())[:1] != (2,) for out in found):
+        return  # a trace hides the numbers; what is no array of examples is refused by name elsewhere
+    one, two = (np.nan_to_num(np.asarray(out[0], np.float64)) for out in found)
+    if np.abs(one - two).max(initial=0.0) > _MOVES * np.abs(one).max(initial=0.0):
+        raise ValueError(
+            "outputs of the first example change with the second one, so no Jacobian of one example describes them: "
+            "put the network into evaluation mode (in training mode batch norm ties examples together), or give "
+            "check=False to measure it all the same"
         )
 
 
@@ -66,3 +107,6 @@ def check_whole(name: str, value: Any, of: str = "") -> int:
     except (TypeError, ValueError, OverflowError):
         pass
     raise ValueError(f"{name} {value!r} is not a whole number{of}")
+
+
+_run = jax.jit(lambda apply, *arguments: apply(*arguments))

@@ -31,6 +31,7 @@ def jacobians(
     outputs: Sequence[int] | None = None,
     chunk: int | None = None,
     available: int | None = None,
+    check: bool = True,
 ) -> jax.Array:
     """Jacobian of every example: ``(K, batch, D)`` for K outputs and D values in one input.
 
@@ -43,7 +44,11 @@ def jacobians(
     batch, an input that is not floating, outputs that are not rank 2, or an estimate of memory above
     ``available`` bytes (default: what the device has); after it, outside a ``jit``, for Jacobians that aren't
     finite, by the leaf of a ``Partial`` that isn't, or else by the example. Inside one they come out as they are.
+    ``check``: ValueError as well where one example's outputs change with another example, as in training mode; it
+    takes two forward passes of two examples, and is passed over where a trace hides the numbers.
     """
+    if check:
+        inputs.check_independent(apply, x)
     network = passes(apply)
     rows = wanted(network, x, outputs)
     step = plan(abstract(network, x, rows, narrow=False), chunk, available)
@@ -62,6 +67,7 @@ def jacobian_singular_values(
     chunk: int | None = None,
     method: Method = "auto",
     available: int | None = None,
+    check: bool = True,
 ) -> jax.Array:
     """Singular values of each example's input-output Jacobian: ``(batch, min(K, D))``, descending.
 
@@ -69,17 +75,21 @@ def jacobian_singular_values(
     resolved: see ``singular_values``. Other arguments and errors as ``jacobians``. Source: arXiv
     2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
+    if check:
+        inputs.check_independent(apply, x)
     found = values(passes(apply), x, outputs, chunk, method, available)
     check_measured(found, apply, "Jacobian")
     return found
 
 
-def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto") -> jax.Array:
+def mean_jsv(
+    apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto", check: bool = True
+) -> jax.Array:
     """Mean Jacobian singular value over values and examples, a scalar.
 
     Arguments as ``jacobian_singular_values``.
     """
-    return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method))
+    return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method, check=check))
 
 
 def values(

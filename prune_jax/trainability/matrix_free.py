@@ -30,7 +30,7 @@ _STEPS = 8
 
 
 def mean_jsv_by_quadrature(
-    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, steps: int | None = None
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, steps: int | None = None, check: bool = True
 ) -> Estimate:
     """Mean over the min(K, D) singular values of each example: (batch,), with standard errors.
 
@@ -40,7 +40,7 @@ def mean_jsv_by_quadrature(
     input, a budget that doesn't buy two probes, more than fits memory, and, outside a ``jit``, for weights or
     values that aren't finite.
     """
-    return _quadrature(apply, x, lambda s: s, budget, key, steps, "mean singular value")
+    return _quadrature(apply, x, lambda s: s, budget, key, steps, "mean singular value", check)
 
 
 def log_determinant_by_quadrature(
@@ -51,6 +51,7 @@ def log_determinant_by_quadrature(
     key: jax.Array,
     steps: int | None = None,
     threshold: float | None = None,
+    check: bool = True,
 ) -> Estimate:
     """Σ log s² of each example over its resolved values, log det(J Jᵀ) where all are: (batch,).
 
@@ -61,7 +62,7 @@ def log_determinant_by_quadrature(
     missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
     Other arguments and errors as ``mean_jsv_by_quadrature``.
     """
-    jacobian, steps, probes = _prepare(apply, x, budget, steps, _most_steps)
+    jacobian, steps, probes = _prepare(apply, x, budget, steps, _most_steps, check)
     lowest = resolution("svd", jacobian.network_dtype) if threshold is None else threshold
     bidiagonal = _bidiagonal(jacobian, probes, steps, key)
     floor = lowest * factorise.each(_norm, bidiagonal)
@@ -79,6 +80,7 @@ def spectral_density(
     budget: int,
     key: jax.Array,
     steps: int | None = None,
+    check: bool = True,
 ) -> Estimate:
     """Density of each example's singular values at ``points``, smoothed by a Gaussian: (batch, points).
 
@@ -94,7 +96,7 @@ def spectral_density(
         at = jnp.asarray(points, s.dtype).reshape((1,) * s.ndim + (-1,))
         return jnp.exp(-0.5 * ((at - s[..., None]) / width) ** 2) / (width * (2 * jnp.pi) ** 0.5)
 
-    return _quadrature(apply, x, normal, budget, key, steps, "spectral density")
+    return _quadrature(apply, x, normal, budget, key, steps, "spectral density", check)
 
 
 def over_examples(estimate: Estimate) -> Estimate:
@@ -111,20 +113,27 @@ def over_examples(estimate: Estimate) -> Estimate:
 
 
 def _quadrature(
-    apply: Apply, x: jax.Array, function: Callable, budget: int, key: jax.Array, steps: int | None, what: str
+    apply: Apply,
+    x: jax.Array,
+    function: Callable,
+    budget: int,
+    key: jax.Array,
+    steps: int | None,
+    what: str,
+    check: bool,
 ) -> Estimate:
-    jacobian, steps, probes = _prepare(apply, x, budget, steps, _balanced_steps)
+    jacobian, steps, probes = _prepare(apply, x, budget, steps, _balanced_steps, check)
     bidiagonal = _bidiagonal(jacobian, probes, steps, key)
     found = integrate(bidiagonal, function, complete=steps == jacobian.small)
     return _estimate(found, probes, steps, apply, what)
 
 
 def _prepare(
-    apply: Apply, x: jax.Array, budget: int, steps: int | None, default: Callable[[int], int]
+    apply: Apply, x: jax.Array, budget: int, steps: int | None, default: Callable[[int], int], check: bool
 ) -> tuple[Jacobian, int, int]:
     """The Jacobians, Lanczos steps of a probe, and probes; ValueError for bad input."""
     budget = check_budget(budget, 2, "an error bar needs two probes")
-    jacobian = jacobian_of(apply, x)
+    jacobian = jacobian_of(apply, x, check=check)
     steps = default(budget) if steps is None else check_whole("steps", steps)
     if steps < 1:
         raise ValueError(f"steps is {steps}; a probe takes at least 1")

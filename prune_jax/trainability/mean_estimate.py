@@ -31,6 +31,7 @@ def mean_jsv_estimate(
     method: str | Plan = "auto",
     batch: int = 32,
     population: float | None = None,
+    check: bool = True,
 ) -> Estimate:
     """Mean over the min(K, D) singular values of all ``x``'s examples, its standard error and cost: scalars.
 
@@ -46,7 +47,7 @@ def mean_jsv_estimate(
     ``jacobian_of``. Raises ValueError for bad input, weights, images or Jacobians that aren't finite (looked at
     outside traces), an unknown method, a plan that can't be followed, or a budget under the minimum.
     """
-    data = measured(apply, x, batch)
+    data = measured(apply, x, batch, check)
     n = data.x.shape[0]
     population = float(n if population is None else population)
     if not population >= n:
@@ -72,7 +73,9 @@ def mean_jsv_estimate(
     return Estimate(value, error, cost)
 
 
-def plan_mean_jsv(apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, batch: int = 32) -> Plan:
+def plan_mean_jsv(
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, batch: int = 32, check: bool = True
+) -> Plan:
     """The plan of least predicted error that, made and followed at once as 'auto' does, fits ``budget``.
 
     Followed apart it takes its ``pushes`` again. Exact spectra of all examples where the budget buys them;
@@ -80,7 +83,7 @@ def plan_mean_jsv(apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, ba
     once serves compiled calls on networks of this kind, for ``plan.pull_backs`` each. Arguments and errors as
     ``mean_jsv_estimate``.
     """
-    return _plan_for(measured(apply, x, batch), "auto", budget, key)[0]
+    return _plan_for(measured(apply, x, batch, check), "auto", budget, key)[0]
 
 
 def _plan_for(

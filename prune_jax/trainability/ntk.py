@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from prune_jax.trainability import memory
 from prune_jax.trainability.features import rounding_noise
-from prune_jax.trainability.inputs import check_whole
+from prune_jax.trainability.inputs import check_independent, check_whole
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
 from prune_jax.trainability.operators import Estimate
 from prune_jax.trainability.singular_values import coarsest, singular_values
@@ -33,7 +33,9 @@ class NTKSpectrum(NamedTuple):
     trace: jax.Array
 
 
-def ntk_matrix(apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full") -> jax.Array:
+def ntk_matrix(
+    apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full", check: bool = True
+) -> jax.Array:
     """Empirical NTK of ``apply(params, x) -> (N, K)`` on a batch, in float32 or wider.
 
     ``'full'``: Θ = J Jᵀ with J the Jacobian of all N x K outputs in the params, ``(N K, N K)``, output k of
@@ -47,14 +49,20 @@ def ntk_matrix(apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel 
     ``ntk_top``. Raises ValueError for bad weights, by leaf, an empty batch, outputs that are not rank 2 and
     floating, more memory than there is (before any work), and, outside a ``jit``, images or a kernel not finite.
     """
-    features = _features(apply, params, x, kernel)
+    features = _features(apply, params, x, kernel, check)
     matrix = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
     _refuse_not_finite(matrix)
     return matrix
 
 
 def ntk_spectrum(
-    apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full", rtol: float | None = None
+    apply: ApplyParams,
+    params: Any,
+    x: jax.Array,
+    *,
+    kernel: Kernel = "full",
+    rtol: float | None = None,
+    check: bool = True,
 ) -> NTKSpectrum:
     """All eigenvalues of ``ntk_matrix`` with rank, condition number and trace.
 
@@ -67,7 +75,7 @@ def ntk_spectrum(
     """
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
-    features = _features(apply, params, x, kernel)
+    features = _features(apply, params, x, kernel, check)
     values, rows = singular_values(features[:, None], "svd")[0], features.shape[0]
     _refuse_not_finite(values)
     noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
@@ -79,13 +87,15 @@ def ntk_spectrum(
     return NTKSpectrum(eigenvalues, rank, condition, eigenvalues.sum())
 
 
-def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable, jax.ShapeDtypeStruct]:
+def ntk_product(
+    apply: ApplyParams, params: Any, x: jax.Array, *, check: bool = True
+) -> tuple[Callable, jax.ShapeDtypeStruct]:
     """``(product, outputs)``: v -> Θ v for the full kernel, v of the outputs' shape and type ``(N, K)``.
 
     One pull-back and one push-forward of the whole batch; nothing larger than params is held. Errors as
     ``ntk_matrix``.
     """
-    outputs = _check(apply, params, x)
+    outputs = _check(apply, params, x, check)
 
     def product(v: jax.Array) -> jax.Array:
         function = lambda p: apply(p, x)  # noqa: E731
@@ -95,7 +105,9 @@ def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable
     return product, outputs
 
 
-def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int) -> Estimate:
+def ntk_trace(
+    apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int, check: bool = True
+) -> Estimate:
     """Hutchinson's estimate of the full kernel's trace: mean of |Jᵀ v|² over random signs v, ``(N, K)``.
 
     Each probe is one pull-back of the whole batch, and counted as one. The standard error is the sample's; the
@@ -105,7 +117,7 @@ def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, 
     probes = check_whole("probes", probes)
     if probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
-    outputs = _check(apply, params, x)
+    outputs = _check(apply, params, x, check)
     pull_back = jax.jit(lambda v: jax.vjp(lambda p: apply(p, x), params)[1](v)[0])
 
     def squared(probe_key: jax.Array) -> jax.Array:
@@ -119,7 +131,14 @@ def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, 
 
 
 def ntk_top(
-    apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, count: int, steps: int
+    apply: ApplyParams,
+    params: Any,
+    x: jax.Array,
+    key: jax.Array,
+    *,
+    count: int,
+    steps: int,
+    check: bool = True,
 ) -> TopEigenvalues:
     """The ``count`` largest eigenvalues of the full kernel by block Lanczos, with bounds on their errors.
 
@@ -128,7 +147,7 @@ def ntk_top(
     pull-back and a push-forward. Raises ValueError when that exceeds N K, and as ``ntk_matrix``.
     """
     count, steps = check_whole("count", count), check_whole("steps", steps)
-    product, outputs = ntk_product(apply, params, x)
+    product, outputs = ntk_product(apply, params, x, check=check)
     compiled = jax.jit(product)
     size = outputs.shape[0] * outputs.shape[1]
 
@@ -142,11 +161,11 @@ def ntk_top(
     return found
 
 
-def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel) -> jax.Array:
+def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel, check: bool) -> jax.Array:
     """The matrix F with kernel = F Fᵀ: J itself, or its outputs side by side over the root of K."""
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel {kernel!r} is none of {', '.join(map(repr, get_args(Kernel)))}")
-    examples, outputs = _check(apply, params, x).shape
+    examples, outputs = _check(apply, params, x, check).shape
     _refuse_too_large(examples, outputs, params)
 
     def one(p: Any, example: jax.Array) -> jax.Array:
@@ -158,7 +177,7 @@ def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel) -> 
     return features if kernel == "full" else features.reshape(examples, -1) / outputs**0.5
 
 
-def _check(apply: ApplyParams, params: Any, x: jax.Array) -> jax.ShapeDtypeStruct:
+def _check(apply: ApplyParams, params: Any, x: jax.Array, check: bool) -> jax.ShapeDtypeStruct:
     check_weights(params)
     if x.ndim < 1 or x.shape[0] == 0:
         raise ValueError(f"x has shape {x.shape}; the kernel needs at least one example along axis 0")
@@ -171,6 +190,8 @@ def _check(apply: ApplyParams, params: Any, x: jax.Array) -> jax.ShapeDtypeStruc
         )
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"apply returned dtype {outputs.dtype}; the kernel needs floating outputs")
+    if check:
+        check_independent(apply, x, params)
     if known_broken(x):
         check_measured(x.reshape(len(x), -1), apply, "input")
     return outputs

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from prune_jax.trainability.inputs import check_images, check_logits, check_whole
+from prune_jax.trainability.inputs import check_images, check_independent, check_logits, check_whole
 from prune_jax.trainability.product_memory import vectors_at_once
 from prune_jax.trainability.singular_values import coarsest
 
@@ -107,7 +107,9 @@ def compiled_parts(apply: Apply) -> tuple[Partial, Kernels]:
     return Partial(lambda v: apply(v)), make_kernels()
 
 
-def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> Jacobian:
+def jacobian_of(
+    apply: Apply, x: jax.Array, kernels: Kernels | None = None, *, check: bool = True
+) -> Jacobian:
     """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass.
 
     ``apply`` maps (batch, ...) to (batch, K) and treats examples independently, as a network in evaluation
@@ -116,9 +118,12 @@ def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> J
     Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call;
     ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables. As many vectors go
     through together as memory takes. Raises ValueError for an empty batch, an input that is not floating,
-    outputs that are not rank 2, or memory that doesn't take one vector for each example.
+    outputs that are not rank 2, memory that doesn't take one vector for each example, or, with ``check``, examples
+    that depend on one another.
     """
     check_images(x)
+    if check:
+        check_independent(apply, x)
     x = jnp.asarray(x)
     if kernels is None:
         apply, kernels = compiled_parts(apply)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import jacobian, passes, singular_values, weights
+from prune_jax.trainability import inputs, jacobian, passes, singular_values, weights
 from prune_jax.trainability.statistics import Statistics, means, per_example, pooled, standard_errors
 
 NO_TRACE = (
@@ -49,6 +49,7 @@ def spectrum(
     quantiles: Sequence[float] = QUANTILES,
     resolution: float | None = None,
     available: int | None = None,
+    check: bool = True,
 ) -> Spectrum:
     """Spectrum of ``apply``'s Jacobian over ``batches``: one array ``(n, ...)`` or an iterable of arrays.
 
@@ -56,7 +57,8 @@ def spectrum(
     the share of an example's largest value below which a value counts as unresolved (default: that of the
     method under the coarsest format that the network computes in). ``quantiles`` are probabilities. Other
     arguments as for ``jacobian_singular_values``. ``apply`` is compiled once per batch shape; give weights
-    that change as ``jax.tree_util.Partial(apply, variables)``, and later calls compile nothing.
+    that change as ``jax.tree_util.Partial(apply, variables)``, and later calls compile nothing. The first batch is
+    looked at by ``check``.
     Raises ValueError for bad input, no examples, weights (of a ``Partial``, named) or Jacobians not finite.
     """
     singular_values.check_method(method)
@@ -68,6 +70,8 @@ def spectrum(
     network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
     for x in map(_images, _stream(batches)):
+        if check and not found:
+            inputs.check_independent(apply, x)
         measured = jacobian.values(network, x, outputs, chunk, method, available)
         if isinstance(measured, jax.core.Tracer):
             raise ValueError(NO_TRACE)

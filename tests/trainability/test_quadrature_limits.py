@@ -195,7 +195,7 @@ def test_vectors_that_cannot_be_kept_are_refused_before_any_work(call, message, 
         call(Partial(network, WEIGHTS), X, key=KEY)
 
 
-def wide(apply, x):
+def wide(apply, x, check):
     """A Jacobian of three outputs and a thousand inputs whose products nobody may ask for."""
     return operators.Jacobian(None, None, len(x), 3, 1000, jnp.dtype("float32"))
 
