@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from prune_jax.trainability import factorise
 from prune_jax.trainability.inputs import check_whole
+from prune_jax.trainability.memory import refuse_if_kept
 from prune_jax.trainability.operators import (
     Apply,
     Estimate,
@@ -20,7 +21,6 @@ from prune_jax.trainability.operators import (
     check_budget,
     jacobian_of,
 )
-from prune_jax.trainability.product_memory import refuse_if_kept
 from prune_jax.trainability.singular_values import resolution
 from prune_jax.trainability.weights import check_measured
 

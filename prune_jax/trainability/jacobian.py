@@ -157,8 +157,9 @@ def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int 
     """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
     if chunk is not None and inputs.check_whole("chunk", chunk, " of cotangents") < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
-    seeds, cost = len(shapes.made.seeds), memory.need(shapes)
-    if chunk is None and available is None and cost.fixed + seeds * cost.per_cotangent <= memory.LITTLE:
+    seeds, cost = len(shapes.made.seeds), shapes.need
+    little = cost.of(seeds) <= memory.LITTLE and seeds * cost.activation <= memory.CACHED
+    if chunk is None and available is None and little:
         return seeds
     room = memory.available() if available is None else available
     cached = not isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from prune_jax.trainability import memory
 from prune_jax.trainability.features import rounding_noise
+from prune_jax.trainability.hutchinson import mean_of_scaled, scaled_squares
 from prune_jax.trainability.inputs import check_independent, check_whole
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
 from prune_jax.trainability.operators import Estimate
-from prune_jax.trainability.singular_values import coarsest, singular_values
+from prune_jax.trainability.passes import solve
+from prune_jax.trainability.singular_values import coarsest
 from prune_jax.trainability.weights import at_least_float32, check_measured, check_weights, known_broken
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
@@ -50,7 +52,7 @@ def ntk_matrix(
     floating, more memory than there is (before any work), and, outside a ``jit``, images or a kernel not finite.
     """
     features = _features(apply, params, x, kernel, check)
-    matrix = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
+    matrix = jnp.einsum("ip,jp->ij", features, features, precision=jax.lax.Precision.HIGHEST)
     _refuse_not_finite(matrix)
     return matrix
 
@@ -76,12 +78,13 @@ def ntk_spectrum(
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
     features = _features(apply, params, x, kernel, check)
-    values, rows = singular_values(features[:, None], "svd")[0], features.shape[0]
+    rows = len(features)
+    values = solve([features[:, None]], None, count=rows, method="svd")[0]
     _refuse_not_finite(values)
     noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
     resolved = values > (noise if rtol is None else rtol * values[0])
     smallest = jnp.min(jnp.where(resolved, values, jnp.inf))
-    eigenvalues = jnp.square(jnp.pad(values, (0, rows - len(values))))
+    eigenvalues = jnp.square(values)
     condition = jnp.where(resolved.any(), jnp.square(values[0] / smallest), jnp.nan)
     rank = jnp.where(jnp.isnan(values[0]), -1, resolved.sum()).astype(jnp.int32)
     return NTKSpectrum(eigenvalues, rank, condition, eigenvalues.sum())
@@ -120,14 +123,14 @@ def ntk_trace(
     outputs = _check(apply, params, x, check)
     pull_back = jax.jit(lambda v: jax.vjp(lambda p: apply(p, x), params)[1](v)[0])
 
-    def squared(probe_key: jax.Array) -> jax.Array:
+    def squared(probe_key: jax.Array) -> tuple[jax.Array, jax.Array]:
         signs = jax.random.rademacher(probe_key, outputs.shape, outputs.dtype)
-        leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(pull_back(signs))]
-        return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(()))
+        return scaled_squares([at_least_float32(leaf) for leaf in jax.tree.leaves(pull_back(signs))], None)
 
-    samples = jnp.stack([squared(probe_key) for probe_key in jax.random.split(key, probes)])
-    _refuse_not_finite(samples)
-    return Estimate(samples.mean(), samples.std(ddof=1) / probes**0.5, probes)
+    found = zip(*[squared(probe_key) for probe_key in jax.random.split(key, probes)], strict=True)
+    value, error = mean_of_scaled(*(jnp.stack(part) for part in found))
+    _refuse_not_finite(value)
+    return Estimate(value, error, probes)
 
 
 def ntk_top(
@@ -166,15 +169,19 @@ def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel, che
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel {kernel!r} is none of {', '.join(map(repr, get_args(Kernel)))}")
     examples, outputs = _check(apply, params, x, check).shape
-    _refuse_too_large(examples, outputs, params)
 
     def one(p: Any, example: jax.Array) -> jax.Array:
         return apply(p, example[None])[0]
 
-    by_leaf = jax.vmap(jax.jacrev(one), (None, 0))(params, x)
-    rows = [at_least_float32(leaf).reshape(examples * outputs, -1) for leaf in jax.tree.leaves(by_leaf)]
-    features = jnp.concatenate(rows, axis=1)
-    return features if kernel == "full" else features.reshape(examples, -1) / outputs**0.5
+    @jax.jit
+    def features(p: Any, x: jax.Array) -> jax.Array:
+        by_leaf = jax.vmap(jax.jacrev(one), (None, 0))(p, x)
+        rows = [at_least_float32(leaf).reshape(examples * outputs, -1) for leaf in jax.tree.leaves(by_leaf)]
+        found = jnp.concatenate(rows, axis=1)
+        return found if kernel == "full" else found.reshape(examples, -1) / outputs**0.5
+
+    _refuse_too_large(features.trace(params, x), examples, outputs)
+    return features(params, x)
 
 
 def _check(apply: ApplyParams, params: Any, x: jax.Array, check: bool) -> jax.ShapeDtypeStruct:
@@ -210,9 +217,10 @@ def _refuse_not_finite(values: jax.Array) -> None:
         )
 
 
-def _refuse_too_large(examples: int, outputs: int, params: Any) -> None:
-    """ValueError where J and its copies as leaves and as a matrix don't fit memory."""
-    needed = 2 * examples * outputs * sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+def _refuse_too_large(traced: Any, examples: int, outputs: int) -> None:
+    """ValueError where what the backward pass holds, or J and its copies in an SVD, don't fit memory."""
+    size = memory.size_of([traced.out_info])
+    needed = max(sum(memory.live(traced, [-1])), memory.COPIES * size)
     room = memory.available() if needed > memory.LITTLE else needed
     if needed > room:
         raise ValueError(

@@ -8,14 +8,14 @@ Krylov bases on the input side.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from prune_jax.trainability import memory
 from prune_jax.trainability.inputs import check_images, check_independent, check_logits, check_whole
-from prune_jax.trainability.product_memory import vectors_at_once
 from prune_jax.trainability.singular_values import coarsest
 
 Apply = Callable[[jax.Array], jax.Array]
@@ -35,11 +35,11 @@ class Estimate(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """Compiled parts: ``linearise(apply, x)``, then many ``push`` and ``pull`` of its tangent map."""
+    """Jitted parts: ``linearise(apply, x)``, then many ``push`` and ``pull`` of its tangent map."""
 
-    linearise: Callable
-    push: Callable
-    pull: Callable
+    linearise: Any
+    push: Any
+    pull: Any
 
 
 class Jacobian(NamedTuple):
@@ -130,7 +130,7 @@ def jacobian_of(
     check_logits(jax.eval_shape(apply, x), len(x))
     logits, tangent_map = kernels.linearise(apply, x)
     batch, outputs = logits.shape
-    step = vectors_at_once(apply, tangent_map, x, logits)
+    step = memory.vectors_at_once(product_need(kernels, tangent_map, x, logits))
     inputs = x.size // batch
     dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
 
@@ -146,6 +146,22 @@ def jacobian_of(
 
     computed = coarsest([x, logits, *jax.tree.leaves(tangent_map)])
     return Jacobian(push, pull, batch, outputs, inputs, dtype, computed, step)
+
+
+def product_need(kernels: Kernels, tangent_map: Any, x: jax.Array, logits: jax.Array) -> memory.Need:
+    """The memory that products with one vector for each example take, over what the forward pass left."""
+    held, moved, given = jax.tree.map(_shape, (tangent_map, x, logits))
+    tangents, cotangents = (jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for a in (moved, given))
+    both = [
+        memory.live(kernels.push.trace(held, tangents), [-1]),
+        memory.live(kernels.pull.trace(held, moved, cotangents), [-1]),
+    ]
+    fixed = memory.size_of(jax.tree.leaves(held)) + max(kept for kept, _ in both)
+    return memory.Need(fixed, max(moving for _, moving in both), 0, len(x))
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
 def _in_pieces(function: Callable[[jax.Array], jax.Array], vectors: jax.Array, step: int) -> jax.Array:

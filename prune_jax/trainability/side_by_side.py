@@ -32,7 +32,7 @@ def share(x: jax.Array, shapes: Shapes) -> tuple[int, int]:
     devices = getattr(getattr(x, "sharding", None), "device_set", ())
     if jax.default_backend() != "cpu" or len(devices) > 1 or min(len(x), _cores()) == 1:
         return whole
-    activation = memory.need(shapes).activation
+    activation = shapes.need.activation
     if activation * len(shapes.made.seeds) <= memory.CACHED or traced():
         return whole
     rounds = max(1, round(activation / (PART * _cores())))

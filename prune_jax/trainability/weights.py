@@ -69,7 +69,7 @@ def known_broken(array: Any) -> int:
         return 0
     if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
         return 0
-    if isinstance(array, jax.Array) and array.is_fully_addressable and array.size <= _SMALL:
+    if not isinstance(array, jax.Array) or (array.is_fully_addressable and array.size <= _SMALL):
         # a look on the host costs less than three small programs
         return int((~np.isfinite(np.asarray(array))).sum())
     with jax.ensure_compile_time_eval():  # a constant inside someone's jit is still a constant

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from prune_jax.trainability import extremes, hutchinson, matrix_free, memory, operators
+from prune_jax.trainability import extremes, hutchinson, matrix_free, memory, ntk, operators
 
 KEY = jax.random.key(0)
 quick_jit = partial(
@@ -36,6 +36,18 @@ def over_keys(estimate, spectra, **how):
     apply, x = Partial(times, given), jnp.ones((len(spectra), given.shape[2]))
     found = quick_jit(jax.vmap(lambda key: estimate(apply, x, key=key, **how)[:2]))(jax.random.split(KEY, 12))
     return [np.asarray(part, np.float64) for part in found]
+
+
+def test_hutchinson_at_any_scale():
+    matrix, x, found = matrices([[2.0, 1.0, 0.5]]), jnp.ones((1, 6)), []
+    for scale in (1e-20, 1.0, 1e20):
+        mean = hutchinson.mean_squared_jsv(Partial(times, scale * matrix), x, budget=8, key=KEY)
+        trace = ntk.ntk_trace(lambda p, x: x @ p, matrix[0].T, scale * x, KEY, probes=4)
+        found.append([part / scale**2 for part in (*mean[:2], *trace[:2])])
+    for other in (found[0], found[2]):
+        for a, b in zip(other, found[1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)  # rounding of float32
+    np.testing.assert_allclose(found[1][2], 18, rtol=1e-6)  # three outputs of |x|^2 = 6, and no mixed terms
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1), (3, 5), (5, 3)])
@@ -152,24 +164,16 @@ def test_nan_is_named_and_never_a_number(name):
 def test_little_memory_takes_vectors_one_by_one_and_changes_nothing(name, monkeypatch):
     apply = Partial(network, WEIGHTS)
     wanted = CALLS[name](apply, X, key=KEY)
-    size = []
-
-    def one_vector_fits():
-        need = size[-1]
-        return need.fixed + need.per_cotangent
-
-    def measured(shapes, real=memory.need):
-        size.append(real(shapes))
-        return size[-1]
-
-    monkeypatch.setattr(memory, "need", measured)
-    monkeypatch.setattr(memory, "available", one_vector_fits)
+    kernels = operators.make_kernels()
+    logits, tangent_map = kernels.linearise(apply, X)
+    one = operators.product_need(kernels, tangent_map, X, logits).of(1)
+    monkeypatch.setattr(memory, "available", lambda: one)
     jacobian = operators.jacobian_of(apply, X)
     assert jacobian.step == 1
     found = CALLS[name](apply, X, key=KEY)
     for a, b in zip(found[:2], wanted[:2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    monkeypatch.setattr(memory, "available", lambda: size[-1].fixed + size[-1].per_cotangent - 1)
+    monkeypatch.setattr(memory, "available", lambda: one - 1)
     with pytest.raises(
         ValueError, match=r"a product with the Jacobians of 3 examples needs about .*batches of 2"
     ):

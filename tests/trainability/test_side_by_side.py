@@ -128,8 +128,7 @@ def test_parts_are_as_large_as_the_cache_allows_and_as_many_as_keep_threads_busy
 def test_memory_is_shared_by_the_threads(three_cores):
     apply, x = made(6)
     shapes = passes.abstract(passes.passes(apply), x[:2], np.eye(5, dtype=np.float32), narrow=True)
-    cost = memory.need(shapes)
-    enough = 3 * (cost.fixed + cost.per_cotangent)
+    enough = 3 * shapes.need.of(1)
     assert jacobian.jacobian_singular_values(apply, x, available=enough).shape == (6, 5)
     with pytest.raises(ValueError, match="Jacobians of 2 examples"):
         jacobian.jacobian_singular_values(apply, x, available=enough - 1)
