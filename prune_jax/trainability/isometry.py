@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.pruning.recovery import as_matrix, is_kernel, stated_axes
+from prune_jax.trainability.checks import at_least_float32, known_broken
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
 from prune_jax.trainability.singular_values import singular_values
-from prune_jax.trainability.weights import at_least_float32, known_broken
 
 Where = Callable[[str, jax.Array], bool]
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import inputs, memory, side_by_side
+from prune_jax.trainability import checks, cpu, memory
+from prune_jax.trainability.checks import check_measured, known_broken
 from prune_jax.trainability.passes import (
     Apply,
     Finish,
@@ -21,7 +22,6 @@ from prune_jax.trainability.passes import (
     solve,
 )
 from prune_jax.trainability.singular_values import Method, check_method
-from prune_jax.trainability.weights import check_measured, known_broken
 
 
 def jacobians(
@@ -48,7 +48,7 @@ def jacobians(
     takes two forward passes of two examples, and is passed over where a trace hides the numbers.
     """
     if check:
-        inputs.check_independent(apply, x)
+        checks.check_independent(apply, x)
     network = passes(apply)
     rows = wanted(network, x, outputs)
     step = plan(abstract(network, x, rows, narrow=False), chunk, available)
@@ -76,7 +76,7 @@ def jacobian_singular_values(
     2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
     if check:
-        inputs.check_independent(apply, x)
+        checks.check_independent(apply, x)
     found = values(passes(apply), x, outputs, chunk, method, available)
     check_measured(found, apply, "Jacobian")
     return found
@@ -125,13 +125,13 @@ def reduced(
     chunk holds all.
     """
     shapes = abstract(network, x, rows, narrow=narrow)
-    size, threads = side_by_side.share(x, shapes)
+    size, threads = cpu.share(x, shapes)
     if size < len(x):
         part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
         shapes = abstract(network, part, rows, narrow=narrow)
     step = plan(shapes, chunk, available, threads)
     if size < len(x):
-        return side_by_side.reduced(network, x, rows, shapes, step, finish, narrow)
+        return cpu.reduced(network, x, rows, shapes, chunks(len(shapes.made.seeds), step), finish, narrow)
     if at_once is not None and step == len(shapes.made.seeds):
         return at_once()
     made = network.forward(x, rows, narrow=narrow)
@@ -146,16 +146,16 @@ def pulled(network: Passes, made: Forward, step: int, batch: int) -> list[jax.Ar
 
 def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.ndarray:
     """The rows of the identity, ``(c, K)``, that pick the ``outputs``; ValueError for bad input."""
-    inputs.check_images(x)
+    checks.check_images(x)
     logits = network.logits(x)
-    inputs.check_logits(logits, len(x))
-    chosen = inputs.chosen_outputs(outputs, logits.shape[1])
+    checks.check_logits(logits, len(x))
+    chosen = checks.chosen_outputs(outputs, logits.shape[1])
     return np.eye(logits.shape[1], dtype=logits.dtype)[chosen]
 
 
 def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
     """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
-    if chunk is not None and inputs.check_whole("chunk", chunk, " of cotangents") < 1:
+    if chunk is not None and checks.check_whole("chunk", chunk, " of cotangents") < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
     seeds, cost = len(shapes.made.seeds), shapes.need
     little = cost.of(seeds) <= memory.LITTLE and seeds * cost.activation <= memory.CACHED

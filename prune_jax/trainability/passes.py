@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from prune_jax.trainability import linear_ends, memory
+from prune_jax.trainability import cpu, linear_ends, memory
 from prune_jax.trainability.singular_values import Method, singular_values
 
 Apply = Callable[[jax.Array], jax.Array]
@@ -77,19 +77,9 @@ def passes(apply: Apply) -> Passes:
     return Passes(jax.jit(apply).eval_shape, forward, jax.jit(_pulled, static_argnames=_STATIC), values)
 
 
-def compiled(function: Callable[..., Any], *arguments: Any, **static: Any) -> Callable[..., Any]:
-    """A compiled piece for arguments like these (abstract ones will do), to be called without the static ones.
-
-    JAX remembers what it compiled: a piece that has run at these shapes isn't compiled again, nor the reverse.
-    """
-    target, given = _bare(function)
-    static |= getattr(function, "keywords", {})
-    return functools.partial(target.lower(*given, *arguments, **static).compile(), *given)
-
-
 def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
     """What a pass over a batch such as ``x`` will give, and the memory that it takes, without any work."""
-    target, given = _bare(network.forward)
+    target, given = cpu.bare(network.forward)
     forward = target.trace(*given, x, rows, narrow=narrow)
     made = forward.out_info
     pull = network.pull.trace(made.pull_back, made.seeds, 0, step=1, batch=len(x))  # type: ignore[attr-defined]
@@ -134,10 +124,6 @@ def largest(leaves: Iterable[Any], batch: int, *, folded: bool = False) -> int:
 def chunks(seeds: int, step: int) -> list[tuple[int, int]]:
     """Where each chunk of at most ``step`` seeds starts, and how many it holds."""
     return [(start, min(step, seeds - start)) for start in range(0, seeds, step)]
-
-
-def _bare(function: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]]:
-    return getattr(function, "func", function), getattr(function, "args", ())
 
 
 def _begin(apply: Apply, x: jax.Array, rows: jax.Array, narrow: bool) -> Forward:

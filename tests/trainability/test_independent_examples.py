@@ -6,7 +6,7 @@ import pytest
 from jax.tree_util import Partial
 
 from prune_jax import trainability
-from prune_jax.trainability import inputs
+from prune_jax.trainability import checks
 
 W = jnp.eye(3)
 X = jax.random.normal(jax.random.key(0), (4, 3))
@@ -66,13 +66,13 @@ def test_values_that_have_no_derivative_and_equal_examples_are_seen():
 
     for x in (X, jnp.ones((4, 3)), jnp.zeros((2, 3))):
         with pytest.raises(ValueError, match="first example"):
-            inputs.check_independent(stopped, x)
+            checks.check_independent(stopped, x)
 
 
 def test_what_can_not_be_seen_is_passed_over():
     jax.jit(lambda x: trainability.jacobian_singular_values(tied, x))(X)
-    inputs.check_independent(tied, X[:1])
+    checks.check_independent(tied, X[:1])
     held = jnp.ones((4, 3))
-    inputs.check_independent(lambda x: x + held, X)  # takes no other batch
-    inputs.check_independent(lambda x: jnp.log(x), -X)  # not a number: others say so
-    jax.jit(lambda w: jnp.float32(inputs.check_independent(lambda x: x @ w, X) is None))(W)
+    checks.check_independent(lambda x: x + held, X)  # takes no other batch
+    checks.check_independent(lambda x: jnp.log(x), -X)  # not a number: others say so
+    jax.jit(lambda w: jnp.float32(checks.check_independent(lambda x: x @ w, X) is None))(W)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from prune_jax.trainability import memory, ntk, operators, passes
+from prune_jax.trainability import cpu, learning, memory, operators, passes
 
 OUTPUTS = 4
 
@@ -76,7 +76,7 @@ def test_exact_spectra(name):
     apply, w, shape = NETWORKS[name]
     x, rows, network = jnp.ones(shape), np.eye(OUTPUTS, dtype=np.float32), passes.passes(Partial(apply, w))
     need = passes.abstract(network, x, rows, narrow=True).need
-    target, given = passes._bare(network.values)
+    target, given = cpu.bare(network.values)
     used = allotted(target.lower(*given, x, rows, method="svd"))
     assert used / 2 < need.of(OUTPUTS) < 2 * used
 
@@ -85,7 +85,7 @@ def test_exact_spectra(name):
 def test_single_products(name):
     apply, w, shape = NETWORKS[name]
     x, kernels = jnp.ones(shape), operators.make_kernels()
-    logits, tangent_map = kernels.linearise(Partial(apply, w), x)
+    logits, tangent_map = kernels.linearise.eval_shape(Partial(apply, w), x)
     need = operators.product_need(kernels, tangent_map, x, logits)
     held = memory.size_of(jax.tree.leaves(tangent_map))
     used = held + allotted(kernels.pull.lower(tangent_map, x, jnp.ones((3, *logits.shape))), arguments=False)
@@ -95,12 +95,15 @@ def test_single_products(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_kernels_over_params(name, monkeypatch):
     apply, w, shape = NETWORKS[name]
-    monkeypatch.setattr(memory, "LITTLE", 0)
-    monkeypatch.setattr(ntk, "_refuse_too_large", lambda traced, *_: seen.append(traced))
-    seen = []
-    ntk.ntk_matrix(apply, w, jnp.ones(shape), check=False)
-    used = allotted(seen[0].lower(), arguments=False)
-    assert used / 2 < sum(memory.live(seen[0], [-1])) < 2 * used
+
+    def look(traced, *_):
+        used = allotted(traced.lower(), arguments=False)
+        assert used / 2 < sum(memory.live(traced, [-1])) < 2 * used
+        raise KeyError("seen")
+
+    monkeypatch.setattr(learning, "_refuse_too_large", look)
+    with pytest.raises(KeyError, match="seen"):
+        learning.ntk_matrix(apply, w, jnp.ones(shape), check=False)
 
 
 def test_values_live_from_where_they_are_made_to_their_last_use():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prune_jax.trainability import krylov, memory
-from prune_jax.trainability.ntk import ntk_matrix, ntk_product, ntk_spectrum, ntk_top, ntk_trace
+from prune_jax.trainability.learning import ntk_matrix, ntk_product, ntk_spectrum, ntk_top, ntk_trace
 
 
 def tanh_net(p, x):
