@@ -17,6 +17,7 @@ NOISE = 10.0
 Method = Literal["auto", "gram", "gram64", "svd"]
 
 
+@partial(jax.jit, static_argnames="method")
 def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     """Singular values of ``(K, batch, D)`` Jacobians: ``(batch, min(K, D))``, descending, float32 or float64.
 
