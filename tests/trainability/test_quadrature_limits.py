@@ -74,10 +74,10 @@ def test_a_complete_krylov_space_gives_the_exact_values(shape):
 
 @pytest.mark.parametrize("condition", [1e2, pytest.param(1e4, marks=pytest.mark.slow)])
 def test_the_error_of_a_log_determinant_holds_the_small_values_that_few_steps_miss(condition):
-    spectra = np.geomspace(1, 1 / condition, 16)[None].repeat(4, 0)
+    spectra = np.geomspace(1, 1 / condition, 12)[None].repeat(4, 0)
     exact = 2 * np.log(spectra).sum(1)
     sizes = []
-    for budget in (32, 4 * 31):  # 4 steps of 16, then all of them
+    for budget in (24, 4 * 23):  # 3 steps of 12, then all of them
         value, error = over_keys(quadrature.log_determinant_by_quadrature, spectra, budget=budget)
         assert (np.abs(value - exact) < 3 * error).mean() > 0.9  # four probes: a t distribution's tails
         sizes.append(error.mean())
@@ -97,11 +97,11 @@ def test_zeros_that_were_found_are_no_small_values():
 def test_the_error_falls_with_the_budget_down_to_truncation_and_probes():
     spectra = np.r_[np.linspace(0, 1, 40)][None].repeat(4, 0)
     off = []
-    for budget in (60, 600):
+    for budget in (60, 360):
         value, error = over_keys(quadrature.mean_jsv_by_quadrature, spectra, budget=budget)
         assert (np.abs(value - 0.5) < 3 * error).mean() > 0.9
         off.append(np.sqrt(np.mean((value - 0.5) ** 2)))
-    assert off[1] < 0.5 * off[0]
+    assert off[1] < 0.6 * off[0]  # 0.4 by the number of probes alone
 
 
 def test_what_a_coarse_format_rounds_is_not_resolved_though_the_outputs_are_float32():
