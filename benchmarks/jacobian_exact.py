@@ -150,9 +150,9 @@ def layout(pieces, x, wanted):
     """How the values are computed: seeds pulled back, seeds at once, examples of a part, threads."""
     import jax
 
-    from prune_jax.trainability import jacobian, passes, side_by_side
+    from prune_jax.trainability import cpu, jacobian, passes
 
-    size, threads = side_by_side.share(x, passes.abstract(pieces, x, wanted, narrow=True))
+    size, threads = cpu.share(x, passes.abstract(pieces, x, wanted, narrow=True))
     part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
     shapes = passes.abstract(pieces, part, wanted, narrow=True)
     chunk = jacobian.plan(shapes, None, None, threads)

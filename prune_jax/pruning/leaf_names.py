@@ -8,6 +8,7 @@ import jax
 from jax.tree_util import DictKey, GetAttrKey, SequenceKey
 
 BOX = "value"  # the attribute in which nnx.Variable and Linen's Partitioned hold their array
+PARAMS = "params"  # the collection of Linen variables that is trained
 
 Parts = tuple[str, ...]
 
@@ -52,14 +53,15 @@ def named_leaves(tree: Any) -> tuple[list[Named], Any]:
 
 
 def tails(paths: Iterable[str]) -> dict[Parts, str]:
-    """Endings that name a leaf: its whole path, the path without its box, either without 'params'."""
+    """Endings that name a leaf: its whole path, the path without its box, either without its collection."""
     paths = list(paths)
     out = {_split(path): path for path in paths}
     for parts, path in list(out.items()):
         if parts[-1] == BOX and len(parts) > 1:
             out.setdefault(parts[:-1], path)
-    for parts, path in list(out.items()):
-        if parts[0] == "params" and len(parts) > 1:
+    inside = collections(out)
+    for parts, path in sorted(out.items(), key=lambda item: item[0][0] != PARAMS):
+        if parts[0] in inside and len(parts) > 1:
             out.setdefault(parts[1:], path)
     return out
 
@@ -71,6 +73,12 @@ def _split(path: str) -> Parts:
         inner = ast.literal_eval(part) if part[:2] in ("('", '("') else part
         out += map(str, inner) if isinstance(inner, tuple) else [part]
     return tuple(out)
+
+
+def collections(names: Iterable[Parts]) -> set[str]:
+    """First parts that name collections of variables, as in Linen: all, where one of them is 'params'."""
+    tops = {parts[0] for parts in names if parts}
+    return tops if PARAMS in tops else set()
 
 
 def longest_tail(parts: Parts, known: Mapping[Parts, str]) -> tuple[str | None, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from prune_jax.pruning.leaf_names import Named, Parts, longest_tail, named_leaves, tails
+from prune_jax.pruning.leaf_names import Named, Parts, collections, longest_tail, named_leaves, tails
 
 
 def masks_of(tree: Any, mask: Any) -> list[Any]:
@@ -18,13 +18,14 @@ def masks_of(tree: Any, mask: Any) -> list[Any]:
         return [_fitting(item, m) for item, m in zip(named, given, strict=True)]
     by_path = {"/".join(item.parts): item for item in given}
     known = tails(by_path)
-    return [_fitting(item, by_path[_path_of_mask(item, known)]) for item in named]
+    inside = collections(item.parts for item in named)
+    return [_fitting(item, by_path[_path_of_mask(item, known, inside)]) for item in named]
 
 
-def _path_of_mask(item: Named, known: Mapping[Parts, str]) -> str:
+def _path_of_mask(item: Named, known: Mapping[Parts, str], inside: set[str]) -> str:
     """A mask of ``params/conv/kernel`` is one of ``conv/kernel`` too, and the other way round."""
     name, start = longest_tail(item.parts, known)
-    if name is not None and (start == 0 or item.parts[:start] == ("params",)):
+    if name is not None and (start == 0 or (start == 1 and item.parts[0] in inside)):
         return name
     has = ", ".join(list(known.values())[:3])
     raise ValueError(

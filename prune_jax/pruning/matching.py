@@ -7,7 +7,7 @@ import numpy as np
 
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Cuts
-from prune_jax.pruning.leaf_names import Named, Parts, longest_tail, named_leaves, tails
+from prune_jax.pruning.leaf_names import Named, Parts, collections, longest_tail, named_leaves, tails
 from prune_jax.pruning.optimizer_axes import PROJECTED, Axes, param_axes, with_index
 
 
@@ -107,8 +107,8 @@ def check_complete(found: Sequence[Match], wanted: Cuts) -> None:
 
     A tree may be any part of the traced one: gradients and a ``State`` of Params have no statistics,
     statistics no kernels, an optimizer's state may lack any leaf. It may not hold a leaf that nobody
-    knows in place of one that is to be cut. A Linen collection comes whole, but for leaves of a kind
-    (``kernel``, ``scale``) that it has none of.
+    knows in place of one that is to be cut. A Linen collection under its name comes whole, but for leaves of a
+    kind (``kernel``, ``scale``) that it has none of.
     """
     names = {match.name for match in found if match.name}
     missing = [path for path in wanted if path not in names]
@@ -121,8 +121,11 @@ def check_complete(found: Sequence[Match], wanted: Cuts) -> None:
             f"leaf {missing[0]!r} is to be cut, but this tree has no such leaf, and has {strange[0]!r}, "
             "which was not traced; pass a tree of the structure traced"
         )
-    linen = any(path.startswith("params/") for path in wanted)
-    left_out = [path for path in missing if linen and _expected(path, whole)]
+    named_whole = {
+        match.name for match in found if match.name and match.parts == tuple(match.name.split("/"))
+    }
+    inside = collections(tuple(name.split("/")) for name in wanted)
+    left_out = [path for path in missing if inside and _expected(path, named_whole)]
     if left_out:
         raise ValueError(
             f"leaf {left_out[0]!r} is to be cut, but this tree has no such leaf; pass a tree of the structure traced"

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from prune_jax.trainability.inputs import check_images, check_logits, check_whole
+from prune_jax.trainability.checks import (
+    broken_examples,
+    check_images,
+    check_independent,
+    check_logits,
+    check_network,
+    check_whole,
+    known_broken,
+)
 from prune_jax.trainability.jacobian import reduced
 from prune_jax.trainability.operators import (
     Apply,
@@ -18,10 +26,48 @@ from prune_jax.trainability.operators import (
     compiled_parts,
     jacobian_of,
 )
-from prune_jax.trainability.output_space import output_directions, push_random, within
 from prune_jax.trainability.passes import Passes, passes, whole
 from prune_jax.trainability.singular_values import singular_values
-from prune_jax.trainability.weights import broken_examples, check_network, known_broken
+
+# The outputs' tangent space that all examples share: its leading directions, and often far fewer than K.
+#
+# Logits come out of a last linear layer, so every Jacobian is J = W F with the same W (K, features): of rank
+# ``features`` at most, 64 for ResNet-56 whatever K. Within the column space of W the spectrum without its zeros
+# takes ``features`` pull-backs where it took K, and random probes meet no null space. And a trained network's
+# Jacobians share their leading directions as well.
+
+
+def push_random(jacobian: Jacobian, key: jax.Array) -> jax.Array:
+    """One random tangent of every example pushed forward: (batch, K), one product for each example."""
+    tangents = jax.random.normal(key, (1, jacobian.batch, jacobian.inputs), jacobian.dtype)
+    return jacobian.push(tangents)[0]
+
+
+def output_directions(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Orthonormal output directions (K, K) and the weights, descending, of the first min(K, m).
+
+    ``samples`` (m, K) are pushed forward at random: their second moment is the mean of J Jᵀ over the examples,
+    and its eigenvectors are the directions. The outputs' rank is the number of weights that stand out from
+    rounding, if that is fewer than there are samples.
+    """
+    directions, weights, _ = jnp.linalg.svd(samples.T, full_matrices=True)
+    return directions, weights
+
+
+def within(apply: Apply, directions: jax.Array) -> Partial:
+    """``apply`` with its outputs taken along orthonormal ``directions`` (K, m): (batch, m).
+
+    Its Jacobians have the singular values of ``apply``'s without zeros, where the directions span all outputs
+    that move.
+    """
+    inner = apply if isinstance(apply, Partial) else Partial(lambda x: apply(x))
+    return Partial(_within, inner, directions)
+
+
+def _within(apply: Partial, directions: jax.Array, x: jax.Array) -> jax.Array:
+    logits = apply(x)
+    return jnp.matmul(logits, directions.astype(logits.dtype), precision=jax.lax.Precision.HIGHEST)
+
 
 _BYTES = 2**28
 
@@ -43,13 +89,15 @@ class Measured(NamedTuple):
     values: int
 
 
-def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
+def measured(apply: Apply, x: jax.Array, batch: int, check: bool) -> Measured:
     """The two together, checked.
 
     Raises ValueError as ``jacobian_of``, for a ``batch`` under 1, and, before any work, for weights of a
     ``Partial`` and examples that hold NaN or infinity, by name and number.
     """
     check_images(x)
+    if check:
+        check_independent(apply, x)
     x = jnp.asarray(x)
     if check_whole("batch", batch, " of examples") < 1:
         raise ValueError(f"batch is {batch}; at least one example goes through the network at a time")
@@ -75,7 +123,7 @@ def measured(apply: Apply, x: jax.Array, batch: int) -> Measured:
 
 def jacobian_at(data: Measured, rows: jax.Array) -> Jacobian:
     """The Jacobians of the examples at indices ``rows``."""
-    return jacobian_of(data.apply, data.x[rows], data.kernels)
+    return jacobian_of(data.apply, data.x[rows], data.kernels, check=False)
 
 
 def batches(data: Measured, rows: jax.Array, size: int | None = None) -> Iterator[jax.Array]:

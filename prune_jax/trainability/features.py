@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 
-from prune_jax.trainability.weights import at_least_float32, known_broken
+from prune_jax.trainability.checks import at_least_float32, known_broken
 
 
 class FeatureRank(NamedTuple):

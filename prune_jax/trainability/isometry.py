@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.pruning.recovery import as_matrix, is_kernel, stated_axes
+from prune_jax.trainability.checks import at_least_float32, known_broken
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
 from prune_jax.trainability.singular_values import singular_values
-from prune_jax.trainability.weights import at_least_float32, known_broken
 
 Where = Callable[[str, jax.Array], bool]
 
@@ -87,13 +87,15 @@ def isometry_table(
     return {path: {name: column[path] for name, column in columns.items()} for path in paths[0]}
 
 
-def jacobian_isometry_gap(apply: Apply, x: jax.Array, *, chunk: int | None = None) -> jax.Array:
+def jacobian_isometry_gap(
+    apply: Apply, x: jax.Array, *, chunk: int | None = None, check: bool = True
+) -> jax.Array:
     """Mean of (s - 1)^2 over Jacobian singular values and examples, a scalar; 0 is dynamical isometry.
 
     Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry, the companion code of arXiv
     2301.05219 for this distance. Costs K pull-backs; arguments and errors as ``jacobian_singular_values``.
     """
-    return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk) - 1.0))
+    return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk, check=check) - 1.0))
 
 
 def _named_gap(

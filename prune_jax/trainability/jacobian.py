@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import inputs, memory, side_by_side
+from prune_jax.trainability import checks, cpu, memory
+from prune_jax.trainability.checks import check_measured, known_broken
 from prune_jax.trainability.passes import (
     Apply,
     Finish,
@@ -21,7 +22,6 @@ from prune_jax.trainability.passes import (
     solve,
 )
 from prune_jax.trainability.singular_values import Method, check_method
-from prune_jax.trainability.weights import check_measured, known_broken
 
 
 def jacobians(
@@ -31,6 +31,7 @@ def jacobians(
     outputs: Sequence[int] | None = None,
     chunk: int | None = None,
     available: int | None = None,
+    check: bool = True,
 ) -> jax.Array:
     """Jacobian of every example: ``(K, batch, D)`` for K outputs and D values in one input.
 
@@ -43,7 +44,11 @@ def jacobians(
     batch, an input that is not floating, outputs that are not rank 2, or an estimate of memory above
     ``available`` bytes (default: what the device has); after it, outside a ``jit``, for Jacobians that aren't
     finite, by the leaf of a ``Partial`` that isn't, or else by the example. Inside one they come out as they are.
+    ``check``: ValueError as well where one example's outputs change with another example, as in training mode; it
+    takes two forward passes of two examples, and is passed over where a trace hides the numbers.
     """
+    if check:
+        checks.check_independent(apply, x)
     network = passes(apply)
     rows = wanted(network, x, outputs)
     step = plan(abstract(network, x, rows, narrow=False), chunk, available)
@@ -62,6 +67,7 @@ def jacobian_singular_values(
     chunk: int | None = None,
     method: Method = "auto",
     available: int | None = None,
+    check: bool = True,
 ) -> jax.Array:
     """Singular values of each example's input-output Jacobian: ``(batch, min(K, D))``, descending.
 
@@ -69,17 +75,21 @@ def jacobian_singular_values(
     resolved: see ``singular_values``. Other arguments and errors as ``jacobians``. Source: arXiv
     2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
+    if check:
+        checks.check_independent(apply, x)
     found = values(passes(apply), x, outputs, chunk, method, available)
     check_measured(found, apply, "Jacobian")
     return found
 
 
-def mean_jsv(apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto") -> jax.Array:
+def mean_jsv(
+    apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto", check: bool = True
+) -> jax.Array:
     """Mean Jacobian singular value over values and examples, a scalar.
 
     Arguments as ``jacobian_singular_values``.
     """
-    return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method))
+    return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method, check=check))
 
 
 def values(
@@ -115,13 +125,13 @@ def reduced(
     chunk holds all.
     """
     shapes = abstract(network, x, rows, narrow=narrow)
-    size, threads = side_by_side.share(x, shapes)
+    size, threads = cpu.share(x, shapes)
     if size < len(x):
         part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
         shapes = abstract(network, part, rows, narrow=narrow)
     step = plan(shapes, chunk, available, threads)
     if size < len(x):
-        return side_by_side.reduced(network, x, rows, shapes, step, finish, narrow)
+        return cpu.reduced(network, x, rows, shapes, chunks(len(shapes.made.seeds), step), finish, narrow)
     if at_once is not None and step == len(shapes.made.seeds):
         return at_once()
     made = network.forward(x, rows, narrow=narrow)
@@ -136,19 +146,20 @@ def pulled(network: Passes, made: Forward, step: int, batch: int) -> list[jax.Ar
 
 def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.ndarray:
     """The rows of the identity, ``(c, K)``, that pick the ``outputs``; ValueError for bad input."""
-    inputs.check_images(x)
+    checks.check_images(x)
     logits = network.logits(x)
-    inputs.check_logits(logits, len(x))
-    chosen = inputs.chosen_outputs(outputs, logits.shape[1])
+    checks.check_logits(logits, len(x))
+    chosen = checks.chosen_outputs(outputs, logits.shape[1])
     return np.eye(logits.shape[1], dtype=logits.dtype)[chosen]
 
 
 def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
     """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
-    if chunk is not None and inputs.check_whole("chunk", chunk, " of cotangents") < 1:
+    if chunk is not None and checks.check_whole("chunk", chunk, " of cotangents") < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
-    seeds, cost = len(shapes.made.seeds), memory.need(shapes)
-    if chunk is None and available is None and cost.fixed + seeds * cost.per_cotangent <= memory.LITTLE:
+    seeds, cost = len(shapes.made.seeds), shapes.need
+    little = cost.of(seeds) <= memory.LITTLE and seeds * cost.activation <= memory.CACHED
+    if chunk is None and available is None and little:
         return seeds
     room = memory.available() if available is None else available
     cached = not isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too

@@ -7,15 +7,23 @@ bars know probe noise only, neither the quadrature's truncation nor the sampling
 Krylov bases on the input side.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 
-from prune_jax.trainability.inputs import check_images, check_logits, check_whole
-from prune_jax.trainability.product_memory import vectors_at_once
+from prune_jax.trainability import memory
+from prune_jax.trainability.checks import (
+    check_images,
+    check_independent,
+    check_logits,
+    check_measured,
+    check_whole,
+)
 from prune_jax.trainability.singular_values import coarsest
 
 Apply = Callable[[jax.Array], jax.Array]
@@ -35,11 +43,11 @@ class Estimate(NamedTuple):
 
 
 class Kernels(NamedTuple):
-    """Compiled parts: ``linearise(apply, x)``, then many ``push`` and ``pull`` of its tangent map."""
+    """Jitted parts: ``linearise(apply, x)``, then many ``push`` and ``pull`` of its tangent map."""
 
-    linearise: Callable
-    push: Callable
-    pull: Callable
+    linearise: Any
+    push: Any
+    pull: Any
 
 
 class Jacobian(NamedTuple):
@@ -107,7 +115,9 @@ def compiled_parts(apply: Apply) -> tuple[Partial, Kernels]:
     return Partial(lambda v: apply(v)), make_kernels()
 
 
-def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> Jacobian:
+def jacobian_of(
+    apply: Apply, x: jax.Array, kernels: Kernels | None = None, *, check: bool = True
+) -> Jacobian:
     """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass.
 
     ``apply`` maps (batch, ...) to (batch, K) and treats examples independently, as a network in evaluation
@@ -116,16 +126,19 @@ def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> J
     Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call;
     ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables. As many vectors go
     through together as memory takes. Raises ValueError for an empty batch, an input that is not floating,
-    outputs that are not rank 2, or memory that doesn't take one vector for each example.
+    outputs that are not rank 2, memory that doesn't take one vector for each example, or, with ``check``, examples
+    that depend on one another.
     """
     check_images(x)
+    if check:
+        check_independent(apply, x)
     x = jnp.asarray(x)
     if kernels is None:
         apply, kernels = compiled_parts(apply)
     check_logits(jax.eval_shape(apply, x), len(x))
     logits, tangent_map = kernels.linearise(apply, x)
     batch, outputs = logits.shape
-    step = vectors_at_once(apply, tangent_map, x, logits)
+    step = memory.vectors_at_once(product_need(kernels, tangent_map, x, logits))
     inputs = x.size // batch
     dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
 
@@ -143,6 +156,22 @@ def jacobian_of(apply: Apply, x: jax.Array, kernels: Kernels | None = None) -> J
     return Jacobian(push, pull, batch, outputs, inputs, dtype, computed, step)
 
 
+def product_need(kernels: Kernels, tangent_map: Any, x: jax.Array, logits: jax.Array) -> memory.Need:
+    """The memory that products with one vector for each example take, over what the forward pass left."""
+    held, moved, given = jax.tree.map(_shape, (tangent_map, x, logits))
+    tangents, cotangents = (jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for a in (moved, given))
+    both = [
+        memory.live(kernels.push.trace(held, tangents), [-1]),
+        memory.live(kernels.pull.trace(held, moved, cotangents), [-1]),
+    ]
+    fixed = memory.size_of(jax.tree.leaves(held)) + max(kept for kept, _ in both)
+    return memory.Need(fixed, max(moving for _, moving in both), 0, len(x))
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+
+
 def _in_pieces(function: Callable[[jax.Array], jax.Array], vectors: jax.Array, step: int) -> jax.Array:
     pieces = [function(vectors[start : start + step]) for start in range(0, len(vectors), step)]
     return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
@@ -154,3 +183,50 @@ def check_budget(budget: int, minimum: int, why: str) -> int:
     if budget < minimum:
         raise ValueError(f"budget {budget} is under the minimum of {minimum} pull-backs: {why}")
     return budget
+
+
+# Mean squared Jacobian singular value from pull-backs of random cotangents alone.
+
+
+def mean_squared_jsv(
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, check: bool = True
+) -> Estimate:
+    """Mean of s² over the r = min(K, D) singular values of each example: (batch,), with standard errors.
+
+    Unbiased: ``budget`` random sign vectors z are pulled back (pushed forward where D < K), and ‖Jᵀz‖²/r has
+    that mean (Hutchinson 1990). The error is the standard error over the probes; with few of them it is
+    itself rough (Student t with ``budget`` - 1 degrees of freedom). ``apply`` as for ``jacobian_of``. The result is
+    float64, on the host, so that no square leaves its range; inside a trace float32, for s from 1e-18 to 1e18.
+    Raises ValueError for bad input, a budget under 2, and, outside a ``jit``, weights or values that aren't finite.
+    """
+    budget = check_budget(budget, 2, "an error bar needs two probes, of one pull-back each")
+    jacobian = jacobian_of(apply, x, check=check)
+    probes = jax.random.rademacher(key, (budget, jacobian.batch, jacobian.small), jacobian.dtype)
+    # as many at once as memory takes: what comes back is as large as the input, and only its norm is kept
+    pieces = [probes[start : start + jacobian.step] for start in range(0, budget, jacobian.step)]
+    found = [scaled_squares([jacobian.there(piece)], (-1,)) for piece in pieces]
+    squares, scales = (jnp.concatenate(part) for part in zip(*found, strict=True))
+    value, error = mean_of_scaled(squares / jacobian.small, scales)
+    check_measured(value, apply, "mean squared singular value")
+    return Estimate(value, error, budget)
+
+
+def scaled_squares(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Array]:
+    """``(squares, scale)`` with ``squares * scale**2`` the sum of the arrays' squares over ``axes``."""
+    largest = [jnp.max(jnp.abs(array), axes, keepdims=True, initial=0.0) for array in arrays]
+    scale = functools.reduce(jnp.maximum, [jnp.max(found, axes) for found in largest])
+    scale = jax.lax.stop_gradient(jnp.where(scale > 0, scale, 1.0))  # it cancels
+    by = scale if axes is None else jnp.expand_dims(scale, axes)
+    return sum((jnp.sum(jnp.square(a / by), axes) for a in arrays), start=jnp.zeros(())), scale
+
+
+def mean_of_scaled(squares: jax.Array, scales: jax.Array) -> tuple[Any, Any]:
+    """Mean over axis 0 of ``squares * scales**2`` and its standard error; NumPy float64 where no trace hides them."""
+    top = jnp.max(scales, 0, keepdims=True)
+    samples = squares * jnp.square(scales / top)
+    found = jnp.mean(samples, 0), jnp.std(samples, 0, ddof=1) / len(samples) ** 0.5
+    top = top[0]
+    if any(isinstance(array, jax.core.Tracer) for array in (*found, top)):
+        return found[0] * top * top, found[1] * top * top
+    wide = np.asarray(top, np.float64)
+    return np.asarray(found[0], np.float64) * wide**2, np.asarray(found[1], np.float64) * wide**2

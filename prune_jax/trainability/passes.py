@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from prune_jax.trainability import linear_ends
+from prune_jax.trainability import cpu, linear_ends, memory
 from prune_jax.trainability.singular_values import Method, singular_values
 
 Apply = Callable[[jax.Array], jax.Array]
@@ -36,13 +36,12 @@ class Forward(NamedTuple):
 class Shapes(NamedTuple):
     """Shapes and dtypes alone: of ``Forward``, and of what gradients are pulled back to, ``(batch, ...)``.
 
-    ``largest``: values of the largest array in ``made.pull_back`` that grows with the batch, also where a network
-    folds tokens or patches into the leading axis.
+    ``need``: the memory that measuring them takes.
     """
 
     made: Forward
     entered: Any
-    largest: int
+    need: memory.Need
 
 
 class Passes(NamedTuple):
@@ -78,21 +77,27 @@ def passes(apply: Apply) -> Passes:
     return Passes(jax.jit(apply).eval_shape, forward, jax.jit(_pulled, static_argnames=_STATIC), values)
 
 
-def compiled(function: Callable[..., Any], *arguments: Any, **static: Any) -> Callable[..., Any]:
-    """A compiled piece for arguments like these (abstract ones will do), to be called without the static ones.
-
-    JAX remembers what it compiled: a piece that has run at these shapes isn't compiled again, nor the reverse.
-    """
-    target, given = _bare(function)
-    static |= getattr(function, "keywords", {})
-    return functools.partial(target.lower(*given, *arguments, **static).compile(), *given)
-
-
 def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
-    """What a pass over a batch such as ``x`` will give, without any work."""
-    target, given = _bare(network.forward)
-    made = target.eval_shape(*given, x, rows, narrow=narrow)
-    row = network.pull.eval_shape(made.pull_back, made.seeds, 0, step=1, batch=len(x))  # type: ignore[attr-defined]
+    """What a pass over a batch such as ``x`` will give, and the memory that it takes, without any work."""
+    target, given = cpu.bare(network.forward)
+    forward = target.trace(*given, x, rows, narrow=narrow)
+    made = forward.out_info
+    pull = network.pull.trace(made.pull_back, made.seeds, 0, step=1, batch=len(x))  # type: ignore[attr-defined]
+    row, held = pull.out_info, memory.size_of(jax.tree.leaves(made.pull_back))
+    gradients, width = memory.size_of([row]), max(row.dtype.itemsize, 4)
+    jacobian, (copies, at_once) = len(made.seeds) * row.size * width, memory.live(pull, [-2])
+    need = memory.Need(
+        fixed=held + copies + jacobian,
+        per_cotangent=max(1, at_once - gradients),  # which ``jacobian`` holds
+        activation=width * _growing(target, given, x, rows, narrow, made),
+        batch=len(x),
+        least=max(sum(memory.live(forward, [-2])), held + memory.COPIES * jacobian),
+    )
+    return Shapes(made, jax.ShapeDtypeStruct(row.shape[1:], row.dtype), need)
+
+
+def _growing(target: Any, given: Any, x: Any, rows: Any, narrow: bool, made: Forward) -> int:
+    """Values of the largest array of ``made.pull_back`` that grows with the batch, folded into its axis or not."""
     leaves = jax.tree.leaves(made.pull_back)
     held = largest(leaves, len(x))
     if largest(leaves, len(x), folded=True) > held:  # weights, or is it folded? Another batch size tells
@@ -104,7 +109,7 @@ def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
             more = made.pull_back
         pairs = zip(leaves, jax.tree.leaves(more), strict=False)
         held = max([leaf.size for leaf, then in pairs if leaf.shape != then.shape], default=held)
-    return Shapes(made, jax.ShapeDtypeStruct(row.shape[1:], row.dtype), held)
+    return held
 
 
 def largest(leaves: Iterable[Any], batch: int, *, folded: bool = False) -> int:
@@ -119,10 +124,6 @@ def largest(leaves: Iterable[Any], batch: int, *, folded: bool = False) -> int:
 def chunks(seeds: int, step: int) -> list[tuple[int, int]]:
     """Where each chunk of at most ``step`` seeds starts, and how many it holds."""
     return [(start, min(step, seeds - start)) for start in range(0, seeds, step)]
-
-
-def _bare(function: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]]:
-    return getattr(function, "func", function), getattr(function, "args", ())
 
 
 def _begin(apply: Apply, x: jax.Array, rows: jax.Array, narrow: bool) -> Forward:

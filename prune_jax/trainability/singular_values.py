@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import factorise
+from prune_jax.trainability import cpu
 
 # Values that are 0 in exact arithmetic (100 outputs of 64 features, ResNet-8 and ResNet-56) came out at 1 eps
 # of the largest, whatever the depth and the input size, and those of small random matrices at 3.
@@ -17,6 +17,7 @@ NOISE = 10.0
 Method = Literal["auto", "gram", "gram64", "svd"]
 
 
+@partial(jax.jit, static_argnames="method")
 def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     """Singular values of ``(K, batch, D)`` Jacobians: ``(batch, min(K, D))``, descending, float32 or float64.
 
@@ -97,12 +98,12 @@ def _gram(rows: jax.Array) -> jax.Array:
 
 def _by_gram(rows: jax.Array) -> jax.Array:
     gram = _gram(rows)
-    return jnp.sqrt(jnp.maximum(factorise.each(jnp.linalg.eigvalsh, gram), 0.0))[:, ::-1]
+    return jnp.sqrt(jnp.maximum(cpu.each(jnp.linalg.eigvalsh, gram), 0.0))[:, ::-1]
 
 
 def _gram_vectors(rows: jax.Array) -> jax.Array:
     """Left singular vectors (batch, m, m) as columns, in the order of the values."""
-    return factorise.each(jnp.linalg.eigh, _gram(rows))[1][..., ::-1]
+    return cpu.each(jnp.linalg.eigh, _gram(rows))[1][..., ::-1]
 
 
 def _in_float64(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
@@ -126,11 +127,11 @@ _by_gram64, _gram64_vectors = _in_float64(_by_gram), _in_float64(_gram_vectors)
 
 
 def _by_qr(rows: jax.Array) -> jax.Array:
-    return factorise.each(_triangle_values, rows.mT)
+    return cpu.each(_triangle_values, rows.mT)
 
 
 def _svd_vectors(rows: jax.Array) -> jax.Array:
-    return factorise.each(_triangle_vectors, rows.mT)
+    return cpu.each(_triangle_vectors, rows.mT)
 
 
 def _triangle_values(tall: jax.Array) -> jax.Array:

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import prune_jax
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.shipping.export import export
 from prune_jax.pruning.shipping.plain import by_example
@@ -88,6 +90,20 @@ def test_several_inputs_and_outputs(tmp_path):
     read = jax.export.deserialize(bytearray(path.read_bytes()))
     out = read.call(a[:1], b[:1])
     np.testing.assert_array_equal(out["sum"], [[2, 3]])
+
+
+def test_what_a_module_learned_since_is_exported(tmp_path):
+    net = nnx.Sequential(
+        nnx.Linear(2, 4, rngs=nnx.Rngs(0)),
+        nnx.Dropout(0.5, rngs=nnx.Rngs(1)),
+        nnx.Linear(4, 2, rngs=nnx.Rngs(2)),
+    )
+    small = prune_jax.prune(net, np.ones((1, 2), "float32"), ratio=0.5)
+    small.model.layers[2].bias[...] += 3
+    x = np.ones((3, 2), "float32")
+    read = jax.export.deserialize(bytearray(export(small, x, tmp_path / "net").read_bytes()))
+    small.model.eval()
+    np.testing.assert_allclose(read.call(x[:2]), small.model(x[:2]), rtol=1e-6)
 
 
 def test_max_pooling_replayed_as_slices_is_max_pooling():

@@ -133,6 +133,14 @@ def test_trained_variables_are_given_apart_and_checked(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_free_ends_stay_free(tmp_path):
+    keep = {"out": [1]}
+    before = prune_jax.prune(net(), X, keep=keep, free=("outputs",))
+    after = prune_jax.load(prune_jax.save(tmp_path / "a", before), net)
+    assert after.dense.free == ("outputs",)
+    np.testing.assert_array_equal(after.apply(after.variables, X), before.apply(before.variables, X))
+
+
 OTHER_PROCESS = (
     CODE
     + """
@@ -232,15 +240,14 @@ def test_narrow_floats_come_back_and_unknown_ones_are_refused(tmp_path):
         tensors.on_device("a", np.zeros(2))
 
 
-def test_orbax_writes_and_reads_the_same_variables(tmp_path):
+def test_orbax_writes_and_reads_the_same_variables_and_a_part_of_them_is_refused(tmp_path):
     before = pruned("linen")
     path = prune_jax.save(tmp_path / "net", before)
-    shapes = jax.eval_shape(lambda: before.variables)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "orbax", before.variables)
         checkpointer.wait_until_finished()
-        found = checkpointer.restore(tmp_path / "orbax", shapes)
-        dense = jax.eval_shape(lambda: NETS["linen"]()[1])
-        with pytest.raises(ValueError, match="shape"):  # a dense network's shapes
-            checkpointer.restore(tmp_path / "orbax", dense)
+        found = checkpointer.restore(tmp_path / "orbax", jax.eval_shape(lambda: before.variables))
     equal(found, prune_jax.load(path, Linen()).variables)
+    part = {**found, "params": {"wide": found["params"]["wide"]}}
+    with pytest.raises(ValueError, match="leaf 'params/BatchNorm_0/bias' is missing in variables"):
+        prune_jax.save(tmp_path / "part", before, part)

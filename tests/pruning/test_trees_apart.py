@@ -177,3 +177,32 @@ def test_boxes_of_linen_are_seen_through(partition):
         masked = apply_mask(boxed, expand(bare["params"], groups, keep))
         gone = np.setdiff1d(np.arange(6), KEPT)
         assert (np.asarray(nn.unbox(masked)["params"]["wide"]["kernel"])[:, gone] == 0).all()
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.BatchNorm(use_running_average=True, name="norm")(nn.Dense(6, name="wide")(x))
+        return nn.Dense(2, name="out")(nn.relu(x))
+
+
+def test_collections_of_linen_are_known_without_their_name():
+    variables = Normed().init(jax.random.key(0), X)
+    groups = find_groups(lambda v, x: Normed().apply(v, x), variables, X)
+    keep = {"wide": KEPT}
+    small = shrink(variables, groups, keep)
+    params, statistics = variables["params"], variables["batch_stats"]
+    assert small["params"]["out"]["kernel"].shape == (3, 2)
+    assert small["batch_stats"]["norm"]["mean"].shape == (3,)
+
+    def same(found, wanted):
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+    same(shrink(statistics, groups, keep), small["batch_stats"])
+    same(shrink((params, statistics), groups, keep), (small["params"], small["batch_stats"]))
+    same(shrink({"wide": params["wide"]}, groups, keep), {"wide": small["params"]["wide"]})
+    of_all, of_statistics = expand(variables, groups, keep), expand(statistics, groups, keep)
+    same(apply_mask(statistics, of_all), apply_mask(statistics, of_statistics))
+    same(apply_mask(params, of_all), apply_mask(params, expand(params, groups, keep)))
+    with pytest.raises(ValueError, match="no such leaf, and has 'bias', which was not traced"):
+        shrink(params["wide"], groups, keep)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prune_jax.trainability.factorise import each
+from prune_jax.trainability.cpu import each
 
 
 def values(matrices):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from prune_jax.trainability.gradients import gradient_flow, hessian_vector_product
+from prune_jax.trainability.learning import gradient_flow, hessian_vector_product
 
 
 def tiny(seed=0):

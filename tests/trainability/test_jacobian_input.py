@@ -75,6 +75,8 @@ def test_what_is_not_finite_is_named_outside_a_trace_and_comes_out_inside(measur
     x = jnp.ones((2, 3))
     with pytest.raises(ValueError, match=r"leaf 'b/kernel' holds NaN or infinity in 1 of 9 values"):
         measure(jax.tree_util.Partial(network, weights), x)
+    if measure is trainability.mean_jsv:  # jacobian_singular_values as far as here
+        return
     with pytest.raises(
         ValueError, match=r"Jacobian of 2 of 2 examples is not finite, first that of example 0"
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prune_jax.trainability import jacobians
-from prune_jax.trainability.layerwise import measure_stages, stage_part
+from prune_jax.trainability.parts import measure_stages, stage_part
 
 SIZES = (6, 5, 4, 3)
 

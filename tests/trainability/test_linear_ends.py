@@ -32,9 +32,8 @@ def images(examples=3, seed=5):
 
 
 def exact(apply, x):
-    """Singular values in NumPy's float64 of the Jacobian by forward-mode derivatives, example by example."""
-    rows = [jax.jacfwd(lambda v: apply(v[None])[0])(each) for each in x]
-    whole = np.asarray(jnp.stack(rows), np.float64)
+    """Singular values in NumPy's float64 of the Jacobian by forward-mode derivatives, of all examples at once."""
+    whole = np.asarray(jax.jit(jax.vmap(jax.jacfwd(lambda v: apply(v[None])[0])))(x), np.float64)
     return np.linalg.svd(whole.reshape(*whole.shape[:2], -1), compute_uv=False)
 
 
@@ -155,7 +154,7 @@ def test_masked_columns_of_the_first_map_and_rows_of_the_last_change_nothing():
     assert trainability.spectrum(masked, images()).rank.tolist() == [3, 3, 3]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     examples=st.integers(1, 4),
@@ -178,8 +177,6 @@ def test_any_stack_of_layers(widths, examples, activation):
     ("name", "shape", "outputs", "seeds", "entered"),
     [
         ("mlp7_relu", (6, 6, 1), 120, 100, 36),
-        ("mlp7_linear", (28, 28, 1), 10, 10, 100),
-        ("lenet5", (28, 28, 1), 90, 84, 784),
         ("resnet8", (8, 8, 3), 70, 64, 192),
     ],
 )
@@ -187,7 +184,7 @@ def test_networks_of_the_catalogue(name, shape, outputs, seeds, entered):
     made = models.create(name, num_classes=outputs, input_shape=shape, key=jax.random.key(0))
     network = models.functional(made)
     apply = Partial(network.apply, network.variables)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(11, *shape)), jnp.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, *shape)), jnp.float32)
     assert shapes(apply, x) == (seeds, entered)
     got = np.asarray(trainability.jacobian_singular_values(apply, x))
     whole = np.moveaxis(np.asarray(trainability.jacobians(apply, x), np.float64), 0, 1)

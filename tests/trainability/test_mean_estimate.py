@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from prune_jax.trainability import lanczos, mean_plan, mean_spread, survey
+from prune_jax.trainability import mean_estimate, mean_plan, quadrature
 from prune_jax.trainability.jacobian import jacobian_singular_values
 from prune_jax.trainability.mean_estimate import mean_jsv_estimate, plan_mean_jsv
-from prune_jax.trainability.mean_plan import Plan, Setting
-from prune_jax.trainability.mean_spread import Spread
+from prune_jax.trainability.mean_plan import Plan, Setting, Spread
 from prune_jax.trainability.operators import Jacobian
 
 N, D, FEATURES, K = 40, 14, 6, 12
@@ -168,7 +167,7 @@ def test_a_pilot_predicts_probe_noise_and_residuals_of_known_matrices():
     rng = np.random.default_rng(4)
     factors = rng.normal(size=(5, 6, 6)) * np.geomspace(3, 0.1, 6)[None, :, None]
     grams = factors @ factors.transpose(0, 2, 1)
-    found = mean_spread.spread_of(jnp.asarray(grams, jnp.float32), count=6, key=jax.random.key(0))
+    found = mean_plan.spread_of(jnp.asarray(grams, jnp.float32), count=6, key=jax.random.key(0))
     values = [np.linalg.svd(f, compute_uv=False) for f in factors]
     means = np.mean(values, 1)
     np.testing.assert_allclose(found.between, means.var(ddof=1), rtol=1e-3)
@@ -193,10 +192,10 @@ def test_a_pilot_foresees_the_uncertainty_that_quadrature_states():
         lambda u: u * values, lambda u: u * values, 3, 7, 7, jnp.dtype("float64"), jnp.dtype("float64"), 1
     )
     with jax.enable_x64(True):
-        bidiagonal = quick_jit(lambda probe: lanczos.bidiagonalise(jacobian, probe, 4))(jnp.asarray(probe))
-        wanted = quick_jit(lambda b: lanczos.integrate(b, lambda s: s).uncertainty)(bidiagonal)
-        before = quick_jit(lambda b: lanczos.integrate(b, lambda s: s).uncertainty)(bidiagonal[:, :3, :3])
-        found = mean_spread.mean_uncertainties(values, probe, 4)
+        bidiagonal = quick_jit(lambda probe: quadrature.bidiagonalise(jacobian, probe, 4))(jnp.asarray(probe))
+        wanted = quick_jit(lambda b: quadrature.integrate(b, lambda s: s).uncertainty)(bidiagonal)
+        before = quick_jit(lambda b: quadrature.integrate(b, lambda s: s).uncertainty)(bidiagonal[:, :3, :3])
+        found = mean_plan.mean_uncertainties(values, probe, 4)
         np.testing.assert_allclose(found[2:], [before.mean(), wanted.mean()], rtol=1e-9)
 
 
@@ -205,7 +204,7 @@ def test_lanczos_quadrature_gains_from_every_budget(values):
     """Spectra down to zero, the slow case: with a fixed number of steps what they miss would remain."""
     singular = np.geomspace(1, 1e-4, values)[None]
     probe = np.random.default_rng(7).choice([-1.0, 1.0], size=(20, values)) / values**0.5
-    missed = mean_spread.mean_uncertainties(np.repeat(singular, 20, 0), probe, 40) / singular.mean()
+    missed = mean_plan.mean_uncertainties(np.repeat(singular, 20, 0), probe, 40) / singular.mean()
     plans = [mean_plan.lanczos_plan(Setting(512, values, budget)) for budget in (300, 3000, 30_000, 300_000)]
     assert all(plan.examples >= 16 for plan in plans)
     errors = [missed[plan.steps - 1] for plan in plans]
@@ -217,26 +216,27 @@ def test_lanczos_quadrature_gains_from_every_budget(values):
 def test_sample_means_have_the_variance_that_all_samples_show():
     population = np.array([1.0, 2.0, 4.0, 8.0, 5.0])
     found = [
-        survey.sample_mean(jnp.asarray(s, jnp.float32), 5) for s in itertools.combinations(population, 3)
+        mean_estimate.sample_mean(jnp.asarray(s, jnp.float32), 5)
+        for s in itertools.combinations(population, 3)
     ]
     values, errors = np.array(found, np.float64).T
     np.testing.assert_allclose(values.mean(), population.mean(), rtol=1e-6)
     np.testing.assert_allclose((errors**2).mean(), values.var(), rtol=1e-5)
-    assert survey.sample_mean(jnp.asarray(population), 5)[1] == 0
+    assert mean_estimate.sample_mean(jnp.asarray(population), 5)[1] == 0
     # one of one is all there is; one of many has no spread
-    assert survey.sample_mean(jnp.ones(1), 1)[1] == 0
-    assert np.isnan(survey.sample_mean(jnp.ones(1), 2)[1])
+    assert mean_estimate.sample_mean(jnp.ones(1), 1)[1] == 0
+    assert np.isnan(mean_estimate.sample_mean(jnp.ones(1), 2)[1])
 
 
 def test_regression_is_exact_on_a_line_and_reads_numpys_fit_else():
     easy = jnp.asarray([1.0, 2.0, 4.0, 7.0])
     rest = jnp.asarray([3.0, 10.0])
-    value, error = survey.regression_mean(3 * easy - 1, easy, rest, 6)
+    value, error = mean_estimate.regression_mean(3 * easy - 1, easy, rest, 6)
     np.testing.assert_allclose(value, 3 * 27 / 6 - 1, rtol=1e-6)
     assert error < 1e-5
     noisy = np.array([1.0, 3.0, 2.0, 9.0])
     slope, offset = np.polyfit(np.asarray(easy), noisy, 1)
-    value, error = survey.regression_mean(jnp.asarray(noisy, jnp.float32), easy, rest, 6)
+    value, error = mean_estimate.regression_mean(jnp.asarray(noisy, jnp.float32), easy, rest, 6)
     np.testing.assert_allclose(value, slope * 27 / 6 + offset, rtol=1e-5)
     # the jackknife's definition: how the estimate moves when one of the sample is left out, to first order
     leverage = 1 / 4 + (np.asarray(easy) - 3.5) ** 2 / 21
@@ -244,24 +244,24 @@ def test_regression_is_exact_on_a_line_and_reads_numpys_fit_else():
     weights = 1 / 4 + (np.asarray(easy) - 3.5) * (27 / 6 - 3.5) / 21
     np.testing.assert_allclose(error**2, (1 - 4 / 6) * ((weights * residual) ** 2).sum(), rtol=1e-4)
     with pytest.raises(ValueError, match="regression on 2 examples has no error bar"):
-        survey.regression_mean(easy[:2], easy[:2], rest, 6)
-    flat = survey.regression_mean(jnp.asarray(noisy, jnp.float32), 0 * easy, 0 * rest, 6)
+        mean_estimate.regression_mean(easy[:2], easy[:2], rest, 6)
+    flat = mean_estimate.regression_mean(jnp.asarray(noisy, jnp.float32), 0 * easy, 0 * rest, 6)
     np.testing.assert_allclose(flat[0], noisy.mean(), rtol=1e-6)
 
 
 def test_repeated_measurements_tell_noise_from_examples():
     # without noise, all examples measured: no error; with it, the noise's alone
     clean = jnp.asarray([1.0, 5.0, 9.0, 1.0, 5.0, 9.0])
-    assert survey.repeated_mean(clean, 3, 3)[1] < 1e-3
-    np.testing.assert_allclose(survey.repeated_mean(clean, 3, math.inf)[1], 4 / 3**0.5, rtol=1e-5)
-    np.testing.assert_allclose(survey.repeated_mean(jnp.asarray([1.0, 3.0]), 1, 1), [2, 1])  # √2 / √2
-    assert np.isnan(survey.repeated_mean(jnp.asarray([1.0, 3.0]), 1, 2)[1])
+    assert mean_estimate.repeated_mean(clean, 3, 3)[1] < 1e-3
+    np.testing.assert_allclose(mean_estimate.repeated_mean(clean, 3, math.inf)[1], 4 / 3**0.5, rtol=1e-5)
+    np.testing.assert_allclose(mean_estimate.repeated_mean(jnp.asarray([1.0, 3.0]), 1, 1), [2, 1])  # √2 / √2
+    assert np.isnan(mean_estimate.repeated_mean(jnp.asarray([1.0, 3.0]), 1, 2)[1])
     with pytest.raises(ValueError, match="3 measurements of 3 examples don't show their noise"):
-        survey.repeated_mean(clean[:3], 3, 3)
+        mean_estimate.repeated_mean(clean[:3], 3, 3)
     rng = np.random.default_rng(5)
     truth = rng.normal(size=50) * 3
     measured = truth[np.arange(80) % 50] + rng.normal(size=(200, 80))
-    run = quick_jit(jax.vmap(lambda m: survey.repeated_mean(m, 50, 50)))
+    run = quick_jit(jax.vmap(lambda m: mean_estimate.repeated_mean(m, 50, 50)))
     value, error = run(jnp.asarray(measured, jnp.float32))
     np.testing.assert_allclose(np.sqrt(np.mean(error**2)), np.std(np.asarray(value)), rtol=0.15)
 

@@ -9,7 +9,7 @@ from flax import nnx
 from prune_jax import models
 from prune_jax.models.norm import BatchNorm
 from prune_jax.trainability import jacobian_singular_values, jacobians
-from prune_jax.trainability.modules import bypassed, measure_modules, module_input, module_part
+from prune_jax.trainability.parts import bypassed, measure_modules, module_input, module_part
 
 LAYERS = [*(f"layers/{i}" for i in range(6)), "head"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prune_jax.trainability import krylov, memory
-from prune_jax.trainability.ntk import ntk_matrix, ntk_product, ntk_spectrum, ntk_top, ntk_trace
+from prune_jax.trainability.learning import ntk_matrix, ntk_product, ntk_spectrum, ntk_top, ntk_trace
 
 
 def tanh_net(p, x):
@@ -184,7 +184,7 @@ def test_what_a_coarse_format_rounds_is_no_rank():
 
 def test_a_kernel_that_memory_does_not_take_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(memory, "LITTLE", 0)
-    monkeypatch.setattr(memory, "available", lambda: 4 * 8 * 2 * 3 * 2 * 2 // 3)
+    monkeypatch.setattr(memory, "available", lambda: memory.COPIES * 4 * 8 * 2 * 3 * 2 // 3)
     with pytest.raises(
         ValueError, match=r"kernel of 3 examples with 2 outputs needs .*take 2 examples, or ntk_trace"
     ):

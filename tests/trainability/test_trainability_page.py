@@ -22,6 +22,7 @@ def test_the_examples_of_the_page_run_in_order_and_print_what_it_says(capsys):
     assert printed[-4:-1] == ["60", "None", "2"]
     assert printed[-1].endswith("True")  # both LR stages ended, at plateaus
     assert all(10 <= int(epochs) < 60 for epochs in re.findall(r"\d+", printed[-1]))
+    assert scope["penalties"][-1] < 0.05 * scope["penalties"][0]
     assert scope["exact"].rank == 40
     assert abs(scope["trace"].value - scope["exact"].trace) < 6 * scope["trace"].error
     assert float(scope["top"].values[0]) <= float(scope["exact"].eigenvalues[0]) * 1.001

@@ -127,7 +127,7 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
     """Singular values ``(R, n, r)`` of each replica in turn, parts of the images side by side on the cores.
 
     One program over replicas would be slower there, and over devices that share the cores' threads it could
-    stand still: see ``trainability.factorise``.
+    stand still: see ``trainability.cpu``.
     """
 
     def jsv(state: TrainState, images: jax.Array) -> np.ndarray:

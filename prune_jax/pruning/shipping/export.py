@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax import atomic
+from prune_jax.pruning.shipping.numbers import numbers
 from prune_jax.pruning.shipping.onnx_file import onnx_bytes
 from prune_jax.pruning.shipping.plain import by_example
 
@@ -18,7 +19,9 @@ TOLERANCE = 1e-4
 Function = Callable[..., Any]
 
 
-def export(pruned: Any, x: Any, path: str | Path, *, platforms: Sequence[str] | None = None) -> Path:
+def export(
+    pruned: Any, x: Any, path: str | Path, *, variables: Any = None, platforms: Sequence[str] | None = None
+) -> Path:
     """Write the network with its numbers to one file, for any batch size, and check the file against the network.
 
     A path that ends in ``.onnx`` gets ONNX, any other one StableHLO as ``jax.export`` serialises it; both need
@@ -32,6 +35,8 @@ def export(pruned: Any, x: Any, path: str | Path, *, platforms: Sequence[str] | 
       x: an input of the network, or a tuple of inputs. The first axis of each is the batch, of any size but 0. Examples
         of a batch must not influence each other.
       path: the file, written whole or not at all.
+      variables: the trained variables, as ``save`` takes them; by default those of ``pruned.model`` as they are now
+        where that is an ``nnx.Module``, else ``pruned.variables``.
       platforms: of StableHLO, where it is to run: 'cpu', 'cuda', 'rocm', 'tpu'. By default where this process runs.
 
     Returns:
@@ -43,10 +48,11 @@ def export(pruned: Any, x: Any, path: str | Path, *, platforms: Sequence[str] | 
     """
     path, inputs = Path(path), x if isinstance(x, tuple) else (x,)
     _check_batch(inputs)
-    wanted = jax.jit(pruned.apply)(pruned.variables, *inputs)
+    trained = numbers(pruned, variables)
+    wanted = jax.jit(pruned.apply)(trained, *inputs)
 
     def network(*xs: Any) -> Any:
-        return pruned.apply(pruned.variables, *xs)
+        return pruned.apply(trained, *xs)
 
     if path.suffix == ".onnx":
         data, found = _onnx(network, inputs)

@@ -17,7 +17,8 @@ from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.module.start import start_of
 from prune_jax.pruning.shipping import tensors
 from prune_jax.pruning.shipping.fingerprint import check_same
-from prune_jax.pruning.shipping.saving import FORMAT, MASK, named
+from prune_jax.pruning.shipping.numbers import named
+from prune_jax.pruning.shipping.saving import FORMAT, MASK
 
 
 def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:

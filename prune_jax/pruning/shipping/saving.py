@@ -7,14 +7,12 @@ from typing import Any
 import flax
 import jax
 import numpy as np
-from flax import nnx
-from jax import dtypes
 
 from prune_jax import __version__
-from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.shipping import tensors
 from prune_jax.pruning.shipping.fingerprint import fingerprint
+from prune_jax.pruning.shipping.numbers import is_key, named, numbers
 
 FORMAT = 1
 MASK = "mask:"  # before the names of a mask's leaves
@@ -42,7 +40,7 @@ def save(path: str | Path, pruned: Pruned, variables: Any = None) -> Path:
     Example: ``prune_jax.save("small.safetensors", pruned)``.
     """
     path, dense = Path(path), pruned.dense
-    given = named(_numbers(pruned, variables))
+    given = named(numbers(pruned, variables))
     _check(given, named(pruned.variables))
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in given.items() if is_key(leaf)}
     masks = named(pruned.mask) if pruned.mask is not None else {}
@@ -63,24 +61,6 @@ def save(path: str | Path, pruned: Pruned, variables: Any = None) -> Path:
     }
     tensors.write(path, arrays, header)
     return path
-
-
-def named(tree: Any) -> dict[str, Any]:
-    """Leaf path -> array; what is no array (an activation function in a callable pytree) is code."""
-    return {path: leaf for path, leaf in leaf_paths(tree) if hasattr(leaf, "dtype")}
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether a leaf is a typed PRNG key, which has no bytes of its own."""
-    return dtypes.issubdtype(leaf.dtype, dtypes.prng_key)
-
-
-def _numbers(pruned: Pruned, variables: Any) -> Any:
-    if variables is None:
-        variables = pruned.model if isinstance(pruned.model, nnx.Module) else pruned.variables
-    if isinstance(variables, nnx.Module):
-        variables = nnx.state(variables)
-    return nnx.to_pure_dict(variables) if isinstance(variables, nnx.State) else variables
 
 
 def _check(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

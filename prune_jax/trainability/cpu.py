@@ -1,13 +1,15 @@
-"""Parts of a batch on threads of their own, one a core, where the device is a CPU.
+"""Ways round XLA:CPU's weak spots: LAPACK one matrix at a time, and parts of a batch on threads of their own.
 
-XLA:CPU keeps about one and a half of two cores busy with the gradients of a convolution. Two parts of the batch
-at a time fill them, and hold the forward pass of a few examples only.
+Seen with jaxlib 0.10.2. ``passes`` has the third: no gradient of a convolution inside a compiled loop.
 """
 
 import contextlib
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +17,43 @@ import numpy as np
 from jax.extend import core
 
 from prune_jax.trainability import memory
-from prune_jax.trainability.passes import Finish, Passes, Shapes, chunks, compiled
 
 # Bytes of one seed's gradients at the largest activation of a part: half as many made ResNet-56 slower, twice as
 # many no faster, at more memory.
 PART = 2**19
+Pieces = list[tuple[int, int]]  # where each chunk of seeds starts, and how many it holds
 
 
-def share(x: jax.Array, shapes: Shapes) -> tuple[int, int]:
+def each(function: Callable[[jax.Array], Any], matrices: jax.Array) -> Any:
+    """``function`` of each matrix of ``(..., m, n)``; results keep the leading axes.
+
+    Given a batch, jaxlib hands parts of it to XLA's thread pool and waits for them, often on a thread of that pool:
+    with as many such calls at once as the pool has threads, independent ones in one program or one on each CPU
+    device, all of them wait for ever. A single matrix is factorised on the spot. Where batches are large and
+    matrices small, the loop costs nothing that could be measured.
+    ``function`` must take leading axes as ``jnp.linalg`` does: accelerators give it all matrices at once.
+    Differentiable where it is. Under a ``vmap`` from outside, the mapped axis remains a batch.
+    """
+    leading = matrices.shape[:-2]
+    if math.prod(leading) <= 1:
+        return function(matrices)
+    flat = matrices.reshape(math.prod(leading), *matrices.shape[-2:])
+    found = jax.lax.platform_dependent(flat, cpu=partial(jax.lax.map, function), default=function)
+    return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), found)
+
+
+def share(x: jax.Array, shapes: Any) -> tuple[int, int]:
     """Examples of a part, and how many parts are worked on at once: (batch, 1) where it stays whole.
 
-    It does on accelerators, under a trace, where the batch is spread over devices already, and where all seeds
-    of all examples fit the cache at once.
+    XLA:CPU keeps about one and a half of two cores busy with the gradients of a convolution. Two parts at a time
+    fill them, and hold the forward pass of a few examples only. A batch stays whole on accelerators, under a trace,
+    where it is spread over devices already, and where all seeds of all examples fit the cache at once.
     """
     whole = (len(x), 1)
     devices = getattr(getattr(x, "sharding", None), "device_set", ())
     if jax.default_backend() != "cpu" or len(devices) > 1 or min(len(x), _cores()) == 1:
         return whole
-    activation = memory.need(shapes).activation
+    activation = shapes.need.activation
     if activation * len(shapes.made.seeds) <= memory.CACHED or traced():
         return whole
     rounds = max(1, round(activation / (PART * _cores())))
@@ -41,16 +62,15 @@ def share(x: jax.Array, shapes: Shapes) -> tuple[int, int]:
 
 
 def reduced(
-    network: Passes, x: jax.Array, rows: np.ndarray, shapes: Shapes, step: int, finish: Finish, narrow: bool
+    network: Any, x: jax.Array, rows: np.ndarray, shapes: Any, pieces: Pieces, finish: Any, narrow: bool
 ) -> jax.Array:
-    """``finish`` of all examples' Jacobians, in parts of ``shapes``, ``step`` seeds at once.
+    """``finish`` of all examples' Jacobians, in parts of ``shapes`` (see ``passes``), ``pieces`` of seeds at once.
 
     Compiled here, where the configuration of the calling thread holds; the threads only run what was compiled.
     The last part overlaps the one before, so that all have one shape. LAPACK keeps to one thread meanwhile: its
     own would wait for more work on the cores that the parts need.
     """
     made, size = shapes.made, len(shapes.entered)
-    pieces = chunks(len(made.seeds), step)
     parts = [x[min(start, len(x) - size) :][:size] for start in range(0, len(x), size)]
     forward = compiled(network.forward, parts[0], rows, narrow=narrow)
     pull = {
@@ -71,6 +91,21 @@ def reduced(
         found = list(pool.map(one, parts))
     again = len(parts) * size - len(x)
     return jnp.concatenate([*found[:-1], found[-1][again:]])
+
+
+def compiled(function: Callable[..., Any], *arguments: Any, **static: Any) -> Callable[..., Any]:
+    """A compiled piece for arguments like these (abstract ones will do), to be called without the static ones.
+
+    JAX remembers what it compiled: a piece that has run at these shapes isn't compiled again, nor the reverse.
+    """
+    target, given = bare(function)
+    static |= getattr(function, "keywords", {})
+    return partial(target.lower(*given, *arguments, **static).compile(), *given)
+
+
+def bare(function: Callable[..., Any]) -> tuple[Any, tuple[Any, ...]]:
+    """A jitted function, and the arguments that a ``partial`` of it holds."""
+    return getattr(function, "func", function), getattr(function, "args", ())
 
 
 def traced() -> bool:

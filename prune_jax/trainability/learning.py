@@ -7,12 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.trainability import memory
+from prune_jax.trainability.checks import (
+    at_least_float32,
+    check_independent,
+    check_measured,
+    check_weights,
+    check_whole,
+    known_broken,
+)
 from prune_jax.trainability.features import rounding_noise
-from prune_jax.trainability.inputs import check_whole
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
-from prune_jax.trainability.operators import Estimate
-from prune_jax.trainability.singular_values import coarsest, singular_values
-from prune_jax.trainability.weights import at_least_float32, check_measured, check_weights, known_broken
+from prune_jax.trainability.operators import Estimate, mean_of_scaled, scaled_squares
+from prune_jax.trainability.passes import solve
+from prune_jax.trainability.singular_values import coarsest
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
 Kernel = Literal["full", "trace"]
@@ -33,7 +40,9 @@ class NTKSpectrum(NamedTuple):
     trace: jax.Array
 
 
-def ntk_matrix(apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full") -> jax.Array:
+def ntk_matrix(
+    apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full", check: bool = True
+) -> jax.Array:
     """Empirical NTK of ``apply(params, x) -> (N, K)`` on a batch, in float32 or wider.
 
     ``'full'``: Θ = J Jᵀ with J the Jacobian of all N x K outputs in the params, ``(N K, N K)``, output k of
@@ -47,14 +56,20 @@ def ntk_matrix(apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel 
     ``ntk_top``. Raises ValueError for bad weights, by leaf, an empty batch, outputs that are not rank 2 and
     floating, more memory than there is (before any work), and, outside a ``jit``, images or a kernel not finite.
     """
-    features = _features(apply, params, x, kernel)
-    matrix = jnp.matmul(features, features.T, precision=jax.lax.Precision.HIGHEST)
+    features = _features(apply, params, x, kernel, check)
+    matrix = jnp.einsum("ip,jp->ij", features, features, precision=jax.lax.Precision.HIGHEST)
     _refuse_not_finite(matrix)
     return matrix
 
 
 def ntk_spectrum(
-    apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full", rtol: float | None = None
+    apply: ApplyParams,
+    params: Any,
+    x: jax.Array,
+    *,
+    kernel: Kernel = "full",
+    rtol: float | None = None,
+    check: bool = True,
 ) -> NTKSpectrum:
     """All eigenvalues of ``ntk_matrix`` with rank, condition number and trace.
 
@@ -67,25 +82,28 @@ def ntk_spectrum(
     """
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
-    features = _features(apply, params, x, kernel)
-    values, rows = singular_values(features[:, None], "svd")[0], features.shape[0]
+    features = _features(apply, params, x, kernel, check)
+    rows = len(features)
+    values = solve([features[:, None]], None, count=rows, method="svd")[0]
     _refuse_not_finite(values)
     noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
     resolved = values > (noise if rtol is None else rtol * values[0])
     smallest = jnp.min(jnp.where(resolved, values, jnp.inf))
-    eigenvalues = jnp.square(jnp.pad(values, (0, rows - len(values))))
+    eigenvalues = jnp.square(values)
     condition = jnp.where(resolved.any(), jnp.square(values[0] / smallest), jnp.nan)
     rank = jnp.where(jnp.isnan(values[0]), -1, resolved.sum()).astype(jnp.int32)
     return NTKSpectrum(eigenvalues, rank, condition, eigenvalues.sum())
 
 
-def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable, jax.ShapeDtypeStruct]:
+def ntk_product(
+    apply: ApplyParams, params: Any, x: jax.Array, *, check: bool = True
+) -> tuple[Callable, jax.ShapeDtypeStruct]:
     """``(product, outputs)``: v -> Θ v for the full kernel, v of the outputs' shape and type ``(N, K)``.
 
     One pull-back and one push-forward of the whole batch; nothing larger than params is held. Errors as
     ``ntk_matrix``.
     """
-    outputs = _check(apply, params, x)
+    outputs = _check(apply, params, x, check)
 
     def product(v: jax.Array) -> jax.Array:
         function = lambda p: apply(p, x)  # noqa: E731
@@ -95,7 +113,9 @@ def ntk_product(apply: ApplyParams, params: Any, x: jax.Array) -> tuple[Callable
     return product, outputs
 
 
-def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int) -> Estimate:
+def ntk_trace(
+    apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int, check: bool = True
+) -> Estimate:
     """Hutchinson's estimate of the full kernel's trace: mean of |Jᵀ v|² over random signs v, ``(N, K)``.
 
     Each probe is one pull-back of the whole batch, and counted as one. The standard error is the sample's; the
@@ -105,21 +125,28 @@ def ntk_trace(apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, 
     probes = check_whole("probes", probes)
     if probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
-    outputs = _check(apply, params, x)
+    outputs = _check(apply, params, x, check)
     pull_back = jax.jit(lambda v: jax.vjp(lambda p: apply(p, x), params)[1](v)[0])
 
-    def squared(probe_key: jax.Array) -> jax.Array:
+    def squared(probe_key: jax.Array) -> tuple[jax.Array, jax.Array]:
         signs = jax.random.rademacher(probe_key, outputs.shape, outputs.dtype)
-        leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(pull_back(signs))]
-        return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(()))
+        return scaled_squares([at_least_float32(leaf) for leaf in jax.tree.leaves(pull_back(signs))], None)
 
-    samples = jnp.stack([squared(probe_key) for probe_key in jax.random.split(key, probes)])
-    _refuse_not_finite(samples)
-    return Estimate(samples.mean(), samples.std(ddof=1) / probes**0.5, probes)
+    found = zip(*[squared(probe_key) for probe_key in jax.random.split(key, probes)], strict=True)
+    value, error = mean_of_scaled(*(jnp.stack(part) for part in found))
+    _refuse_not_finite(value)
+    return Estimate(value, error, probes)
 
 
 def ntk_top(
-    apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, count: int, steps: int
+    apply: ApplyParams,
+    params: Any,
+    x: jax.Array,
+    key: jax.Array,
+    *,
+    count: int,
+    steps: int,
+    check: bool = True,
 ) -> TopEigenvalues:
     """The ``count`` largest eigenvalues of the full kernel by block Lanczos, with bounds on their errors.
 
@@ -128,7 +155,7 @@ def ntk_top(
     pull-back and a push-forward. Raises ValueError when that exceeds N K, and as ``ntk_matrix``.
     """
     count, steps = check_whole("count", count), check_whole("steps", steps)
-    product, outputs = ntk_product(apply, params, x)
+    product, outputs = ntk_product(apply, params, x, check=check)
     compiled = jax.jit(product)
     size = outputs.shape[0] * outputs.shape[1]
 
@@ -142,23 +169,27 @@ def ntk_top(
     return found
 
 
-def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel) -> jax.Array:
+def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel, check: bool) -> jax.Array:
     """The matrix F with kernel = F Fᵀ: J itself, or its outputs side by side over the root of K."""
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel {kernel!r} is none of {', '.join(map(repr, get_args(Kernel)))}")
-    examples, outputs = _check(apply, params, x).shape
-    _refuse_too_large(examples, outputs, params)
+    examples, outputs = _check(apply, params, x, check).shape
 
     def one(p: Any, example: jax.Array) -> jax.Array:
         return apply(p, example[None])[0]
 
-    by_leaf = jax.vmap(jax.jacrev(one), (None, 0))(params, x)
-    rows = [at_least_float32(leaf).reshape(examples * outputs, -1) for leaf in jax.tree.leaves(by_leaf)]
-    features = jnp.concatenate(rows, axis=1)
-    return features if kernel == "full" else features.reshape(examples, -1) / outputs**0.5
+    @jax.jit
+    def features(p: Any, x: jax.Array) -> jax.Array:
+        by_leaf = jax.vmap(jax.jacrev(one), (None, 0))(p, x)
+        rows = [at_least_float32(leaf).reshape(examples * outputs, -1) for leaf in jax.tree.leaves(by_leaf)]
+        found = jnp.concatenate(rows, axis=1)
+        return found if kernel == "full" else found.reshape(examples, -1) / outputs**0.5
+
+    _refuse_too_large(features.trace(params, x), examples, outputs)
+    return features(params, x)
 
 
-def _check(apply: ApplyParams, params: Any, x: jax.Array) -> jax.ShapeDtypeStruct:
+def _check(apply: ApplyParams, params: Any, x: jax.Array, check: bool) -> jax.ShapeDtypeStruct:
     check_weights(params)
     if x.ndim < 1 or x.shape[0] == 0:
         raise ValueError(f"x has shape {x.shape}; the kernel needs at least one example along axis 0")
@@ -171,6 +202,8 @@ def _check(apply: ApplyParams, params: Any, x: jax.Array) -> jax.ShapeDtypeStruc
         )
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"apply returned dtype {outputs.dtype}; the kernel needs floating outputs")
+    if check:
+        check_independent(apply, x, params)
     if known_broken(x):
         check_measured(x.reshape(len(x), -1), apply, "input")
     return outputs
@@ -189,12 +222,89 @@ def _refuse_not_finite(values: jax.Array) -> None:
         )
 
 
-def _refuse_too_large(examples: int, outputs: int, params: Any) -> None:
-    """ValueError where J and its copies as leaves and as a matrix don't fit memory."""
-    needed = 2 * examples * outputs * sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+def _refuse_too_large(traced: Any, examples: int, outputs: int) -> None:
+    """ValueError where what the backward pass holds, or J and its copies in an SVD, don't fit memory."""
+    size = memory.size_of([traced.out_info])
+    needed = max(sum(memory.live(traced, [-1])), memory.COPIES * size)
     room = memory.available() if needed > memory.LITTLE else needed
     if needed > room:
         raise ValueError(
             f"the kernel of {examples} examples with {outputs} outputs needs about {memory.gib(needed)} and "
             f"{memory.gib(room)} are available: take {examples * room // needed} examples, or ntk_trace and ntk_top"
         )
+
+
+# How fast the loss falls along its own gradient, and how that speed changes.
+
+
+Loss = Callable[[Any], jax.Array]
+
+
+class GradientFlow(NamedTuple):
+    """Scalars of one loss at one point.
+
+    norm: ||g||. flow: g^T g, the rate -dL/dt at which the loss falls under gradient flow
+    d(params)/dt = -g. curvature: g^T H g; along the flow, d(g^T g)/dt = -2 g^T H g.
+    """
+
+    norm: jax.Array
+    flow: jax.Array
+    curvature: jax.Array
+
+
+def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
+    """Gradient norm, gradient flow g^T g and g^T H g of ``loss(params) -> scalar``, H its Hessian.
+
+    To first order a perturbation d of the weights changes g^T g by 2 d^T H g; GraSP prunes by d = -weights.
+    Source: Wang et al., 2020, arXiv 2002.07376. H is never formed: one gradient and one
+    Hessian-vector product, together about four times the cost of the loss's forward and backward pass.
+    Products accumulate in float32 or better. Raises ValueError for a loss that is not a scalar, and for a
+    leaf that is not floating or (outside jit) not finite, by name.
+    """
+    check_weights(params)
+    gradient, product = _gradient_and_product(loss, params)
+    flow = _dot(gradient, gradient)
+    return GradientFlow(jnp.sqrt(flow), flow, _dot(gradient, product))
+
+
+def hessian_vector_product(loss: Loss, params: Any, vector: Any) -> Any:
+    """H v for the Hessian H of ``loss`` at ``params``; ``vector`` and the result have their structure.
+
+    Forward over reverse differentiation (Pearlmutter, 1994). Raises ValueError as ``gradient_flow``, and for a
+    vector of another structure, shape or type.
+    """
+    check_weights(params)
+    needed, given = (_leaves(tree) for tree in (params, vector))
+    if needed != given:
+        raise ValueError(f"vector holds {given[1]}, but params {needed[1]}: H v needs the same leaves")
+    return jax.jvp(jax.grad(_scalar(loss)), (params,), (vector,))[1]
+
+
+def _leaves(tree: Any) -> tuple[Any, list[str]]:
+    """The structure of a tree, and the type and shape of its leaves."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves]
+
+
+def _gradient_and_product(loss: Loss, params: Any) -> tuple[Any, Any]:
+    slope = jax.grad(_scalar(loss))
+    gradient = slope(params)
+    return gradient, jax.jvp(slope, (params,), (gradient,))[1]
+
+
+def _scalar(loss: Loss) -> Loss:
+    def checked(params: Any) -> jax.Array:
+        value = loss(params)
+        if jnp.shape(value) != ():
+            raise ValueError(f"loss returned shape {jnp.shape(value)}; it must be a scalar: take the mean")
+        return value
+
+    return checked
+
+
+def _dot(a: Any, b: Any) -> jax.Array:
+    def product(x: jax.Array, y: jax.Array) -> jax.Array:
+        x, y = at_least_float32(x), at_least_float32(y)
+        return jnp.vdot(x, y, precision=jax.lax.Precision.HIGHEST)
+
+    return jax.tree.reduce(jnp.add, jax.tree.map(product, a, b))

@@ -1,0 +1,195 @@
+"""What is refused before a Jacobian is measured."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+# Share of the largest output by which another example may move one: rounding alone moves none, as both passes are
+# one program at one shape, but a GPU may sum in another order.
+_MOVES = 1e-3
+
+
+def check_images(x: Any) -> None:
+    """ValueError unless ``x`` is a batch of at least one example of floating values."""
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise ValueError(f"x is a {type(x).__name__}; it needs an array (batch, ...) of floating values")
+    if len(x.shape) < 2 or x.shape[0] == 0:
+        raise ValueError(
+            f"x has shape {x.shape}; it needs at least one example along axis 0 and one more axis"
+        )
+    if 0 in x.shape:
+        raise ValueError(f"x has shape {x.shape}; an example without values has no Jacobian")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"x has dtype {x.dtype}; a Jacobian needs floating inputs: normalise the images first"
+        )
+
+
+def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
+    """ValueError where an example's outputs change with another example of its batch.
+
+    A batch of two examples goes through twice, the second time with another second example. Passed over are traced
+    arrays, batches of one, and functions that take no batch of two (parts of a network that hold the values of one
+    batch).
+
+    Args:
+        apply: ``apply(*bound, x)`` gives floating outputs, examples on axis 0.
+        x: (batch, ...), of which the first two are taken.
+        bound: arguments before ``x``, such as params.
+    """
+    examples = (*getattr(x, "shape", ()), 0)[0]
+    traced = isinstance(x, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
+    if traced or examples < 2 or not getattr(x, "is_fully_addressable", True):
+        return
+    first, second = np.asarray(x[0]), np.asarray(x[1])
+    other = (0.5 * second + 0.25).astype(second.dtype)
+    forward = partial(_run, apply) if isinstance(apply, Partial) else jax.jit(lambda *given: apply(*given))
+    try:
+        found = [forward(*bound, np.stack([first, away])) for away in (second, other)]
+    except Exception:  # whatever it is, the measurement itself raises it of the batch that it is given
+        return
+    if any(isinstance(out, jax.core.Tracer) or getattr(out, "shape", ())[:1] != (2,) for out in found):
+        return  # a trace hides the numbers; what is no array of examples is refused by name elsewhere
+    one, two = (np.nan_to_num(np.asarray(out[0], np.float64)) for out in found)
+    if np.abs(one - two).max(initial=0.0) > _MOVES * np.abs(one).max(initial=0.0):
+        raise ValueError(
+            "outputs of the first example change with the second one, so no Jacobian of one example describes them: "
+            "put the network into evaluation mode (in training mode batch norm ties examples together), or give "
+            "check=False to measure it all the same"
+        )
+
+
+def check_logits(logits: Any, batch: int) -> None:
+    """ValueError unless ``apply`` gave floating ``(batch, K)``, K > 0; says how to reduce other shapes."""
+    shape = getattr(logits, "shape", None)
+    if shape is None:
+        raise ValueError(
+            f"apply returned a {type(logits).__name__}; Jacobian singular values need one array "
+            "(batch, outputs): pick it inside apply"
+        )
+    if len(shape) != 2:
+        raise ValueError(
+            f"apply returned shape {shape}; Jacobian singular values need (batch, outputs): reduce the "
+            "other axes inside apply, as y.mean((1, 2)) or y.reshape(len(y), -1)"
+        )
+    if shape[0] != batch or not shape[1]:
+        raise ValueError(f"apply returned shape {shape} for {batch} examples; it needs ({batch}, outputs)")
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"apply returned dtype {logits.dtype}; a Jacobian needs floating outputs")
+
+
+def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:
+    """Indices of the outputs wanted, default all ``count``; ValueError for wrong or repeated ones."""
+    if outputs is None:
+        return np.arange(count)
+    chosen = np.asarray(outputs)
+    if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
+        raise ValueError(f"outputs is {outputs!r}; it needs a non-empty list of output indices")
+    wrong = chosen[(chosen < 0) | (chosen >= count)]
+    if wrong.size:
+        raise ValueError(f"output {wrong[0]} is not among the {count} outputs 0 to {count - 1} of apply")
+    if len(set(chosen.tolist())) < chosen.size:
+        raise ValueError(f"outputs {outputs!r} names an output twice")
+    return chosen
+
+
+def check_whole(name: str, value: Any, of: str = "") -> int:
+    """``value`` as an int; ValueError naming the argument where it is no whole number."""
+    try:
+        whole = int(value)
+        if not isinstance(value, bool) and whole == value:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} {value!r} is not a whole number{of}")
+
+
+_run = jax.jit(lambda apply, *arguments: apply(*arguments))
+
+
+# Refusal of weights that no measurement can be taken of.
+
+
+_SMALL = 2**16
+_NUMBERS = (jax.Array, np.ndarray, np.number)
+
+
+def check_weights(params: Any) -> None:
+    """ValueError naming the first leaf that is not floating or holds NaN or infinity, and for no leaf."""
+    named = _named(params)
+    if not named:
+        raise ValueError("params hold no arrays; give the network's weights")
+    for name, leaf in named:
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"leaf {name!r} has dtype {dtype}; derivatives need floating weights: leave it out"
+            )
+    check_finite(params)
+
+
+def check_finite(tree: Any) -> None:
+    """ValueError naming the first leaf (weights, statistics) with NaN or infinity; tracers are passed over."""
+    for name, leaf in _named(tree):
+        broken = known_broken(leaf)
+        if broken:
+            raise ValueError(
+                f"leaf {name!r} holds NaN or infinity in {broken} of {jnp.size(leaf)} values: this network has diverged"
+            )
+
+
+def check_network(apply: Callable[..., Any]) -> None:
+    """``check_finite`` of all that a ``jax.tree_util.Partial`` binds; what a plain function closes over is hidden."""
+    if isinstance(apply, Partial):
+        for bound in (*apply.args, *apply.keywords.values()):
+            check_finite(bound)
+
+
+def check_measured(values: Any, apply: Callable[..., Any], what: str) -> None:
+    """ValueError where ``values`` ``(batch, ...)``, measured of ``apply``, aren't finite; tracers are passed over.
+
+    Names the first broken leaf where it can be seen, else the first example. ``what`` is what was measured.
+    """
+    if not known_broken(values):
+        return
+    check_network(apply)
+    broken = broken_examples(values)
+    raise ValueError(
+        f"the {what} of {len(broken)} of {len(values)} examples is not finite, first that of example "
+        f"{broken[0]}: check the weights with check_finite(params), and the images"
+    )
+
+
+def broken_examples(values: Any) -> np.ndarray:
+    """The numbers of the examples whose ``values`` ``(batch, ...)`` hold NaN or infinity, ascending."""
+    return np.flatnonzero(~np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1))
+
+
+def known_broken(array: Any) -> int:
+    """How many values are NaN or infinity; 0 where that can't be known, for a tracer, and for what is no number."""
+    if isinstance(array, jax.core.Tracer) or not isinstance(array, (*_NUMBERS, float)):
+        return 0
+    if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
+        return 0
+    if not isinstance(array, jax.Array) or (array.is_fully_addressable and array.size <= _SMALL):
+        # a look on the host costs less than three small programs
+        return int((~np.isfinite(np.asarray(array))).sum())
+    with jax.ensure_compile_time_eval():  # a constant inside someone's jit is still a constant
+        return int((~jnp.isfinite(array)).sum())
+
+
+def at_least_float32(array: jax.Array) -> jax.Array:
+    """The array in float32, or in its own type where that is wider."""
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/") or "params", leaf) for path, leaf in leaves
+    ]

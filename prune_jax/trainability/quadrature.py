@@ -1,0 +1,326 @@
+"""Stochastic Lanczos quadrature: mean singular value, log-determinant and spectral density, each example's own.
+
+Source of the method: Ubaru, Chen and Saad 2017, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature;
+the density as in Lin, Saad and Yang 2016, 3.2. One probe of m steps costs 2m - 1 products, ``budget`` buys as
+many probes as it can, and the error joins their spread with what the truncation leaves (``integrate``).
+Pure functions of ``apply`` with static ``budget`` and ``steps``: jit-able and vmap-able.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from prune_jax.trainability import cpu
+from prune_jax.trainability.checks import check_measured, check_whole
+from prune_jax.trainability.memory import refuse_if_kept
+from prune_jax.trainability.operators import (
+    Apply,
+    Estimate,
+    Jacobian,
+    check_budget,
+    jacobian_of,
+)
+from prune_jax.trainability.singular_values import resolution
+
+# Golub-Kahan bidiagonalisation of many Jacobians at once, and the quadrature rules that come out of it.
+
+
+class Integral(NamedTuple):
+    """zᵀ f(√(J Jᵀ)) z / zᵀz by quadrature, and the uncertainty that the truncation leaves."""
+
+    value: jax.Array
+    uncertainty: jax.Array
+
+
+def products_of(steps: int) -> int:
+    """Jacobian products of ``steps`` bidiagonalisation steps: a pull-back each, push-forwards between them."""
+    return 2 * steps - 1
+
+
+def bidiagonalise(jacobian: Jacobian, probe: jax.Array, steps: int) -> jax.Array:
+    """Lower bidiagonal B (..., batch, steps, steps) with Uᵀ J Jᵀ U = B Bᵀ; U's first column is along ``probe``.
+
+    Golub and Kahan 1965. U, on the small side, is reorthogonalised in full, twice in each step; V, on the
+    large side, isn't, and only its last vector is kept (one-sided: Simon and Zha 2000). Where the Krylov
+    space is exhausted, as after one step of an orthogonal network, the rest of B is zero. ``steps`` is
+    static and the loop unrolled: XLA:CPU is slow at gradients of convolutions inside loops.
+    """
+    eps = jnp.finfo(probe.dtype).eps
+    scale = jnp.zeros(probe.shape[:-1], probe.dtype)
+    u, _ = _normalise(probe, scale)
+    basis, alphas, betas = [u], [], []
+    rest = jacobian.there(u)
+    for step in range(steps):
+        v, alpha = _normalise(rest, eps * scale)
+        alphas.append(alpha)
+        if step + 1 == steps:
+            break
+        scale = jnp.maximum(scale, alpha)
+        rest = _without(jnp.stack(basis, -2), jacobian.back(v) - alpha[..., None] * u)
+        u, beta = _normalise(rest, eps * scale)
+        basis.append(u)
+        betas.append(beta)
+        rest = jacobian.there(u) - beta[..., None] * v
+    return _bidiagonal(alphas, betas)
+
+
+def integrate(
+    bidiagonal: jax.Array, function: Callable[[jax.Array], jax.Array], *, complete: bool = False
+) -> Integral:
+    """Integral of ``function`` (of singular values) over the spectral measure of the probe.
+
+    Two rules come out of B: Gauss, and Gauss-Radau with a node at 0, from B without its last column. For
+    f(s) = s they bound the integral from above and below, since the derivatives of sqrt alternate in sign
+    (Golub and Meurant 2010, 6.2 and 6.3). The value divides the bracket as the two rules moved with the last
+    step: whichever moved more is farther off. The uncertainty is the distance to the nearer rule over √3,
+    as for a uniform error; a bound it is not, and for other functions than s the rules only indicate.
+    ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m) to (..., m)
+    or (..., m, points).
+    """
+    gauss, radau = _rules(bidiagonal, function)
+    if complete:
+        return Integral(gauss, jnp.zeros_like(gauss))
+    if bidiagonal.shape[-1] == 1:
+        share = jnp.full_like(gauss, 0.5)
+    else:
+        gauss_before, radau_before = _rules(bidiagonal[..., :-1, :-1], function)
+        moved, radau_moved = jnp.abs(gauss - gauss_before), jnp.abs(radau - radau_before)
+        both = moved + radau_moved
+        share = jnp.where(both > 0, moved / jnp.where(both > 0, both, 1.0), 0.5)
+    value = gauss + share * (radau - gauss)
+    return Integral(value, jnp.minimum(share, 1 - share) * jnp.abs(gauss - radau) / 3**0.5)
+
+
+@partial(jax.jit, static_argnames="complete")
+def integrate_log(bidiagonal: jax.Array, floor: jax.Array, *, complete: bool = False) -> Integral:
+    """Integral of log s² over the probe's measure of singular values above ``floor``; the others count as 0.
+
+    Gauss is an upper bound, and Gauss-Radau with its fixed node at ``floor`` (so small that it only moves the node
+    at 0) a lower one, where all singular values are above (derivatives of the logarithm alternate in sign; Golub
+    and Meurant 2010, 6.2). The value is the middle, the uncertainty half the distance over √3, so that the bracket
+    ends at 1.7 uncertainties. Where Gauss has a node below, zeros have been found: then the node at 0 is taken
+    for theirs, and the rules only indicate.
+    """
+    (nodes, weights), (others, shares) = _quadrature_of(bidiagonal), _quadrature_of(bidiagonal[..., :-1])
+    gauss, none_missing = (_log_sum(*rule, floor) for rule in ((nodes, weights), (others, shares)))
+    if complete:
+        return Integral(gauss, jnp.zeros_like(gauss))
+    below = floor[..., None]
+    missing = (
+        jnp.sum(jnp.where(others > below, 0.0, shares), -1) * 2 * jnp.log(jnp.where(floor > 0, floor, 1.0))
+    )
+    zeros_seen = jnp.sum(jnp.where(nodes > below, 0.0, weights), -1) > 10 * jnp.finfo(weights.dtype).eps
+    rules = jnp.stack([gauss, none_missing, none_missing + jnp.where(zeros_seen, 0.0, missing)])
+    low, high = jnp.min(rules, 0), jnp.max(rules, 0)
+    return Integral((low + high) / 2, (high - low) / 2 / 3**0.5)
+
+
+def _log_sum(nodes: jax.Array, weights: jax.Array, floor: jax.Array) -> jax.Array:
+    resolved = ~(nodes <= floor[..., None])  # NaN stays
+    return jnp.sum(weights * jnp.where(resolved, 2 * jnp.log(jnp.where(resolved, nodes, 1.0)), 0.0), -1)
+
+
+def _rules(bidiagonal: jax.Array, function: Callable) -> tuple[jax.Array, jax.Array]:
+    """Gauss and Gauss-Radau sums."""
+    found = []
+    for matrix in (bidiagonal, bidiagonal[..., :-1]):
+        nodes, weights = _quadrature_of(matrix)
+        values = function(nodes)
+        if values.ndim == weights.ndim:
+            found.append(jnp.sum(weights * values, -1))
+        else:
+            found.append(jnp.einsum("...m,...mp->...p", weights, values, precision="highest"))
+    return found[0], found[1]
+
+
+@jax.jit
+def _quadrature_of(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Nodes and weights: singular values, and the left singular vectors' first entries, squared."""
+    left, nodes, _ = cpu.each(jnp.linalg.svd, matrix)
+    missing = left.shape[-1] - nodes.shape[-1]
+    return jnp.pad(nodes, [(0, 0)] * (nodes.ndim - 1) + [(0, missing)]), left[..., 0, :] ** 2
+
+
+@jax.jit
+def _normalise(vector: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Unit vector and norm along the last axis; both 0 where the norm is within ``tolerance``, NaN where it is."""
+    norm = jnp.linalg.norm(vector, axis=-1)
+    norm = jnp.where(norm <= tolerance, 0.0, norm)
+    return vector * jnp.where(norm == 0, 0.0, 1 / jnp.where(norm == 0, 1.0, norm))[..., None], norm
+
+
+@jax.jit
+def _without(basis: jax.Array, vector: jax.Array) -> jax.Array:
+    """``vector`` (..., r) without its part in the span of ``basis`` (..., m, r); twice is enough (Kahan)."""
+    for _ in range(2):
+        along = jnp.einsum("...mr,...r->...m", basis, vector, precision="highest")
+        vector = vector - jnp.einsum("...mr,...m->...r", basis, along, precision="highest")
+    return vector
+
+
+@jax.jit
+def _bidiagonal(alphas: list[jax.Array], betas: list[jax.Array]) -> jax.Array:
+    steps = len(alphas)
+    rows = []
+    for i in range(steps):
+        zero = jnp.zeros_like(alphas[0])
+        row = [zero] * steps
+        row[i] = alphas[i]
+        if i:
+            row[i - 1] = betas[i - 1]
+        rows.append(jnp.stack(row, -1))
+    return jnp.stack(rows, -2)
+
+
+_STEPS = 8
+
+
+def mean_jsv_by_quadrature(
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, steps: int | None = None, check: bool = True
+) -> Estimate:
+    """Mean over the min(K, D) singular values of each example: (batch,), with standard errors.
+
+    ``budget`` products for each example, ``steps`` Lanczos steps for each probe (default: 8, from a budget of 128
+    on as many as probes, but four probes at least; more than ``min(K, D)`` are not made: with so many the rule is
+    exact). The error of few probes is itself rough. ``apply`` as for ``jacobian_of``. Raises ValueError for bad
+    input, a budget that doesn't buy two probes, more than fits memory, and, outside a ``jit``, for weights or
+    values that aren't finite.
+    """
+    return _quadrature(apply, x, lambda s: s, budget, key, steps, "mean singular value", check)
+
+
+def log_determinant_by_quadrature(
+    apply: Apply,
+    x: jax.Array,
+    *,
+    budget: int,
+    key: jax.Array,
+    steps: int | None = None,
+    threshold: float | None = None,
+    check: bool = True,
+) -> Estimate:
+    """Σ log s² of each example over its resolved values, log det(J Jᵀ) where all are: (batch,).
+
+    Resolved is a value above ``threshold`` times the example's largest (default: ``resolution`` of an SVD in the
+    coarsest format that the network computes in). The logarithm feels the small values, which a Krylov space finds
+    last: so ``steps`` is by default as many as leave four probes, and where all values are resolved the error holds
+    what few steps may have missed, down to the threshold. It is large then: with ``min(K, D)`` steps nothing is
+    missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
+    Other arguments and errors as ``mean_jsv_by_quadrature``.
+    """
+    jacobian, steps, probes = _prepare(apply, x, budget, steps, _most_steps, check)
+    lowest = resolution("svd", jacobian.network_dtype) if threshold is None else threshold
+    bidiagonal = _probed(jacobian, probes, steps, key)
+    floor = lowest * cpu.each(_norm, bidiagonal)
+    found = integrate_log(bidiagonal, floor, complete=steps == jacobian.small)
+    sums = Integral(jacobian.small * found.value, jacobian.small * found.uncertainty)
+    return _estimate(sums, probes, steps, apply, "log-determinant")
+
+
+def spectral_density(
+    apply: Apply,
+    x: jax.Array,
+    *,
+    points: jax.Array,
+    width: float,
+    budget: int,
+    key: jax.Array,
+    steps: int | None = None,
+    check: bool = True,
+) -> Estimate:
+    """Density of each example's singular values at ``points``, smoothed by a Gaussian: (batch, points).
+
+    That is, the mean over the min(K, D) values s of the normal density N(point; s, ``width``²). The smaller
+    the width, the more steps it takes to resolve. Other arguments and errors as ``mean_jsv_by_quadrature``.
+    """
+    if jnp.ndim(points) != 1 or not (isinstance(width, jax.core.Tracer) or width > 0):
+        raise ValueError(
+            f"width is {width!r} and points have rank {jnp.ndim(points)}; need width > 0, rank 1"
+        )
+
+    def normal(s: jax.Array) -> jax.Array:
+        at = jnp.asarray(points, s.dtype).reshape((1,) * s.ndim + (-1,))
+        return jnp.exp(-0.5 * ((at - s[..., None]) / width) ** 2) / (width * (2 * jnp.pi) ** 0.5)
+
+    return _quadrature(apply, x, normal, budget, key, steps, "spectral density", check)
+
+
+def over_examples(estimate: Estimate) -> Estimate:
+    """Mean over the examples of a batch, with the standard error of an n-sample of examples.
+
+    The spread of the per-example values holds both the differences between examples and the probes' noise,
+    so that one error covers the two. Raises ValueError for fewer than two examples.
+    """
+    examples = estimate.value.shape[0]
+    if examples < 2:
+        raise ValueError("over_examples needs two examples: one has no spread to take an error from")
+    error = jnp.std(estimate.value, 0, ddof=1) / examples**0.5
+    return Estimate(jnp.mean(estimate.value, 0), error, estimate.pull_backs * examples)
+
+
+def _quadrature(
+    apply: Apply,
+    x: jax.Array,
+    function: Callable,
+    budget: int,
+    key: jax.Array,
+    steps: int | None,
+    what: str,
+    check: bool,
+) -> Estimate:
+    jacobian, steps, probes = _prepare(apply, x, budget, steps, _balanced_steps, check)
+    bidiagonal = _probed(jacobian, probes, steps, key)
+    found = integrate(bidiagonal, function, complete=steps == jacobian.small)
+    return _estimate(found, probes, steps, apply, what)
+
+
+def _prepare(
+    apply: Apply, x: jax.Array, budget: int, steps: int | None, default: Callable[[int], int], check: bool
+) -> tuple[Jacobian, int, int]:
+    """The Jacobians, Lanczos steps of a probe, and probes; ValueError for bad input."""
+    budget = check_budget(budget, 2, "an error bar needs two probes")
+    jacobian = jacobian_of(apply, x, check=check)
+    steps = default(budget) if steps is None else check_whole("steps", steps)
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; a probe takes at least 1")
+    steps = min(steps, jacobian.small)
+    cost = products_of(steps)
+    check_budget(
+        budget, 2 * cost, f"{steps} Lanczos steps take {cost} products (a pull-back each, push-forwards "
+        "between them) and an error bar needs two probes"
+    )  # fmt: skip
+    probes = budget // cost
+    kept = probes * ((steps + 2) * jacobian.small + 3 * max(jacobian.outputs, jacobian.inputs))
+    refuse_if_kept(kept, jacobian.dtype.itemsize, jacobian.batch, f"Lanczos with {probes} probes")
+    return jacobian, steps, probes
+
+
+def _most_steps(budget: int) -> int:
+    """Lanczos steps that leave four probes."""
+    return max(2, (budget // 4 + 1) // 2)
+
+
+def _balanced_steps(budget: int) -> int:
+    """As many steps as probes, so that with the budget the truncation falls as well as the probes' noise."""
+    return min(_most_steps(budget), max(_STEPS, math.isqrt(budget // 2)))
+
+
+def _probed(jacobian: Jacobian, probes: int, steps: int, key: jax.Array) -> jax.Array:
+    start = jax.random.rademacher(key, (probes, jacobian.batch, jacobian.small), jacobian.dtype)
+    return bidiagonalise(jacobian, start, steps)
+
+
+def _estimate(found: Integral, probes: int, steps: int, apply: Apply, what: str) -> Estimate:
+    """Over the probes, axis 0: their spread and what truncation leaves make the error."""
+    noise = jnp.std(found.value, 0, ddof=1) / probes**0.5
+    value = jnp.mean(found.value, 0)
+    check_measured(value, apply, what)
+    return Estimate(value, jnp.hypot(noise, jnp.mean(found.uncertainty, 0)), probes * products_of(steps))
+
+
+def _norm(matrix: jax.Array) -> jax.Array:
+    return jnp.linalg.norm(matrix, 2, axis=(-2, -1))
