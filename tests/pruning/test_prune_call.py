@@ -493,6 +493,9 @@ WRONG = {
     "round_to is 0; kept channels": {"ratio": 0.5, "round_to": 0},
     "keep names 'c', which is no group": {"keep": {"c": [0]}},
     "free is 'ends'; choose one of": {"ratio": 0.5, "free": ("ends",)},
+    "ratio is True; it is the fraction removed": {"ratio": True},
+    "no group's name fits 'zz'": {"ratio": {"zz": 0.5}},
+    "optimizer is an optax transformation": {"ratio": 0.5, "optimizer": optax.sgd(0.1)},
     "takes a ratio, not a speedup": {"speedup": 2.0, "granularity": "unstructured"},
 }
 
