@@ -1,7 +1,7 @@
 """Neural network pruning in JAX.
 
-The public surface is the table below. Names load on first use (PEP 562), so that
-``prune_jax.fairness`` and ``prune_jax.report`` work on a machine without JAX.
+The public surface is the table below, and for type checkers ``__init__.pyi``. Names load on first use (PEP 562),
+so that ``prune_jax.fairness`` and ``prune_jax.report`` work on a machine without JAX.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,19 @@ __version__ = "0.1.0"
 _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "prune_jax.pruning.coupling": ("Group", "Slice", "find_groups"),
+        "prune_jax.pruning.criteria.table": ("Criterion",),
         "prune_jax.pruning.evidence": ("Evidence",),
+        "prune_jax.pruning.module.pruned": ("Pruned",),
+        "prune_jax.pruning.module.prune": ("prune",),
         "prune_jax.pruning.masks": ("apply_mask", "expand", "hold"),
         "prune_jax.pruning.surgery": ("shrink", "slim"),
         "prune_jax.pruning.recovery": ("orthp",),
         "prune_jax.pruning.cost": ("Cost", "count"),
+        "prune_jax.pruning.latency": ("Latency", "latency"),
+        "prune_jax.pruning.recalibration": ("recalibrate",),
+        "prune_jax.pruning.shipping.export": ("export",),
+        "prune_jax.pruning.shipping.loading": ("load",),
+        "prune_jax.pruning.shipping.saving": ("save",),
         "prune_jax.trainability": (
             "Spectrum",
             "compare_trainability",
@@ -39,11 +47,17 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _HOME: Mapping[str, str] = MappingProxyType(
     {name: module for module, names in _SURFACE.items() for name in names}
 )
+# Whole modules: every criterion by its name, and what turns scores into a keep.
+_MODULES: Mapping[str, str] = MappingProxyType(
+    {"allocation": "prune_jax.pruning.allocation", "criteria": "prune_jax.pruning.criteria.table"}
+)
 
-__all__ = sorted(_HOME)
+__all__ = sorted((*_HOME, *_MODULES))
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _HOME:
         raise AttributeError(f"prune_jax has no attribute {name!r}; it offers {', '.join(__all__)}")
     return getattr(import_module(_HOME[name]), name)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from prune_jax.pruning.coupling import analyse
+from prune_jax.pruning.coupling import Analysis, analyse
 from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.jaxpr.walk import Body, live
@@ -148,18 +148,23 @@ def count(apply: Callable, params: Any, *inputs: Any, counted: Callable[[str], b
 
 
 def cost_of_keeps(
-    apply: Callable, params: Any, *inputs: Any, counted: Callable[[str], bool] = trainable
+    apply: Callable,
+    params: Any,
+    *inputs: Any,
+    counted: Callable[[str], bool] = trainable,
+    analysis: Analysis | None = None,
 ) -> Callable[[Mapping[str, Any]], Cost]:
     """``cost(keep)``: exact cost of the pruned network, from one trace of the dense one.
 
-    The same number as ``count`` of the small network, without building it; for searches.
+    The same number as ``count`` of the small network, without building it; for searches. ``analysis`` is that
+    of ``analyse(apply, params, *inputs)`` where the caller has it already.
     """
-    analysis = analyse(apply, params, *inputs)
+    found = analyse(apply, params, *inputs) if analysis is None else analysis
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), params)
 
     def cost(keep: Mapping[str, Any]) -> Cost:
-        alive = alive_labels(analysis.groups, analysis.slots, analysis.classes, keep)
-        small = shrink(shapes, analysis.groups, keep)
-        return _cost(_of_body(analysis.body, alive), small, inputs, counted)
+        alive = alive_labels(found.groups, found.slots, found.classes, keep)
+        small = shrink(shapes, found.groups, keep)
+        return _cost(_of_body(found.body, alive), small, inputs, counted)
 
     return cost

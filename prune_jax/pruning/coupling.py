@@ -7,7 +7,7 @@ same leaf axes form one ``Group`` (a channel may have several positions on an ax
 rule can't prove freezes what it touches, with a reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from prune_jax.pruning.jaxpr.groups import Group, Slice, Slot, build
@@ -31,22 +31,23 @@ class Analysis(NamedTuple):
     out_tree: Any
 
 
-def analyse(apply: Callable, params: Any, *inputs: Any) -> Analysis:
+def analyse(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] = ()) -> Analysis:
     """Trace ``apply(params, *inputs)`` on abstract values, walk it and solve its labels."""
-    reading: Reading = read(apply, params, inputs)
-    settle_sizes(reading, apply, params, inputs)
+    reading: Reading = read(apply, params, inputs, tuple(free))
+    settle_sizes(reading, apply, params, inputs, tuple(free))
     solved = solve(reading.ledger)
     groups = build(reading.ledger, reading.slots, solved)
     return Analysis(groups, reading.slots, solved, reading.ledger, reading.body, reading.out_tree)
 
 
-def find_groups(apply: Callable, params: Any, *inputs: Any) -> tuple[Group, ...]:
+def find_groups(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] = ()) -> tuple[Group, ...]:
     """Groups of channels that live or die together in ``apply(params, *inputs)``.
 
     ``params`` is any pytree of arrays or ``jax.ShapeDtypeStruct`` (batch statistics included), and
     so are the inputs; nothing is computed. What reaches an output is frozen, but for new batch
     statistics that a network returns in training mode: they are cut like the old ones. Random draws
-    (dropout) are cut with the channels that they meet.
+    (dropout) are cut with the channels that they meet. With 'inputs' or 'outputs' in ``free`` the last
+    axis of float inputs or outputs may lose channels too; pass the same ``free`` to ``slim``.
 
     Groups come in the order in which the network first makes them; frozen ones are listed too, with
     the reason. A group is named after the layer that makes it, ``blocks/3/conv1``; where that is
@@ -54,4 +55,4 @@ def find_groups(apply: Callable, params: Any, *inputs: Any) -> tuple[Group, ...]
     channels that no weight makes after their first reader, ``stem/kernel:2``. Raises TypeError where
     ``apply`` can't be traced.
     """
-    return analyse(apply, params, *inputs).groups
+    return analyse(apply, params, *inputs, free=free).groups

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.keep import check_complete, cuts, matched
+from prune_jax.pruning.keep import cuts
+from prune_jax.pruning.matching import check_complete, leaf_cuts, leaf_sizes, matched
+from prune_jax.pruning.optimizer_cuts import arranged, refreshed
 
 
 def _cut(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:
@@ -33,13 +35,26 @@ def _cut(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:
 def shrink(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Any:
     """The tree with pruned channels removed from every leaf that has them.
 
-    Works for the traced params (batch statistics included), for trees of gradients and for
-    optimizer states: a leaf is cut like the params leaf whose path it ends with. Other leaves are
-    passed through. Raises what ``checked`` raises, and ValueError where a leaf's shape isn't the
-    traced one.
+    A leaf is cut like the params leaf whose path it ends with. So the tree may be the traced params
+    (batch statistics included), a part of them (Params or statistics alone), gradients, or an optimizer's
+    state; a dict, an ``nnx.State``, a module, or boxed variables. Leaves that belong to no params leaf are
+    passed through. What Adafactor, L-BFGS and SM3 of optax keep in shapes of their own is cut too.
+
+    Args:
+        tree: any pytree whose leaves' paths end like those of the traced params.
+        groups: what ``find_groups`` found for those params.
+        keep: name of a group -> indices of the channels that stay.
+
+    Returns:
+        The same tree with smaller leaves, on the devices and of the dtypes that they had.
+
+    Raises:
+        KeyError, ValueError: what ``checked`` raises. ValueError too where a leaf's shape isn't the traced
+            one, where the tree holds another network's leaves, and for an optimizer's state that can't be cut.
     """
     wanted = cuts(groups, keep)
     found, treedef = matched(tree, groups)
     check_complete(found, wanted)
-    small = [_cut(leaf, wanted[name]) if name in wanted else leaf for _, leaf, name in found]
-    return jax.tree_util.tree_unflatten(treedef, small)
+    ordered = arranged(found, wanted, leaf_sizes(groups))
+    small = [_cut(m.leaf, leaf_cuts(m, wanted)) if m.name in wanted else m.leaf for m in ordered]
+    return jax.tree_util.tree_unflatten(treedef, refreshed(ordered, small, wanted))

@@ -6,7 +6,6 @@ Groups that a keep doesn't name stay dense. Masks and surgery both read it throu
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from prune_jax.pruning.jaxpr.groups import Group
@@ -103,75 +102,3 @@ def relative(first: Mapping[str, Any], both: Mapping[str, Any]) -> Keep:
         name: np.searchsorted(np.asarray(first[name]), kept) if name in first else np.asarray(kept)
         for name, kept in both.items()
     }
-
-
-def leaf_sizes(groups: Sequence[Group]) -> dict[str, dict[int, int]]:
-    """Size of every axis of every leaf that some group has."""
-    out: dict[str, dict[int, int]] = {}
-    for group in groups:
-        for path, axis, index in group.members:
-            out.setdefault(path, {})[axis] = len(index)
-    return out
-
-
-def _tails(paths: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """Endings that name a leaf: its whole path, or the path inside the 'params' collection."""
-    tails = {tuple(path.split("/")): path for path in paths}
-    for path in paths:
-        parts = tuple(path.split("/"))
-        if parts[0] == "params" and len(parts) > 1:
-            tails.setdefault(parts[1:], path)
-    return tails
-
-
-def matched(tree: Any, groups: Sequence[Group]) -> tuple[list[tuple[str, Any, str | None]], Any]:
-    """Each leaf of a tree with its own path and the params leaf whose path it ends with.
-
-    A leaf of another rank or size than traced raises ValueError; scalars and single placeholders
-    (an optimizer's step count) belong to no params leaf.
-    """
-    sizes = leaf_sizes(groups)
-    tails = _tails(list(sizes))
-    flat, treedef = jax.tree_util.tree_flatten_with_path(tree)
-    out = []
-    for key_path, leaf in flat:
-        path = jax.tree_util.keystr(key_path, simple=True, separator="/")
-        name = _longest_tail(path, tails)
-        if name is not None and np.size(leaf) <= 1 and path != name:
-            name = None
-        if name is not None:
-            _check_shape(path, np.shape(leaf), name, sizes[name])
-        out.append((path, leaf, name))
-    return out, treedef
-
-
-def _longest_tail(path: str, tails: Mapping[tuple[str, ...], str]) -> str | None:
-    parts = tuple(path.split("/"))
-    return next((tails[parts[k:]] for k in range(len(parts)) if parts[k:] in tails), None)
-
-
-def _check_shape(path: str, shape: tuple[int, ...], name: str, sizes: Mapping[int, int]) -> None:
-    for axis, size in sizes.items():
-        if axis >= len(shape) or shape[axis] != size:
-            raise ValueError(
-                f"leaf {path!r} has shape {shape}, but {name!r} was traced with {size} indices on axis {axis}; "
-                "find the groups again for these params, or pass the dense tree"
-            )
-
-
-def check_complete(found: Sequence[tuple[str, Any, str | None]], wanted: Cuts) -> None:
-    """Raise ValueError where a leaf that is to be cut is missing from its collection of the tree.
-
-    A tree may lack whole collections (gradients have no batch statistics); an optimizer's state may
-    lack any leaf (a masked one, or plain SGD).
-    """
-    names = {name for _, _, name in found if name}
-    same = {name for path, _, name in found if name and path in (name, name.removeprefix("params/"))}
-    tops = {name.split("/", 1)[0] for name in same}
-    missing = [path for path in wanted if path not in names and path.split("/", 1)[0] in tops]
-    if wanted and not names and any(np.ndim(leaf) for _, leaf, _ in found):
-        missing = list(wanted)
-    if missing:
-        raise ValueError(
-            f"leaf {missing[0]!r} is to be cut, but this tree has no such leaf; pass a tree of the structure traced"
-        )

@@ -9,7 +9,9 @@ import numpy as np
 import optax
 
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.keep import check_complete, checked, cuts, matched
+from prune_jax.pruning.keep import checked, cuts
+from prune_jax.pruning.mask_of_leaf import masks_of
+from prune_jax.pruning.matching import check_complete, leaf_cuts, matched
 
 Mask = Any  # a pytree like the masked one
 
@@ -28,28 +30,33 @@ def expand(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Mask:
     """A pytree like ``tree`` of 0/1 masks with each leaf's rank, size 1 on axes that lose nothing.
 
     Makers and readers of a channel are both masked, so that no bias and no activation with
-    f(0) != 0 leaks through. Raises what ``checked`` raises, and ValueError where the tree isn't the
-    one that was traced.
+    f(0) != 0 leaks through. The tree may be any that ``shrink`` takes. Raises what ``checked`` raises,
+    and ValueError where the tree holds another network's leaves.
     """
     wanted = cuts(groups, keep)
     found, treedef = matched(tree, groups)
     check_complete(found, wanted)
     masks = [
-        _mask(jnp.asarray(leaf) if np.isscalar(leaf) else leaf, wanted.get(name or path, {}))
-        for path, leaf, name in found
+        _mask(jnp.asarray(m.leaf) if np.isscalar(m.leaf) else m.leaf, leaf_cuts(m, wanted)) for m in found
     ]
     return jax.tree_util.tree_unflatten(treedef, masks)
 
 
 def apply_mask(tree: Any, mask: Mask) -> Any:
-    """The tree with masked entries exactly 0 (whatever they were, infinities included)."""
+    """The tree with masked entries exactly 0 (whatever they were, infinities included).
+
+    A leaf's mask is the one whose path it has, so that a mask of a dict fits an ``nnx.State`` of the same
+    network, and the mask of all params fits a part of them. Raises ValueError where a leaf has no mask.
+    """
 
     def one(leaf: Any, m: Any) -> Any:
         if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
             return leaf
         return jnp.where(m != 0, leaf, jnp.zeros((), leaf.dtype))
 
-    return jax.tree.map(one, tree, mask)
+    leaves, treedef = jax.tree.flatten(tree)
+    pairs = zip(leaves, masks_of(tree, mask), strict=True)
+    return jax.tree.unflatten(treedef, [one(leaf, m) for leaf, m in pairs])
 
 
 def hold(mask: Mask) -> optax.GradientTransformation:
@@ -57,21 +64,32 @@ def hold(mask: Mask) -> optax.GradientTransformation:
 
     It replaces the update of a pruned weight ``w`` by ``-w``, after everything that could move it:
     momentum carried over from dense training, decoupled weight decay, or a weight that isn't zero
-    yet. ``update`` needs the params and raises ValueError without them.
+    yet. The mask may be of all params where the optimizer has a part of them, and a dict where it has
+    an ``nnx.State``: leaves are matched by path.
+
+    Args:
+        mask: what ``expand`` made for these params.
+
+    Returns:
+        A transformation without a state. Its ``update`` raises ValueError without the params, and where a
+        leaf has no mask that fits.
+
+    Example: ``nnx.Optimizer(net, optax.chain(optax.sgd(0.1, 0.9), hold(mask)), wrt=nnx.Param)``.
     """
 
     def init(params: Any) -> optax.EmptyState:
-        del params
+        masks_of(params, mask)  # a wrong mask is refused before any step
         return optax.EmptyState()
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         if params is None:
             raise ValueError("hold(mask) needs the params: call update(grads, state, params)")
-
-        def one(m: Any, u: Any, w: Any) -> Any:
-            return jnp.where(m != 0, u, (-w).astype(u.dtype))
-
-        return jax.tree.map(one, mask, updates, params), state
+        masks = masks_of(updates, mask)
+        leaves, treedef = jax.tree.flatten(updates)
+        triples = zip(masks, leaves, jax.tree.leaves(params), strict=True)
+        return jax.tree.unflatten(
+            treedef, [jnp.where(m != 0, u, (-w).astype(u.dtype)) for m, u, w in triples]
+        ), state
 
     return optax.GradientTransformation(init, update)
 
@@ -104,10 +122,10 @@ def report(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Repor
     kept = checked(groups, keep)
     wanted = cuts(groups, keep)
     dense = left = 0
-    for path, leaf, name in matched(tree, groups)[0]:
-        shape = list(np.shape(leaf))
+    for match in matched(tree, groups)[0]:
+        shape = list(np.shape(match.leaf))
         dense += int(np.prod(shape))
-        for axis, stays in wanted.get(name or path, {}).items():
+        for axis, stays in leaf_cuts(match, wanted).items():
             shape[axis] = int(stays.sum())
         left += int(np.prod(shape))
     rows = tuple(

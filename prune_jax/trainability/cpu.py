@@ -3,6 +3,7 @@
 Seen with jaxlib 0.10.2. ``passes`` has the third: no gradient of a convolution inside a compiled loop.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -14,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
-from threadpoolctl import threadpool_limits
 
 from prune_jax.trainability import memory
 
@@ -87,7 +87,7 @@ def reduced(
             found = solve([pull[n](done.pull_back, done.seeds, i) for i, n in pieces], done.entry)
             return jax.block_until_ready(found)  # before the next part takes memory
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+    with _one_blas_thread(), ThreadPoolExecutor(_cores()) as pool:
         found = list(pool.map(one, parts))
     again = len(parts) * size - len(x)
     return jnp.concatenate([*found[:-1], found[-1][again:]])
@@ -117,3 +117,12 @@ def traced() -> bool:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_blas_thread() -> contextlib.AbstractContextManager[object]:
+    """Without threadpoolctl, which is of the extra [experiments], the numbers are the same and come later."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return contextlib.nullcontext()
+    return threadpool_limits(1, user_api="blas")

@@ -90,7 +90,9 @@ class Ledger:
         self.stay: list[
             tuple[Labels, float]
         ] = []  # constants that equal a size's power, and stay as they are
-        self.owned: int | None = None  # labels below are of params leaves; without a number all may be
+        self.owned: int | None = (
+            None  # labels below are of params leaves and free inputs; without a number all may be
+        )
         self.unused: frozenset[int] = frozenset()  # params leaves that the network never reads
         self.verdicts: dict[int, Any] = {}  # number of a doubt -> the size that it is
         # An axis and the parts it was split to or merged from, by identity of the label arrays.

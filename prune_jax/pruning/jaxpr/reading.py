@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.errors import (
     ConcretizationTypeError,
     NonConcreteBooleanIndexError,
@@ -12,7 +13,7 @@ from jax.errors import (
 )
 
 from prune_jax.pruning.jaxpr.groups import Slot
-from prune_jax.pruning.jaxpr.labels import Ledger
+from prune_jax.pruning.jaxpr.labels import Ledger, Use
 from prune_jax.pruning.jaxpr.values import LIVE, Value
 from prune_jax.pruning.jaxpr.walk import Body, live, walk
 
@@ -55,9 +56,17 @@ def _leaf(ledger: Ledger, aval: Any, number: int) -> Value:
     return Value(aval, axes, (0.0,) * len(axes), leaves=frozenset({number}))
 
 
-def _input(ledger: Ledger, aval: Any) -> Value:
-    axes = tuple(ledger.fixed(n, "network input") for n in aval.shape)
-    return Value(aval, axes, (LIVE,) * len(axes), data=True)
+def _input(ledger: Ledger, aval: Any, free: bool) -> Value:
+    """An input; the channels of a free one, its last axis, may go."""
+    axes = [ledger.fixed(n, "network input") for n in aval.shape]
+    if free and _has_channels(aval):
+        axes[-1] = ledger.fresh(aval.shape[-1])
+        ledger.uses.append(Use(axes[-1], frozenset(), True))
+    return Value(aval, tuple(axes), (LIVE,) * len(axes), data=True)
+
+
+def _has_channels(aval: Any) -> bool:
+    return len(aval.shape) > 1 and aval.shape[-1] > 1 and jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
 def _unused(jaxpr: Any, leaves: int) -> frozenset[int]:
@@ -97,19 +106,24 @@ def _leaf_at(
     return None
 
 
-def read(apply: Callable, params: Any, inputs: tuple) -> Reading:
-    """Walk ``apply(params, *inputs)``; what reaches an output is frozen, new statistics aside (``_renewed``)."""
+def read(apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()) -> Reading:
+    """Walk ``apply(params, *inputs)``; what reaches an output is frozen, new statistics aside (``_renewed``).
+
+    With 'inputs' or 'outputs' in ``free``, the last axis of float inputs or outputs is free to lose channels.
+    """
     closed, out_shape = _trace(apply, params, inputs)
     ledger, paths = Ledger(), leaf_paths(params)
     avals = [var.aval for var in closed.jaxpr.invars]
     leaves = [_leaf(ledger, aval, n) for n, aval in enumerate(avals[: len(paths)])]
+    given = [_input(ledger, aval, "inputs" in free) for aval in avals[len(paths) :]]
     ledger.owned = ledger.count
-    body = walk(ledger, closed, leaves + [_input(ledger, aval) for aval in avals[len(paths) :]])
+    body = walk(ledger, closed, leaves + given)
     ledger.eqn, ledger.unused = None, _unused(closed.jaxpr, len(paths))
     for out, leaf in zip(body.outs, _renewed(out_shape, params), strict=True):
         for axis, labels in enumerate(out.axes):
             if leaf is None:
-                ledger.freeze(labels, "network output")
+                if not ("outputs" in free and axis == len(out.axes) - 1 and _has_channels(out.aval)):
+                    ledger.freeze(labels, "network output")
             else:  # cut like the leaf that it takes the place of
                 ledger.couple(labels, leaves[leaf].axes[axis])
     slots = [

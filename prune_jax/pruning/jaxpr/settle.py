@@ -16,7 +16,9 @@ from prune_jax.pruning.jaxpr.solve import solve
 from prune_jax.pruning.slimming.survivors import alive_labels, stays
 
 
-def settle_sizes(reading: Reading, apply: Callable, params: Any, inputs: tuple) -> None:
+def settle_sizes(
+    reading: Reading, apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()
+) -> None:
     """Write to the ledger which constants are sizes; freeze channels where that can't be proved."""
     ledger = reading.ledger
     if not ledger.doubts:
@@ -33,7 +35,7 @@ def settle_sizes(reading: Reading, apply: Callable, params: Any, inputs: tuple) 
             else:
                 doubts.apply_verdict(ledger, number, verdict)
     if left:
-        _by_second_trace(reading, left, apply, params, inputs)
+        _by_second_trace(reading, left, lambda smaller: read(apply, smaller, inputs, free).body, params)
 
 
 def _cuttable(reading: Reading) -> Callable[[Labels], bool]:
@@ -58,16 +60,14 @@ def _cuttable(reading: Reading) -> Callable[[Labels], bool]:
     return cuttable
 
 
-def _by_second_trace(
-    reading: Reading, numbers: list[int], apply: Callable, params: Any, inputs: tuple
-) -> None:
+def _by_second_trace(reading: Reading, numbers: list[int], walked: Callable[[Any], Any], params: Any) -> None:
     ledger = reading.ledger
     solved = solve(ledger)
     groups = build(ledger, reading.slots, solved)
     keep = _a_few_less(groups, reading.slots, solved, _doubted(ledger, numbers, solved))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), params)
     smaller = shrink(shapes, groups, keep)
-    after = constants_after(reading.body, lambda: read(apply, smaller, inputs).body, ledger)
+    after = constants_after(reading.body, lambda: walked(smaller), ledger)
     alive = alive_labels(groups, reading.slots, solved, keep)
 
     def length(axis: Labels) -> int:

@@ -1,6 +1,6 @@
 """Which labels a keep leaves alive."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,3 +109,13 @@ def is_cut(labels: Labels, alive: np.ndarray) -> bool:
 def small_shape(axes: Sequence[Labels], alive: np.ndarray) -> tuple[int, ...]:
     """Shape after the cut."""
     return tuple(int(stays(labels, alive).sum()) if is_cut(labels, alive) else len(labels) for labels in axes)
+
+
+def axis_moves(body: Any, alive: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(size before, size after) of every axis in a walked jaxpr that loses something."""
+    for node in body.nodes:
+        for value in node.outs:
+            small = small_shape(value.axes, alive)
+            yield from ((old, new) for old, new in zip(value.shape, small, strict=True) if old != new)
+        for inner in node.bodies:
+            yield from axis_moves(inner, alive)

@@ -167,8 +167,26 @@ def _alive(groups: Sequence[Group], analysis: Analysis, kept: Mapping[str, Any])
             raise ValueError(f"{error}; {why}") from error
 
 
+def _dense_inputs(specs: Any, inputs: tuple) -> Any:
+    """Specs of a call's inputs at the dense number of channels; only free inputs have lost any."""
+
+    def one(spec: Any, dense: Any) -> Any:
+        known = jnp.shape(dense)
+        if len(known) != len(spec.shape) or len(known) < 2:
+            return spec
+        return jax.ShapeDtypeStruct((*spec.shape[:-1], known[-1]), spec.dtype)
+
+    return jax.tree.map(one, specs, inputs) if len(specs) == len(inputs) else specs
+
+
 def slim(
-    apply: Callable, params: Any, groups: Sequence[Group], keep: Mapping[str, Any], *inputs: Any
+    apply: Callable,
+    params: Any,
+    groups: Sequence[Group],
+    keep: Mapping[str, Any],
+    *inputs: Any,
+    analysis: Analysis | None = None,
+    free: Sequence[str] = (),
 ) -> Callable:
     """``small_apply(small_params, *inputs)``: ``apply`` at the sizes that ``keep`` leaves.
 
@@ -177,7 +195,9 @@ def slim(
     indices and baked-in sizes rewritten, so a network that checks shapes (Linen) needs no change.
     Code that addresses channels by position (a slice, a roll) means other channels once it is traced
     at another size; the twin keeps to those that the dense network meant. Inputs of another batch
-    size are traced anew, once per shape. Raises what ``checked`` raises,
+    size are traced anew, once per shape. ``analysis`` is that of ``analyse(apply, params, *inputs)`` where
+    the caller has it already, which saves a trace. ``free`` is that of ``find_groups``: the twin takes inputs
+    without the channels that went. Raises what ``checked`` raises,
     ValueError where the groups are another network's or the params aren't the small ones.
     """
     dense, kept = _specs(params), checked(groups, keep)
@@ -189,10 +209,12 @@ def slim(
         leaves, treedef = jax.tree.flatten(specs)
         key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in known:
-            analysis = analyse(apply, dense, *specs)
-            known[key] = analysis, Cut(_alive(groups, analysis, kept), analysis.ledger.verdicts)
+            whole = _dense_inputs(specs, inputs) if "inputs" in free else specs
+            found = given.pop() if given else analyse(apply, dense, *whole, free=free)
+            known[key] = found, Cut(_alive(groups, found, kept), found.ledger.verdicts)
         return known[key]
 
+    given = [] if analysis is None else [analysis]
     analysed(inputs)
 
     def small_apply(small_params: Any, *xs: Any) -> Any:

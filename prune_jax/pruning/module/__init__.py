@@ -1,0 +1,1 @@
+"""Any model in, a smaller model out: ``prune`` and what it returns."""

@@ -1,0 +1,130 @@
+"""What ``prune`` was asked for, checked before any work."""
+
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import optax
+
+from prune_jax import nearest
+from prune_jax.pruning.criteria.table import CRITERIA, Criterion
+from prune_jax.pruning.granularity import GRANULARITIES
+
+SCOPES = ("layer", "global", "isomorphic")
+FREE = ("inputs", "outputs")
+
+
+class Asked(NamedTuple):
+    """The arguments of ``prune`` that say what goes; see there."""
+
+    ratio: float | Mapping[str, float] | None
+    speedup: float | None
+    keep: Mapping[str, Any] | None
+    criterion: Criterion
+    scope: str
+    granularity: str
+    layers: Any
+    at_least: float | int
+    round_to: int
+    batches: Any
+    loss: Callable[..., Any] | None
+    key: Any
+    masked: bool
+
+
+def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
+    """The arguments, checked.
+
+    Raises:
+      ValueError: in one line, for the first argument that is wrong.
+    """
+    _choice("granularity", granularity, GRANULARITIES)
+    found = Asked(criterion=_criterion(criterion, granularity, rest), granularity=granularity, **rest)
+    _choice("scope", found.scope, SCOPES)
+    _amount(found)
+    _floors(found)
+    if granularity == "unstructured":
+        _unstructured(found)
+    return found
+
+
+def free_ends(free: Any) -> tuple[str, ...]:
+    """Which ends of the network may be cut; ValueError for another word than 'inputs' and 'outputs'."""
+    ends = (free,) if isinstance(free, str) else tuple(free)
+    for end in ends:
+        _choice("free", end, FREE)
+    return ends
+
+
+def refuse_transformation(optimizer: Any) -> None:
+    """Raise ValueError for an optimiser without a state, which has nothing to cut."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(
+            "optimizer is an optax transformation, which holds no numbers; give its state, transformation.init(params), "
+            "or an nnx.Optimizer"
+        )
+
+
+def _choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = nearest.closest(value, known) if isinstance(value, str) else []
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, known))}"
+        raise ValueError(f"{name} is {value!r}; {hint}")
+
+
+def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Criterion:
+    if isinstance(criterion, str):
+        _choice("criterion", criterion, tuple(CRITERIA))
+        return CRITERIA[criterion]
+    if isinstance(criterion, Criterion):
+        return criterion
+    if callable(criterion):  # it may look at whatever is given
+        data = rest["batches"] is not None and rest["loss"] is not None
+        needs = {"key"} if rest["key"] is not None else set()
+        unit: Any = "channel" if granularity == "filter" else "weight"
+        return Criterion(criterion, unit, frozenset(needs | ({"grads"} if data else set())))
+    raise ValueError(
+        f"criterion is {criterion!r}; give a name ({', '.join(CRITERIA)}), a Criterion or a function of evidence"
+    )
+
+
+def _amount(asked: Asked) -> None:
+    given = [name for name in ("ratio", "speedup", "keep") if getattr(asked, name) is not None]
+    if len(given) != 1:
+        what = " and ".join(given) or "none"
+        raise ValueError(f"give one of ratio, speedup and keep, not {what}")
+    ratios = asked.ratio.values() if isinstance(asked.ratio, Mapping) else [asked.ratio]
+    for ratio in ratios if asked.ratio is not None else ():
+        if not isinstance(ratio, Real) or isinstance(ratio, bool) or not 0 <= ratio <= 1:
+            raise ValueError(f"ratio is {ratio!r}; it is the fraction removed, a number in [0, 1]")
+    if isinstance(asked.ratio, Mapping) and asked.scope != "layer":
+        raise ValueError(f"ratio is one per pattern, but scope is {asked.scope!r}; use scope='layer'")
+    if asked.speedup is not None and not (isinstance(asked.speedup, Real) and 1 <= asked.speedup < 1e9):
+        raise ValueError(f"speedup is {asked.speedup!r}; it is dense MACs over pruned ones, at least 1")
+    if asked.keep is not None and not isinstance(asked.keep, Mapping):
+        raise ValueError(
+            f"keep is a {type(asked.keep).__name__}; it maps a group's name to the indices of channels that stay"
+        )
+
+
+def _floors(asked: Asked) -> None:
+    least, to = asked.at_least, asked.round_to
+    count = isinstance(least, Integral) and not isinstance(least, bool)
+    if not ((count and least >= 0) or (isinstance(least, float) and 0 <= least <= 1)):
+        raise ValueError(
+            f"at_least is {least!r}; it is the fraction that every group keeps (a float in [0, 1]) or a number of "
+            "channels (a whole number)"
+        )
+    if not isinstance(to, Integral) or isinstance(to, bool) or to < 1:
+        raise ValueError(f"round_to is {to!r}; kept channels are rounded up to a multiple of a whole number")
+
+
+def _unstructured(asked: Asked) -> None:
+    if asked.ratio is None:
+        raise ValueError("granularity is 'unstructured', which takes a ratio, not a speedup or a keep")
+    if asked.scope == "isomorphic":
+        raise ValueError("granularity is 'unstructured', which takes scope='layer' or 'global'")
+    if not isinstance(asked.at_least, float):
+        raise ValueError(f"at_least is {asked.at_least!r}; with granularity 'unstructured' it is a fraction")
+    if asked.round_to != 1:
+        raise ValueError(f"round_to is {asked.round_to!r}, which speaks of channels; leave it out")

@@ -1,0 +1,221 @@
+"""One call from a model to a smaller one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from prune_jax.pruning import allocation
+from prune_jax.pruning.cost import Cost, cost_of_keeps
+from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.keep import Keep, checked, composed
+from prune_jax.pruning.masks import apply_mask, expand
+from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
+from prune_jax.pruning.module.choosing import chosen, named
+from prune_jax.pruning.module.optimizers import cut_along
+from prune_jax.pruning.module.pruned import Pruned
+from prune_jax.pruning.module.scoring import checked_scores, refuse_lacking, scores_of
+from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
+from prune_jax.pruning.surgery import shrink
+from prune_jax.pruning.unstructured import unstructured_mask
+
+
+def prune(
+    target: Any,
+    *inputs: Any,
+    ratio: float | Mapping[str, float] | None = None,
+    speedup: float | None = None,
+    keep: Mapping[str, Any] | None = None,
+    criterion: Any = "l1",
+    scope: str = "layer",
+    granularity: str = "filter",
+    layers: Any = "*",
+    at_least: float | int = 0.0,
+    round_to: int = 1,
+    optimizer: Any = None,
+    batches: Any = None,
+    loss: Callable[..., Any] | None = None,
+    key: jax.Array | None = None,
+    masked: bool = False,
+    free: Sequence[str] = (),
+) -> Pruned:
+    """A smaller model of the same kind; the target itself stays as it is.
+
+    Args:
+      target: an ``nnx.Module``; ``(linen_module, variables)``; ``(haiku transformed, params)``; an Equinox module or
+        another callable pytree; a Keras model; ``(apply, params)`` with any traceable ``apply(params, *inputs)``; or
+        what an earlier call returned, with new variables as ``(pruned, variables)`` where it has no model.
+      *inputs: what the model is called with, arrays or ``jax.ShapeDtypeStruct``. Python numbers, strings and None are
+        bound: the pruned ``apply`` takes the arrays alone.
+      ratio: the fraction of channels removed, of the network as it is; or with scope 'layer' patterns to fractions.
+      speedup: MACs of the network as it is over those that are left, reached with the smallest ratio.
+      keep: group name -> indices of the channels that stay, instead of a criterion's choice.
+      criterion: a name of the table (``prune_jax.pruning.criteria.table``), a ``Criterion``, or a function of
+        ``Evidence`` that returns group name -> scores (with granularity 'unstructured' leaf path -> scores).
+      scope: 'layer' prunes every group alike; 'global' ranks all channels together, each score over its group's
+        mean; 'isomorphic' ranks together groups with the same kinds of weights.
+      granularity: 'filter', or 'unstructured' for masks of single weights.
+      layers: a pattern over group names or several, or of an nnx module an nnx filter of the leaf that makes a group.
+      at_least: what every group keeps: a fraction (float) or a number of channels (int).
+      round_to: kept channels are rounded up to a multiple of it.
+      optimizer: an optax state or an ``nnx.Optimizer``, cut along.
+      batches: an iterable of batches for criteria that need data.
+      loss: ``loss(model, batch)`` of an nnx module or callable, ``loss(variables, batch)`` of others.
+      key: a PRNG key, for criteria that draw.
+      masked: masks instead of surgery. Groups that no mask can stand for stay dense.
+      free: of 'inputs' and 'outputs', which ends of the network may lose channels (the last axis of floats). The small
+        model takes inputs without the channels that went, ``x[..., pruned.keep[name]]``.
+
+    Returns:
+      The small model, its variables, and the decision; see ``Pruned``.
+
+    Raises:
+      TypeError: the target is no model, or can't be traced.
+      ValueError: an argument is wrong, in one line.
+
+    Example:
+      >>> net = nnx.Sequential(nnx.Linear(4, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 2, rngs=nnx.Rngs(1)))
+      >>> prune(net, jnp.ones((1, 4)), ratio=0.5).model.layers[0].out_features
+      4
+    """
+    what = asked(
+        criterion, granularity, ratio=ratio, speedup=speedup, keep=keep, scope=scope, layers=layers,
+        at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
+    )  # fmt: skip
+    refuse_lacking(what)
+    refuse_transformation(optimizer)
+    start = start_of(target, inputs, free_ends(free))
+    if granularity == "unstructured":
+        return _single_weights(start, what, optimizer)
+    costs = _costs(start)
+    now = _decided(start, what, costs)
+    if masked:
+        return _masked(start, composed(start.keep, now), optimizer, costs)
+    return _cut(start, now, inputs_given(start, inputs), optimizer, costs)
+
+
+def _costs(start: Start) -> Callable[[Mapping[str, Any]], Cost]:
+    """The exact cost of a keep of the dense network."""
+    dense = start.dense
+    return cost_of_keeps(
+        dense.apply, dense.variables, *dense.inputs, counted=dense.source.counted, analysis=dense.analysis
+    )
+
+
+def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
+    """Which channels of the network as it is stay."""
+    groups = start.now
+    if what.keep is not None:
+        keep = checked(groups, what.keep)
+        if what.masked:
+            _refuse_unmaskable(groups, keep)
+        return keep
+    taken = start.dense.source.taken
+    mine = named(groups, what.layers, taken and taken.types)
+    if isinstance(what.ratio, Mapping):
+        allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
+    if what.masked:
+        mine = [group for group in mine if group.maskable]
+    scores = scores_of(
+        what, start.variables, groups, start.twin(start.keep), start.called, len(start.dense.inputs)
+    )
+    shapes = {path: leaf.shape for path, leaf in leaf_paths(start.dense.variables)}
+    return chosen(
+        what,
+        mine,
+        checked_scores(what.criterion, scores, mine),
+        lambda keep: costs(composed(start.keep, keep)).macs,
+        shapes,
+    )
+
+
+def _refuse_unmaskable(groups: Sequence[Group], keep: Keep) -> None:
+    for group in groups:
+        if not group.maskable and len(keep.get(group.name, range(group.size))) < group.size:
+            raise ValueError(
+                f"masked is True, but no mask can stand for channels of {group.name!r}: {group.unmaskable}; leave it "
+                "out of keep, or cut"
+            )
+
+
+def _cut(
+    start: Start, now: Keep, inputs: tuple[Any, ...], optimizer: Any, costs: Callable[[Keep], Cost]
+) -> Pruned:
+    """Surgery on the network as it is."""
+    dense, total = start.dense, composed(start.keep, now)
+    small = shrink(start.variables, start.now, now)
+    cut = cut_of(start, total, small, inputs)
+    remade = dense.source.remake(cut)
+    along = (start.now, now) if start.mask is None else (start.groups, total)
+    return Pruned(
+        model=remade.model,
+        apply=remade.apply,
+        variables=small,
+        keep=total,
+        groups=start.groups,
+        mask=None,
+        optimizer=cut_along(optimizer, remade.model, *along),
+        before=costs({}),
+        after=costs(total),
+        wrapped=remade.wrapped,
+        dense=dense,
+    )
+
+
+def _masked(start: Start, total: Keep, optimizer: Any, costs: Callable[[Keep], Cost]) -> Pruned:
+    if start.whole is None:
+        raise ValueError(
+            "masked is True, but the target was cut before, so its masks would be of another network"
+        )
+    mask = expand(start.whole, start.groups, total)
+    return _held(start, mask, total, optimizer, costs({}), costs(total))
+
+
+def _held(start: Start, mask: Any, keep: Keep, optimizer: Any, before: Cost, after: Cost) -> Pruned:
+    """The dense network with a mask carried out."""
+    variables = apply_mask(start.whole, mask)
+    return Pruned(
+        model=start.dense.source.filled(variables),
+        apply=start.dense.apply,
+        variables=variables,
+        keep=keep,
+        groups=start.groups,
+        mask=mask,
+        optimizer=optimizer,
+        before=before,
+        after=after,
+        wrapped=None,
+        dense=start.dense,
+    )
+
+
+def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
+    """Masks of single weights; an earlier mask stays, and counts."""
+    if start.whole is None:
+        raise ValueError(
+            "granularity is 'unstructured', but channels of the target were cut before; pass its model or (apply, "
+            "variables)"
+        )
+    scores = scores_of(what, start.whole, (), start.dense.apply, start.called, len(start.dense.inputs))
+    assert what.ratio is not None  # checked in ``asked``
+    patterns = (what.layers,) if isinstance(what.layers, str) else tuple(what.layers)
+    mask = unstructured_mask(
+        start.whole, scores, what.ratio, scope=what.scope, at_least=float(what.at_least), where=patterns,
+        before=start.mask,
+    )  # fmt: skip
+    mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
+    dense = start.dense
+    cost = cost_of_keeps(
+        dense.apply, dense.variables, *dense.inputs, counted=dense.source.counted, analysis=dense.analysis
+    )({})
+    kept = sum(
+        int(jax.numpy.count_nonzero(stays)) if stays.size == leaf.size else leaf.size
+        for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)
+        if dense.source.counted(path)
+    )
+    return _held(start, mask, start.keep, optimizer, cost, cost._replace(params=kept))
+
+
+def _number(leaf: Any) -> Any:
+    return leaf.dtype if jax.numpy.issubdtype(leaf.dtype, jax.numpy.number) else "float32"

@@ -1,0 +1,1 @@
+"""A pruned network leaves the process: saved, loaded, exported."""
