@@ -60,8 +60,8 @@ def refuse_transformation(optimizer: Any) -> None:
     """Raise ValueError for an optimiser without a state, which has nothing to cut."""
     if isinstance(optimizer, optax.GradientTransformation):
         raise ValueError(
-            "optimizer is an optax transformation, which holds no numbers; give its state, transformation.init(params), "
-            "or an nnx.Optimizer"
+            "optimizer is an optax transformation, which holds no numbers; give its state, "
+            "transformation.init(params), or an nnx.Optimizer"
         )
 
 
