@@ -3,12 +3,16 @@
 import doctest
 import importlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+
+NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 
 
-@pytest.mark.parametrize("module", ["granularity", "rounds", "unstructured"])
+@pytest.mark.parametrize("module", ["granularity", "rounds", "unstructured", "module.prune"])
 def test_examples_in_docstrings(module):
-    found = doctest.testmod(importlib.import_module(f"prune_jax.pruning.{module}"), extraglobs={"np": np})
+    found = doctest.testmod(importlib.import_module(f"prune_jax.pruning.{module}"), extraglobs=NAMES)
     assert found.attempted
     assert not found.failed
