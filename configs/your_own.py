@@ -1,6 +1,7 @@
 """Bring your own: network, data, criterion and optimiser of ``your_parts.py``, the file beside this one.
 
-python run.py --config=configs/your_own.py [--config.quick]
+python run.py --config=configs/your_own.py
+python run.py --config=configs/your_own.py --config.quick
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,6 @@
 """Names of leaves, the same for a dict, an ``nnx.State``, a module and boxed variables."""
 
+import ast
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -54,7 +55,7 @@ def named_leaves(tree: Any) -> tuple[list[Named], Any]:
 def tails(paths: Iterable[str]) -> dict[Parts, str]:
     """Endings that name a leaf: its whole path, the path without its box, either without its collection."""
     paths = list(paths)
-    out = {tuple(path.split("/")): path for path in paths}
+    out = {_split(path): path for path in paths}
     for parts, path in list(out.items()):
         if parts[-1] == BOX and len(parts) > 1:
             out.setdefault(parts[:-1], path)
@@ -63,6 +64,15 @@ def tails(paths: Iterable[str]) -> dict[Parts, str]:
         if parts[0] in inside and len(parts) > 1:
             out.setdefault(parts[1:], path)
     return out
+
+
+def _split(path: str) -> Parts:
+    """The parts of a path. A key of a dict that is itself a path, ``"('kernel', 'u')"``, counts as its parts."""
+    out: list[str] = []
+    for part in path.split("/"):
+        inner = ast.literal_eval(part) if part[:2] in ("('", '("') else part
+        out += map(str, inner) if isinstance(inner, tuple) else [part]
+    return tuple(out)
 
 
 def collections(names: Iterable[Parts]) -> set[str]:

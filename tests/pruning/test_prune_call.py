@@ -1,5 +1,7 @@
 """The call ``prune`` on one network with every layer of NNX: same class, small sizes, masked equals shrunk."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -62,16 +64,26 @@ class Words(nnx.Module):
         return self.fc(self.table(x).mean(1))
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    head_dim: int = 4
+    hidden_size: int = 8
+    longest: int = 8  # equals a width, and is none
+
+
 class OfItsOwn(nnx.Module):
-    """A class of the user's own that reshapes to a number of heads under a name of its own."""
+    """A class of the user's own that reshapes to a number of heads under a name of its own; 4 has two meanings."""
 
     def __init__(self, rngs):
-        self.groups_of_mine, self.embed = 4, nnx.Linear(4, 8, rngs=rngs)
-        self.qkv, self.out = nnx.Linear(8, 36, rngs=rngs), nnx.Linear(12, 3, rngs=rngs)
+        self.groups_of_mine, self.settings = 4, Settings()
+        self.embed, self.place = nnx.Linear(4, 8, rngs=rngs), nnx.Param(jnp.zeros((8, 8)))
+        self.qkv, self.out = nnx.Linear(8, 48, rngs=rngs), nnx.Linear(16, 3, rngs=rngs)
 
     def __call__(self, x):
         b, t, _ = x.shape
-        q, k, v = jnp.moveaxis(self.qkv(self.embed(x)).reshape(b, t, 3, self.groups_of_mine, 3), 2, 0)
+        x = self.embed(x) + self.place[: self.settings.longest][None, :t]
+        heads = self.qkv(x).reshape(b, t, 3, self.groups_of_mine, self.settings.head_dim)
+        q, k, v = jnp.moveaxis(heads, 2, 0)
         scores = nnx.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k))
         return self.out(jnp.einsum("bhqk,bkhd->bqhd", scores, v).reshape(b, t, -1))
 
@@ -140,6 +152,18 @@ LAYERS = {
         SEQUENCE,
         {"layers/1": {"num_heads": 2, "head_dim": 2, "qkv_features": 4, "in_features": 4, "out_features": 4}},
     ),
+    "weight norm": (
+        lambda r: nnx.Sequential(
+            nnx.WeightNorm(nnx.Linear(4, 8, rngs=r), rngs=r), nnx.relu, nnx.Linear(8, 3, rngs=r)
+        ),
+        VECTOR,
+        {"layers/0/layer_instance": {"out_features": 4}, "layers/2": {"in_features": 4}},
+    ),
+    "bare group norm": (
+        between(lambda r: nnx.GroupNorm(8, num_groups=4, use_bias=False, use_scale=False, rngs=r)),
+        IMAGE,
+        {"layer": {"num_groups": 2, "group_size": 2}},
+    ),
     "embed": (Words, (2, 3), {"table": {"num_embeddings": 11, "features": 4}}),
     "lora": (
         lambda r: nnx.Sequential(
@@ -163,7 +187,14 @@ LAYERS = {
     "lstm": (lambda r: Recurrent(nnx.LSTMCell, r), SEQUENCE, {}),
     "fused lstm": (lambda r: Recurrent(nnx.OptimizedLSTMCell, r), SEQUENCE, {}),
     "gru": (lambda r: Recurrent(nnx.GRUCell, r), SEQUENCE, {}),
-    "own": (OfItsOwn, SEQUENCE, {"": {"groups_of_mine": 2}, "qkv": {"in_features": 4, "out_features": 18}}),
+    "own": (
+        OfItsOwn,
+        SEQUENCE,
+        {
+            "": {"groups_of_mine": 2, "settings": Settings(4, 4, 8)},
+            "qkv": {"in_features": 4, "out_features": 24},
+        },
+    ),
 }
 
 
@@ -198,7 +229,9 @@ def an_input(shape, kind):
 
 def built(name):
     make, shape, wanted = LAYERS[name]
-    return filled(make), an_input(shape, name), wanted
+    # A weight norm's scales are bare arrays, which eval_shape turns into a part of the code.
+    net = make(nnx.Rngs(0)) if name == "weight norm" else filled(make)
+    return net, an_input(shape, name), wanted
 
 
 def called(model):
@@ -460,6 +493,9 @@ WRONG = {
     "round_to is 0; kept channels": {"ratio": 0.5, "round_to": 0},
     "keep names 'c', which is no group": {"keep": {"c": [0]}},
     "free is 'ends'; choose one of": {"ratio": 0.5, "free": ("ends",)},
+    "ratio is True; it is the fraction removed": {"ratio": True},
+    "no group's name fits 'zz'": {"ratio": {"zz": 0.5}},
+    "optimizer is an optax transformation": {"ratio": 0.5, "optimizer": optax.sgd(0.1)},
     "takes a ratio, not a speedup": {"speedup": 2.0, "granularity": "unstructured"},
 }
 

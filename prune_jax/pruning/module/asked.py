@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import optax
+
 from prune_jax import nearest
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES
@@ -54,6 +56,15 @@ def free_ends(free: Any) -> tuple[str, ...]:
     return ends
 
 
+def refuse_transformation(optimizer: Any) -> None:
+    """Raise ValueError for an optimiser without a state, which has nothing to cut."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(
+            "optimizer is an optax transformation, which holds no numbers; give its state, "
+            "transformation.init(params), or an nnx.Optimizer"
+        )
+
+
 def _choice(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         near = nearest.closest(value, known) if isinstance(value, str) else []
@@ -84,7 +95,7 @@ def _amount(asked: Asked) -> None:
         raise ValueError(f"give one of ratio, speedup and keep, not {what}")
     ratios = asked.ratio.values() if isinstance(asked.ratio, Mapping) else [asked.ratio]
     for ratio in ratios if asked.ratio is not None else ():
-        if not isinstance(ratio, Real) or not 0 <= ratio <= 1:
+        if not isinstance(ratio, Real) or isinstance(ratio, bool) or not 0 <= ratio <= 1:
             raise ValueError(f"ratio is {ratio!r}; it is the fraction removed, a number in [0, 1]")
     if isinstance(asked.ratio, Mapping) and asked.scope != "layer":
         raise ValueError(f"ratio is one per pattern, but scope is {asked.scope!r}; use scope='layer'")

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 from flax import nnx
 
 from prune_jax.pruning.jaxpr.reading import leaf_paths
@@ -65,8 +64,13 @@ def remade(taken: Taken, cut: Cut) -> Remade:
 def filled(taken: Taken, variables: Any) -> nnx.Module:
     """The module as its class is, with other arrays in it."""
     values = dict(leaf_paths(variables))
-    flat = [(p, v.replace(values["/".join(map(str, p))])) for p, v in nnx.to_flat_state(taken.state)]
+    flat = [(p, _with(v, values["/".join(map(str, p))])) for p, v in nnx.to_flat_state(taken.state)]
     return nnx.merge(taken.definition, nnx.from_flat_state(flat))
+
+
+def _with(holder: Any, value: Any) -> Any:
+    """A variable with another value; a state may hold bare arrays too."""
+    return holder.replace(value) if isinstance(holder, nnx.Variable) else value
 
 
 def evaluation(module: nnx.Module) -> Callable[..., Any]:
@@ -77,6 +81,6 @@ def evaluation(module: nnx.Module) -> Callable[..., Any]:
 
 def in_evaluation(definition: Any, state: Any) -> Any:
     """The graph definition of the same module in evaluation mode."""
-    module = nnx.merge(definition, jax.eval_shape(lambda s: s, state))
+    module = nnx.merge(definition, state)
     module.eval()
     return nnx.graphdef(module)

@@ -18,13 +18,16 @@ Options = Mapping[int, Sequence[int]]  # dense size -> what it may be now, the l
 # Attributes that state a number of channels are rewritten though the call may not read them. Others are only where the
 # call needs it: a longest length that equals a width shows in no call that is shorter.
 STATES_CHANNELS = re.compile(
-    r"feature|heads?|dim|width|channel|hidden|group|model|embed|units|filters|planes|inner|d_ff"
+    r"feature|heads?|dim|width|channel|hidden|group|model|embed|units|filters|planes|inner|d_ff|mlp"
 )
 STATES_OTHERS = re.compile(r"num_embeddings|vocab|kernel|patch|window|image|len|layers|classes|positions")
 
 
 class Place(NamedTuple):
-    """A number in an attribute of a class: the same number in two attributes may stand for two things."""
+    """A number in an attribute of a class: the same number in two attributes may stand for two things.
+
+    Of a dataclass that an attribute holds (settings, shared by many modules), owner and attribute are its own.
+    """
 
     owner: type
     attribute: str
@@ -41,7 +44,7 @@ def own_sizes(dense: nnx.Module, cut: Cut) -> Iterator[dict[Any, dict[str, Any]]
     options = {path: _options(cut, "/".join(map(str, path))) for path in mine}
     most: dict[Place, int] = {}
     for path, module in mine.items():
-        for place in _places(module):
+        for place in _places(module, _public(module)):
             most[place] = max(most.get(place, 1), len(_choices(options[path], place)))
     unsure = [place for place, count in most.items() if count > 1]
     for reading in itertools.islice(_by_sum([most[place] for place in unsure]), READINGS):
@@ -77,10 +80,12 @@ def _public(module: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if not name.startswith("_")}
 
 
-def _places(module: Any) -> Iterator[Place]:
-    for name, value in _public(module).items():
+def _places(owner: Any, values: Mapping[str, Any]) -> Iterator[Place]:
+    for name, value in values.items():
+        if _is_plain(value):
+            yield from _places(value, _fields(value))
         for number in _numbers(value):
-            yield Place(type(module), name, number)
+            yield Place(type(owner), name, number)
 
 
 def _choices(options: Options, place: Place) -> Sequence[int]:
@@ -97,9 +102,6 @@ def _numbers(value: Any) -> Iterator[int]:
         yield value
     elif isinstance(value, tuple):
         yield from filter(_is_size, value)
-    elif _is_plain(value):
-        for field in dataclasses.fields(value):
-            yield from _numbers(getattr(value, field.name))
 
 
 def _is_size(value: Any) -> bool:
@@ -111,34 +113,38 @@ def _is_plain(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, (type, nnx.Module, nnx.Variable))
 
 
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+
+
 def _read_so(module: Any, options: Options, picks: Mapping[Place, int]) -> dict[str, Any]:
-    out = {}
-    for name, value in _public(module).items():
-        table = {}
-        for number in _numbers(value):
-            place = Place(type(module), name, number)
-            found = _choices(options, place)
-            table[number] = found[min(picks.get(place, 0), len(found) - 1)]
-        new = _moved(value, table)
-        if new != value:
+    return _changed(module, _public(module), options, picks)
+
+
+def _changed(
+    owner: Any, values: Mapping[str, Any], options: Options, picks: Mapping[Place, int]
+) -> dict[str, Any]:
+    """The attributes that hold another size now."""
+
+    def now(name: str, number: Any) -> Any:
+        place = Place(type(owner), name, number)
+        found = _choices(options, place)
+        return found[min(picks.get(place, 0), len(found) - 1)]
+
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if _is_size(value):
+            new: Any = now(name, value)
+        elif isinstance(value, tuple) and any(map(_is_size, value)):
+            new = tuple(now(name, v) if _is_size(v) else v for v in value)
+        elif _is_plain(value):
+            fields = _changed(value, _fields(value), options, picks)
+            new = dataclasses.replace(value, **fields) if fields else value
+        else:
+            continue
+        if new is not value and new != value:
             out[name] = new
     return out
-
-
-def _moved(value: Any, table: Mapping[int, int]) -> Any:
-    """The value with its sizes moved."""
-    if _is_size(value):
-        return table.get(value, value)
-    if isinstance(value, tuple) and all(map(_is_size, value)):
-        return tuple(table.get(v, v) for v in value)
-    if _is_plain(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        moved = {name: _moved(old, table) for name, old in fields.items()}
-        changed = {
-            name: new for name, new in moved.items() if new is not fields[name] and new != fields[name]
-        }
-        return dataclasses.replace(value, **changed) if changed else value
-    return value
 
 
 def _options(cut: Cut, path: str) -> dict[int, list[int]]:

@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 
+from prune_jax.pruning import allocation
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
 from prune_jax.pruning.masks import apply_mask, expand
-from prune_jax.pruning.module.asked import Asked, asked, free_ends
+from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
 from prune_jax.pruning.module.choosing import chosen, named
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
@@ -83,6 +84,7 @@ def prune(
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
     )  # fmt: skip
     refuse_lacking(what)
+    refuse_transformation(optimizer)
     start = start_of(target, inputs, free_ends(free))
     if granularity == "unstructured":
         return _single_weights(start, what, optimizer)
@@ -111,6 +113,8 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
         return keep
     taken = start.dense.source.taken
     mine = named(groups, what.layers, taken and taken.types)
+    if isinstance(what.ratio, Mapping):
+        allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
     if what.masked:
         mine = [group for group in mine if group.maskable]
     scores = scores_of(
