@@ -55,7 +55,7 @@ def labels(tree):
 
 
 ALIASES = """
-    adabelief adadelta adagrad adam adamax adan amsgrad fromage lars lion nadam novograd
+    adabelief adadelta adagrad adam adamax adan amsgrad fromage lamb lars lion nadam novograd
     optimistic_gradient_descent radam rmsprop rprop signum yogi
 """
 CONTRIB = """
@@ -73,14 +73,12 @@ LEAF_FOR_LEAF = {
     "plateau": optax.chain(optax.sgd(0.1, 0.9), contrib.reduce_on_plateau()),
 }
 OPTIMIZERS = {
-    "lamb": optax.lamb(0.01),
     "sm3": optax.sm3(0.01),
     "lbfgs without a search": optax.lbfgs(0.1, memory_size=2, linesearch=None),
     "muon": contrib.muon(0.01, ns_steps=2),
     "schedule-free": contrib.schedule_free_adamw(0.01),
     "multi steps": optax.MultiSteps(optax.adam(0.01), 2).gradient_transformation(),
     "masked": optax.masked(optax.adam(0.01), lambda tree: jax.tree.map(lambda a: a.ndim == 2, tree)),
-    "injected, muon": optax.inject_hyperparams(contrib.muon, static_args=("ns_steps",))(0.01, ns_steps=2),
     "multi transform": optax.multi_transform({"one": optax.adam(0.01), "two": optax.sm3(0.01)}, labels),
 }
 

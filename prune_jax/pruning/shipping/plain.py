@@ -41,7 +41,7 @@ def _run(jaxpr: Any, consts: Any, args: list[Any]) -> list[Any]:
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
-    for eqn in jaxpr.eqns:
+    for eqn in _needed(jaxpr):
         outs = _step(eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
@@ -53,6 +53,13 @@ def _step(eqn: Any, ins: list[Any]) -> list[Any]:
         body = eqn.params[INLINED[name]]
         consts = body.consts if isinstance(body, ClosedJaxpr) else ()
         return _run(getattr(body, "jaxpr", body), consts, ins)
+    if name == "pad" and all(
+        low >= 0 <= high and not inside for low, high, inside in eqn.params["padding_config"]
+    ):
+        return [_padded(ins[0], ins[1], [ends[:2] for ends in eqn.params["padding_config"]])]
+    if name == "select_n" and len(ins) == 3 and jnp.issubdtype(jnp.result_type(ins[1]), jnp.bool_):
+        which, off, on = ins  # onnxruntime has no choice between truths
+        return [(which & on) | (~which & off)]
     if name == "reduce_window_max" and all(n == 1 for n in eqn.params["base_dilation"]):
         return [_window_max(ins[0], **eqn.params)]
     return bind(eqn, ins)
@@ -63,12 +70,7 @@ def _window_max(
 ) -> Any:
     """The largest of the window's places, one strided slice for each: not every converter pools channels last."""
     lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    for axis, widths in enumerate(
-        padding
-    ):  # concatenated: jax2onnx 0.17 can't pad beside a batch of any size
-        ends = [jnp.full((*x.shape[:axis], n, *x.shape[axis + 1 :]), lowest, x.dtype) for n in widths]
-        parts = [ends[0], x, ends[1]]
-        x = jnp.concatenate([part for part in parts if part.shape[axis]], axis) if any(widths) else x
+    x = _padded(x, jnp.asarray(lowest, x.dtype), padding)
     spans = [(size - 1) * step + 1 for size, step in zip(window_dimensions, window_dilation, strict=True)]
     out = None
     for place in itertools.product(*map(range, window_dimensions)):
@@ -77,3 +79,23 @@ def _window_max(
         part = lax.slice(x, start, limit, window_strides)
         out = part if out is None else jnp.maximum(out, part)
     return out
+
+
+def _padded(x: Any, value: Any, padding: Any) -> Any:
+    """Concatenated: jax2onnx 0.17 can't pad beside a batch of any size."""
+    for axis, widths in enumerate(padding):
+        ends = [jnp.broadcast_to(value, (*x.shape[:axis], n, *x.shape[axis + 1 :])) for n in widths]
+        parts = [ends[0], x, ends[1]]
+        x = jnp.concatenate([part for part in parts if part.shape[axis]], axis) if any(widths) else x
+    return x
+
+
+def _needed(jaxpr: Any) -> list[Any]:
+    """The equations that the outputs hang on: nobody replays a random key that is never drawn from."""
+    wanted = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
+    out = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or wanted & set(eqn.outvars):
+            out.append(eqn)
+            wanted |= {atom for atom in eqn.invars if not isinstance(atom, Literal)}
+    return out[::-1]
