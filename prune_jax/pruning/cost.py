@@ -17,7 +17,7 @@ from prune_jax.pruning.coupling import Analysis, analyse
 from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.jaxpr.walk import Body, live
-from prune_jax.pruning.slimming.survivors import alive_labels, small_shape
+from prune_jax.pruning.survivors import alive_labels, small_shape
 
 Shape = tuple[int, ...]
 CONVENTIONS = {"macs": 1, "2xmacs": 2}

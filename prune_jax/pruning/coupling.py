@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from prune_jax.pruning.jaxpr.groups import Group, Slice, Slot, build
 from prune_jax.pruning.jaxpr.labels import Classes, Ledger
 from prune_jax.pruning.jaxpr.reading import Reading, read
-from prune_jax.pruning.jaxpr.settle import settle_sizes
 from prune_jax.pruning.jaxpr.solve import solve
 from prune_jax.pruning.jaxpr.walk import Body
+from prune_jax.pruning.settle import settle_sizes
 
 __all__ = ["Analysis", "Group", "Slice", "analyse", "find_groups"]
 

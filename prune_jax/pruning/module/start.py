@@ -15,8 +15,8 @@ from prune_jax.pruning.module.adapters import source_of
 from prune_jax.pruning.module.pruned import Dense, Pruned
 from prune_jax.pruning.module.remake import Cut
 from prune_jax.pruning.module.static_inputs import bound
-from prune_jax.pruning.slimming.survivors import alive_labels, axis_moves, is_cut, stays
 from prune_jax.pruning.surgery import shrink, slim
+from prune_jax.pruning.survivors import alive_labels, axis_moves, is_cut, stays
 
 
 class Start(NamedTuple):

@@ -18,7 +18,7 @@ from prune_jax.pruning.jaxpr.sizes import Baked
 from prune_jax.pruning.jaxpr.values import Value
 from prune_jax.pruning.jaxpr.walk import Body, walk
 from prune_jax.pruning.slimming.resize import bind
-from prune_jax.pruning.slimming.survivors import Cut, is_cut
+from prune_jax.pruning.survivors import Cut, is_cut
 
 Run = Callable[[Body, list[Any], Cut], list[Any]]
 

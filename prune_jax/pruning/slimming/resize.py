@@ -14,7 +14,7 @@ from jax import lax
 
 from prune_jax.pruning.jaxpr.labels import Labels
 from prune_jax.pruning.jaxpr.rules_index import gather_layout, varying_axis
-from prune_jax.pruning.slimming.survivors import is_cut, small_shape, stays
+from prune_jax.pruning.survivors import is_cut, small_shape, stays
 
 Arrays = list[Any]
 

@@ -19,7 +19,7 @@ from prune_jax.pruning.jaxpr.walk import Body, Node
 from prune_jax.pruning.keep import checked
 from prune_jax.pruning.slimming.derivatives import small_jvp, small_vjp
 from prune_jax.pruning.slimming.resize import RESIZE, bind, cut_whole
-from prune_jax.pruning.slimming.survivors import (
+from prune_jax.pruning.survivors import (
     Cut,
     alive_by_position,
     alive_labels,

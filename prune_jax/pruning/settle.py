@@ -13,7 +13,7 @@ from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, classes
 from prune_jax.pruning.jaxpr.reading import Reading, read
 from prune_jax.pruning.jaxpr.second_trace import constants_after
 from prune_jax.pruning.jaxpr.solve import solve
-from prune_jax.pruning.slimming.survivors import alive_labels, stays
+from prune_jax.pruning.survivors import alive_labels, stays
 
 
 def settle_sizes(
