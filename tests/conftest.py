@@ -1,5 +1,6 @@
 """Strict JAX flags for every test: silent rank promotion is an error. Compiling is most of the suite's cost."""
 
+import gc
 import importlib.metadata
 import os
 
@@ -30,3 +31,11 @@ def compilation_cache(tmp_path_factory):
     for flag, value in flags.items():
         jax.config.update(flag, value)
         os.environ[flag.upper()] = str(value)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_garbage():
+    """What JAX keeps for good, from one file of tests to the next, is looked through once, not at each collection."""
+    yield
+    gc.collect()
+    gc.freeze()
