@@ -15,7 +15,10 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "shape", "train", "test"),
-    [("digits", (8, 8, 1), 1297, 500), ("mnist5k", (28, 28, 1), 4000, 1000)],
+    [
+        ("digits", (8, 8, 1), 1297, 500),
+        pytest.param("mnist5k", (28, 28, 1), 4000, 1000, marks=pytest.mark.slow),
+    ],
 )
 def test_packaged_set_through_tfds_holds_every_source_image_once(folder, name, shape, train, test):
     loaded = data.load(name, data_dir=folder)

@@ -40,6 +40,7 @@ def histories(root):
     return {p.parent.name: json.loads(p.read_text()).get("history") for p in root.glob("stages/*/stage.json")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 @pytest.mark.parametrize(("replicas", "ends"), [("vmap", (2, 4)), ("loop", (1, 9))])
 def test_killed_and_started_again_ends_bit_identical(tmp_path, digits, replicas, ends, seconds):
@@ -57,6 +58,7 @@ def test_killed_and_started_again_ends_bit_identical(tmp_path, digits, replicas,
         assert not list(root.glob("partial/*"))
 
 
+@pytest.mark.slow
 def test_killed_between_the_publication_of_two_replicas(tmp_path, digits, monkeypatch):
     arm = arm_of(small_config(), digits)
     run.run_chain(context_of(tmp_path / "whole", digits, arm), arm)
@@ -120,6 +122,7 @@ def test_who_lost_its_lease_publishes_nothing(tmp_path, digits):
     assert not list((tmp_path / "w").glob("partial/*"))
 
 
+@pytest.mark.slow
 def test_what_is_measured_later_is_measured_from_checkpoints(tmp_path, digits, monkeypatch):
     changes = {"sparsify.recovery": "orthp", "retrain.epochs": 2}
     jsv = {"measure.jsv": "spectrum", "measure.examples": 5, **changes}
@@ -217,6 +220,7 @@ def test_the_sparsifying_action_keeps_the_largest_filters_by_brute_force(tmp_pat
     assert keep["layers/0"].tolist() == sorted(order[3:])  # ceil(0.3 * 10) = 3 go
 
 
+@pytest.mark.slow
 def test_a_budget_estimates_the_mean_with_an_error_and_all_examples_leave_none(tmp_path, digits):
     few = {"measure.jsv": True, "measure.examples": 30, "pretrain.epochs": 1, "retrain.epochs": 1}
 

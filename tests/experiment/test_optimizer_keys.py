@@ -150,6 +150,7 @@ def test_a_function_of_the_users_own_is_an_optimiser(digits, own):
             spec_of(digits, setting(name=f"{own}:{name}"))
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_states_what_it_was_told(digits, tmp_path):
     config = mlp_config()
     config.seeds, config.pretrain.epochs, config.retrain.epochs = (0, 1), 1, 1

@@ -74,6 +74,7 @@ def test_scratch_of_an_own_network_runs(write, tmp_path):
     assert len(list((tmp_path / "run" / "records").glob("*.json"))) == 1
 
 
+@pytest.mark.slow
 def test_a_pair_of_any_pytree_trains_its_seeds_together_and_is_measured(write, tmp_path):
     name = write(PARTS + PAIR)
     given = {"seeds": (0, 1), "optimizer.accumulate": 2, "measure.jsv": True, "measure.examples": 5}
@@ -87,6 +88,7 @@ def test_a_pair_of_any_pytree_trains_its_seeds_together_and_is_measured(write, t
     assert all(result["base_mean_jsv"] > 0 for result in results)
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_dropout_ends_as_one_that_was_not(write, tmp_path):
     config = config_of(write(PARTS), **{"pretrain.epochs": 3, "retrain.epochs": 2})
     dataset = open_dataset(config)

@@ -105,6 +105,7 @@ def _made_up(examples=24):
     return training_trainer.to_device(data.Dataset("made up", split, split, 3))
 
 
+@pytest.mark.slow
 def test_two_seeds_train_to_their_plateaus_within_one_scan_as_the_course_trains_them():
     rule, longest, rates = Plateau(2, loss=0.2, jsv=0.6, minimum=2, examples=8), (8, 8), (0.05, 0.005)
     recipe = training_trainer.Recipe(

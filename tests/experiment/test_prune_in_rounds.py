@@ -34,6 +34,7 @@ def outcome(root):
     return {name: (told["digest"], told.get("history"), told.get("keep")) for name, told in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, MASKED], ids=["filter", "unstructured"])
 def test_killed_in_any_round_ends_bit_identical(tmp_path, digits, changes):
     arm = arm_of(digits, **changes)
@@ -96,6 +97,7 @@ def test_masks_hold_exact_zeros_through_training_and_only_grow(tmp_path, digits)
     assert found.axes.schedule == "iterative"
 
 
+@pytest.mark.slow
 def test_a_global_rankings_costs_are_each_seeds_own(tmp_path, digits):
     arm = arm_of(digits, **RANKED)
     context = context_of(tmp_path, digits, arm)

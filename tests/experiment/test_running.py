@@ -22,6 +22,7 @@ def config(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_the_records_of_a_sweep_in_its_order_and_again_without_work(config, tmp_path, capsys):
     records = prune_jax.experiment.run(config, tiny_sweep.sweep, tmp_path / "w")
     assert [record.name for record in records] == ["L1 0.7", "L1 0.5"]

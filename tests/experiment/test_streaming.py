@@ -69,6 +69,7 @@ def asked_at(call, error=None):
     return stopping
 
 
+@pytest.mark.slow
 def test_ended_in_mid_epoch_and_started_again_ends_bit_identical(tmp_path, arm_and_inputs):
     arm, on = arm_and_inputs
     assert arm.execution[:2] == ("step", "loop")

@@ -110,6 +110,7 @@ def test_own_code_that_runs_and_mixes_its_heads_is_not_trusted(write):
     np.testing.assert_allclose(network.apply(small, x), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_linen_network_is_cut_trained_and_found_again(write, tmp_path):
     name = write(LINEN)
     given = {

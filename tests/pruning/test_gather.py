@@ -68,6 +68,7 @@ def test_a_diagonal_hessian_is_found_exactly_with_one_draw():
     np.testing.assert_allclose(evidence.hessian_products["w"], wanted, **ROUNDING)
 
 
+@pytest.mark.slow
 def test_a_full_hessians_diagonal_is_estimated_without_bias():
     weights, draws = {"w": PARAMS["w"]}, 400
     needs, key = {"hessian_products"}, jax.random.key(1)

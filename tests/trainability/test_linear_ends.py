@@ -177,7 +177,7 @@ def test_any_stack_of_layers(widths, examples, activation):
     ("name", "shape", "outputs", "seeds", "entered"),
     [
         ("mlp7_relu", (6, 6, 1), 120, 100, 36),
-        ("resnet8", (8, 8, 3), 70, 64, 192),
+        pytest.param("resnet8", (8, 8, 3), 70, 64, 192, marks=pytest.mark.slow),
     ],
 )
 def test_networks_of_the_catalogue(name, shape, outputs, seeds, entered):

@@ -38,6 +38,7 @@ def each_mean(apply, x):
     return np.linalg.svd(np.asarray(found, np.float64), compute_uv=False).mean(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "method", "drawn"),
     [
@@ -80,6 +81,7 @@ def test_the_least_budget_is_enough_and_one_less_is_refused_by_its_name(values, 
             plan_mean_jsv(apply, x, budget=least - 1, key=KEY)
 
 
+@pytest.mark.slow
 def test_small_budgets_buy_exact_spectra_where_only_these_fit():
     apply, x = made(4, 5)
     for budget in (8, 11, 13):
@@ -196,6 +198,7 @@ def test_a_budget_that_a_plan_exceeds_is_refused():
         mean_jsv_estimate(apply, x, method=Plan("exact", 2), budget=7, key=KEY)
 
 
+@pytest.mark.slow
 def test_a_plan_made_outside_is_followed_under_jit_and_vmap():
     apply, x = made(8)
     plan = plan_mean_jsv(apply, x, budget=24, key=KEY)

@@ -94,6 +94,7 @@ def test_zeros_that_were_found_are_no_small_values():
     assert error.mean() < 3  # the threshold would count 16 x 2 log(1e-6) = -440
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_budget_down_to_truncation_and_probes():
     spectra = np.r_[np.linspace(0, 1, 40)][None].repeat(4, 0)
     off = []
@@ -153,6 +154,7 @@ BROKEN = {**WEIGHTS, "second": {"kernel": WEIGHTS["second"]["kernel"].at[1, 1].s
 X = jnp.asarray(np.random.default_rng(3).normal(size=(3, 4)), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_nan_is_named_and_never_a_number(name):
     with pytest.raises(ValueError, match=r"leaf 'second/kernel' holds NaN or infinity in 1 of 15 values"):

@@ -71,6 +71,7 @@ def test_a_plain_function_and_a_stream(three_cores):
     assert found.unresolved.tolist() == [1] * 6  # four features behind five outputs
 
 
+@pytest.mark.slow
 def test_the_mean_of_a_data_set(three_cores):
     apply, x = made(12)
     wanted = exact(apply, x).mean(1)
