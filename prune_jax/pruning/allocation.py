@@ -17,7 +17,8 @@ from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 
 
-def _rounded(kept: int, size: int, round_to: int) -> int:
+def rounded_up(kept: int, size: int, round_to: int) -> int:
+    """The next multiple of ``round_to``, at most ``size``. Raises ValueError for a ``round_to`` below 1."""
     if round_to < 1:
         raise ValueError(f"round_to must be at least 1, not {round_to}")
     return min(math.ceil(kept / round_to) * round_to, size)
@@ -30,12 +31,12 @@ def pruned_count(size: int, ratio: float, *, round_to: int = 1) -> int:
     Raises ValueError for a ratio outside [0, 1].
     """
     gone = min(ceiling(ratio, size), size - 1)
-    return size - _rounded(size - gone, size, round_to)
+    return size - rounded_up(size - gone, size, round_to)
 
 
 def least_width(size: int, at_least: float = 0.0, *, round_to: int = 1) -> int:
     """The fewest of ``size`` channels that may stay: the fraction ``at_least``, and one in any case, rounded up."""
-    return _rounded(max(1, ceiling(at_least, size)), size, round_to)
+    return rounded_up(max(1, ceiling(at_least, size)), size, round_to)
 
 
 def lowest(scores: np.ndarray, gone: int) -> np.ndarray:
@@ -165,11 +166,22 @@ def global_ranking(
     sizes, whole = [g.size for g in mine], [dense.get(g.name, g.size) for g in mine]
     floors = [min(least_width(n, at_least), size) for n, size in zip(whole, sizes, strict=True)]
     more = ceiling(ratio, sum(whole)) - (sum(whole) - sum(sizes))
-    total = min(max(more, 0), sum(sizes) - sum(floors))
+    return ranked_together(mine, marks, max(more, 0), floors, round_to)
+
+
+def ranked_together(
+    groups: Sequence[Group], marks: Sequence[np.ndarray], gone: int, floors: Sequence[int], round_to: int
+) -> Keep:
+    """The ``gone`` channels of the lowest ``marks`` go, of all groups together.
+
+    ``marks`` are scores that can be compared between groups. Of each group the number in ``floors`` stays, and what
+    stays is rounded up. Where the floors leave fewer channels than ``gone``, all of those go.
+    """
+    total = min(gone, sum(group.size for group in groups) - sum(floors))
     kept = [np.count_nonzero(keep) for keep in select_global(marks, total, floors)]
     return {
-        group.name: lowest(mark, group.size - _rounded(int(n), group.size, round_to))
-        for group, mark, n in zip(mine, marks, kept, strict=True)
+        group.name: lowest(mark, group.size - rounded_up(int(n), group.size, round_to))
+        for group, mark, n in zip(groups, marks, kept, strict=True)
     }
 
 

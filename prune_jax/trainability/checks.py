@@ -12,6 +12,8 @@ from jax.tree_util import Partial
 # Share of the largest output by which another example may move one: rounding alone moves none, as both passes are
 # one program at one shape, but a GPU may sum in another order.
 _MOVES = 1e-3
+_SMALL = 2**16
+_NUMBERS = (jax.Array, np.ndarray, np.number)
 
 
 def check_images(x: Any) -> None:
@@ -110,13 +112,6 @@ def check_whole(name: str, value: Any, of: str = "") -> int:
 
 
 _run = jax.jit(lambda apply, *arguments: apply(*arguments))
-
-
-# Refusal of weights that no measurement can be taken of.
-
-
-_SMALL = 2**16
-_NUMBERS = (jax.Array, np.ndarray, np.number)
 
 
 def check_weights(params: Any) -> None:

@@ -9,7 +9,7 @@ from prune_jax.experiment.arm import Arm, Link
 from prune_jax.experiment.chain import restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.own import network as own_network
-from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Sparsify, Stage, stated
+from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Stage, stated
 from prune_jax.experiment.storage import checkpoints, leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import (
@@ -23,7 +23,7 @@ from prune_jax.experiment.training.cohort import (
 from prune_jax.experiment.training.divergence import refuse_known
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.experiment.training.trainer import Recipe
-from prune_jax.experiment.twins import channels_of
+from prune_jax.experiment.twins import Channels, channels_of
 from prune_jax.pruning.keep import Keep
 
 
@@ -39,10 +39,9 @@ def finish(context: Context, link: Link) -> None:
     ids = [member.id for member in mine]
     refuse_known(context.store, ids)
     busy = None
-    for cohort in _cohorts(context.store, link, shared_training.members(shared, position), mine):
+    for channels, cohort in _cohorts(context.store, link, shared_training.members(shared, position), mine):
         wanted = [member.id for member in cohort if member.id in ids]
-        keep = _keep_before(context.store, spec, cohort[0])
-        recipe = recipe_of(arm, spec)._replace(channels=channels_of(arm.model, keep))
+        recipe = recipe_of(arm, spec)._replace(channels=channels)
         try:
             _train_alone(context, link, cohort, wanted, recipe)
         except leases.BusyError as error:  # the other cohorts need not wait for this one
@@ -54,22 +53,20 @@ def finish(context: Context, link: Link) -> None:
 
 def _cohorts(
     store: disk.Store, link: Link, together: tuple[Member, ...], mine: tuple[Member, ...]
-) -> list[tuple[Member, ...]]:
+) -> list[tuple[Channels, tuple[Member, ...]]]:
     """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ.
 
-    Twins of one network must have kept the same channels too.
+    Twins of one network must have kept the same channels too, which are given with them.
     """
-    if link.arm.execution.replicas != "vmap":
-        return [(member,) for member in mine]
-    if not any(isinstance(spec, Sparsify) for spec in link.arm.chain[: link.position]):
-        return [together]
+    alone = link.arm.execution.replicas != "vmap"
     alike: dict[Any, list[Member]] = {}
-    for member in together:
+    for member in mine if alone else together:
         keep = _keep_before(store, link.spec, member)
         widths = tuple(sorted((name, len(kept)) for name, kept in keep.items()))
-        alike.setdefault((widths, channels_of(link.arm.model, keep)), []).append(member)
+        key = (channels_of(link.arm.model, keep), widths, member.id if alone else "")
+        alike.setdefault(key, []).append(member)
     ids = {member.id for member in mine}
-    return [tuple(each) for each in alike.values() if ids & {member.id for member in each}]
+    return [(key[0], tuple(each)) for key, each in alike.items() if ids & {member.id for member in each}]
 
 
 def _keep_before(store: disk.Store, spec: Any, member: Member) -> Keep:

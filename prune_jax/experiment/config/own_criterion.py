@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.own.parts import call_own, is_own, load_object, refuse_changed
 from prune_jax.experiment.specs import ModelSpec
+from prune_jax.pruning.criteria.criterion import checked_scores
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion, channel_scores, missing
 from prune_jax.pruning.criteria.weights import on_host
 from prune_jax.pruning.evidence import NEEDS, Evidence
@@ -74,7 +74,7 @@ def scores_of(name: str, evidence: Evidence, groups: Sequence[Group], *, finite:
         ValueError: in one line, as ``criterion_of`` and ``checked_scores``.
     """
     scores = channel_scores(criterion_of(name), evidence)
-    return checked_scores(scores, groups, KEY, name, finite=finite)
+    return checked_scores(scores, groups, f"{KEY} is {name!r}", "sparsify.layers", finite=finite)
 
 
 @functools.cache  # a memo: every run of a sweep asks again
@@ -95,38 +95,3 @@ def refuse_misfit(name: str, source: str, model: ModelSpec, pruned: tuple[str, .
     key, groups = jax.random.key(0), networks.groups_of(model)
     evidence = Evidence(networks.fresh(model, None, key), groups, key=key)
     scores_of(name, evidence, [group for group in groups if group.name in pruned], finite=False)
-
-
-def checked_scores(
-    scores: Any, groups: Sequence[Group], key: str, name: str, *, finite: bool = True
-) -> Scores:
-    """What a criterion returned, as NumPy arrays of the groups that are to be pruned.
-
-    Raises ValueError, in one line that names the config's ``key`` and the criterion ``name``, for something else than
-    a dict, a group without scores, another number of them than channels, numbers that aren't real, and NaN.
-    """
-    start = f"{key} is {name!r}, which returned"
-    if not isinstance(scores, Mapping):
-        raise ValueError(f"{start} {type(scores).__name__}; it must return a dict: group name -> scores")
-    out: Scores = {}
-    for group in groups:
-        if group.name not in scores:
-            there = ", ".join(map(str, list(scores)[:8])) or "none"
-            raise ValueError(
-                f"{start} no scores of {group.name}, only of {there}; score it, or leave it out of sparsify.layers"
-            )
-        found = np.asarray(scores[group.name])
-        if found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16":
-            raise ValueError(f"{start} {found.dtype} for {group.name}; scores are real numbers")
-        if found.shape != (group.size,):
-            raise ValueError(
-                f"{start} scores of shape {found.shape} for {group.name}; it has {group.size} channels, so "
-                f"({group.size},)"
-            )
-        if finite and np.isnan(found.astype(np.float64)).any():
-            raise ValueError(
-                f"{start} {int(np.isnan(found.astype(np.float64)).sum())} NaN among the {group.size} scores of "
-                f"{group.name}; every channel needs a rank"
-            )
-        out[group.name] = found
-    return out

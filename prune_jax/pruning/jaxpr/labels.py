@@ -87,21 +87,18 @@ class Ledger:
         self.eqn: Any = None
         self.callers: tuple[Any, ...] = ()  # equations whose bodies are being walked, innermost first
         self.doubts: list[Any] = []
-        self.stay: list[
-            tuple[Labels, float]
-        ] = []  # constants that equal a size's power, and stay as they are
-        self.owned: int | None = (
-            None  # labels below are of params leaves and free inputs; without a number all may be
-        )
+        # Constants that equal a size's power, and stay as they are.
+        self.stay: list[tuple[Labels, float]] = []
+        # Labels below are of params leaves and free inputs; without a number all may be.
+        self.owned: int | None = None
         self.unused: frozenset[int] = frozenset()  # params leaves that the network never reads
         self.verdicts: dict[int, Any] = {}  # number of a doubt -> the size that it is
         # An axis and the parts it was split to or merged from, by identity of the label arrays.
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
         self.components: Components | None = None  # what was solved last, see ``classes``
-        self.choices: dict[
-            bytes, list[tuple[int, int]]
-        ] = {}  # splits that were decided already, see ``solve``
+        # Splits that were decided already, see ``solve``.
+        self.choices: dict[bytes, list[tuple[int, int]]] = {}
         self._alive: list[Labels] = []
         self._seen: set[tuple[int, int]] = set()
 

@@ -67,9 +67,8 @@ def refuse_transformation(optimizer: Any) -> None:
 
 def _choice(name: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
-        near = nearest.closest(value, known) if isinstance(value, str) else []
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, known))}"
-        raise ValueError(f"{name} is {value!r}; {hint}")
+        way_out = nearest.hint(value, known) or f"; choose one of {', '.join(map(repr, known))}"
+        raise ValueError(f"{name} is {value!r}{way_out}")
 
 
 def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Criterion:

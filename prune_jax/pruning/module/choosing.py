@@ -1,6 +1,5 @@
 """Which channels stay: the asked amount, spread over the groups as the scope says."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from prune_jax.pruning import allocation
-from prune_jax.pruning.granularity import ceiling, select_global
+from prune_jax.pruning.granularity import ceiling
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 from prune_jax.pruning.module.asked import Asked
@@ -93,23 +92,15 @@ def _ratio_of(group: Group, ratio: Any) -> float:
 def _floor(group: Group, asked: Asked) -> int:
     least = asked.at_least
     count = least if isinstance(least, int) else ceiling(least, group.size)
-    return _rounded(max(1, int(count)), group.size, asked.round_to)
-
-
-def _rounded(count: int, size: int, round_to: int) -> int:
-    return min(math.ceil(count / round_to) * round_to, size)
+    return allocation.rounded_up(max(1, int(count)), group.size, asked.round_to)
 
 
 def _together(asked: Asked, groups: Sequence[Group], scores: Scores, ratio: float) -> Keep:
     """The lowest ``ceil(ratio * all)`` channels of these groups, each score over its group's mean."""
     marks = [allocation.by_mean(np.asarray(scores[g.name], np.float64)) for g in groups]
-    sizes, floors = [g.size for g in groups], [_floor(g, asked) for g in groups]
-    gone = min(ceiling(ratio, sum(sizes)), sum(sizes) - sum(floors))
-    kept = [int(np.count_nonzero(stays)) for stays in select_global(marks, gone, floors)]
-    return {
-        g.name: allocation.lowest(mark, g.size - _rounded(n, g.size, asked.round_to))
-        for g, mark, n in zip(groups, marks, kept, strict=True)
-    }
+    floors = [_floor(group, asked) for group in groups]
+    gone = ceiling(ratio, sum(group.size for group in groups))
+    return allocation.ranked_together(groups, marks, gone, floors, asked.round_to)
 
 
 def _isomorphic(groups: Sequence[Group], shapes: Mapping[str, Any]) -> list[list[Group]]:

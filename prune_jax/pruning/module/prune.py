@@ -7,6 +7,7 @@ import jax
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.cost import Cost, cost_of_keeps
+from prune_jax.pruning.criteria.criterion import checked_scores, name_of
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
@@ -15,7 +16,7 @@ from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_trans
 from prune_jax.pruning.module.choosing import chosen, named
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
-from prune_jax.pruning.module.scoring import checked_scores, refuse_lacking, scores_of
+from prune_jax.pruning.module.scoring import refuse_lacking, scores_of
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
 from prune_jax.pruning.unstructured import unstructured_mask
@@ -92,7 +93,8 @@ def prune(
     now = _decided(start, what, costs)
     if masked:
         return _masked(start, composed(start.keep, now), optimizer, costs)
-    return _cut(start, now, inputs_given(start, inputs), optimizer, costs)
+    total = composed(start.keep, now)
+    return carried_out(start, now, inputs_given(start, inputs), optimizer, costs({}), costs(total))
 
 
 def _costs(start: Start) -> Callable[[Mapping[str, Any]], Cost]:
@@ -124,7 +126,7 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
     return chosen(
         what,
         mine,
-        checked_scores(what.criterion, scores, mine),
+        checked_scores(scores, mine, f"criterion is {name_of(what.criterion)!r}", "layers"),
         lambda keep: costs(composed(start.keep, keep)).macs,
         shapes,
     )
@@ -139,10 +141,10 @@ def _refuse_unmaskable(groups: Sequence[Group], keep: Keep) -> None:
             )
 
 
-def _cut(
-    start: Start, now: Keep, inputs: tuple[Any, ...], optimizer: Any, costs: Callable[[Keep], Cost]
+def carried_out(
+    start: Start, now: Keep, inputs: tuple[Any, ...], optimizer: Any, before: Cost, after: Cost
 ) -> Pruned:
-    """Surgery on the network as it is."""
+    """Surgery by ``now`` on the network as it is; the costs are those of the dense and of the pruned network."""
     dense, total = start.dense, composed(start.keep, now)
     small = shrink(start.variables, start.now, now)
     cut = cut_of(start, total, small, inputs)
@@ -156,8 +158,8 @@ def _cut(
         groups=start.groups,
         mask=None,
         optimizer=cut_along(optimizer, remade.model, *along),
-        before=costs({}),
-        after=costs(total),
+        before=before,
+        after=after,
         wrapped=remade.wrapped,
         dense=dense,
     )
@@ -169,12 +171,13 @@ def _masked(start: Start, total: Keep, optimizer: Any, costs: Callable[[Keep], C
             "masked is True, but the target was cut before, so its masks would be of another network"
         )
     mask = expand(start.whole, start.groups, total)
-    return _held(start, mask, total, optimizer, costs({}), costs(total))
+    return held(start, apply_mask(start.whole, mask), mask, total, optimizer, costs({}), costs(total))
 
 
-def _held(start: Start, mask: Any, keep: Keep, optimizer: Any, before: Cost, after: Cost) -> Pruned:
-    """The dense network with a mask carried out."""
-    variables = apply_mask(start.whole, mask)
+def held(
+    start: Start, variables: Any, mask: Any, keep: Keep, optimizer: Any, before: Cost, after: Cost
+) -> Pruned:
+    """The dense network with these variables, and a mask that training holds."""
     return Pruned(
         model=start.dense.source.filled(variables),
         apply=start.dense.apply,
@@ -205,16 +208,14 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
         before=start.mask,
     )  # fmt: skip
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
-    dense = start.dense
-    cost = cost_of_keeps(
-        dense.apply, dense.variables, *dense.inputs, counted=dense.source.counted, analysis=dense.analysis
-    )({})
+    cost = _costs(start)({})
     kept = sum(
         int(jax.numpy.count_nonzero(stays)) if stays.size == leaf.size else leaf.size
         for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)
-        if dense.source.counted(path)
+        if start.dense.source.counted(path)
     )
-    return _held(start, mask, start.keep, optimizer, cost, cost._replace(params=kept))
+    masked, after = apply_mask(start.whole, mask), cost._replace(params=kept)
+    return held(start, masked, mask, start.keep, optimizer, cost, after)
 
 
 def _number(leaf: Any) -> Any:

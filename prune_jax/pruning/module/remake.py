@@ -64,7 +64,7 @@ class Cut(NamedTuple):
         try:
             found = jax.eval_shape(own, variables, *inputs)
         except Exception as error:  # whatever the network's own code raises at sizes that it doesn't expect
-            return f"its code doesn't run at the small sizes: {_line(error)}"
+            return f"its code doesn't run at the small sizes: {first_line(error)}"
         if jax.tree.map(_spec, self.wanted) != jax.tree.map(_spec, found):
             return "its code gives outputs of another shape at the small sizes"
         ours, theirs = _run(lambda v, xs: (self.twin(v, *xs), own(v, *xs)), variables, inputs)
@@ -115,6 +115,7 @@ def _close(found: Any, wanted: Any) -> bool:
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance * float(scale), equal_nan=True))
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, of at most 200 letters, or its type where it says nothing."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return text if len(text) < 200 else text[:200] + "..."

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from prune_jax.pruning.criteria.criterion import Criterion, channel_scores, missing, name_of, weight_scores
+from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, weight_scores
 from prune_jax.pruning.evidence import Evidence, gather
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.module.asked import Asked
@@ -54,53 +54,19 @@ def scores_of(
         raise ValueError(
             f"target holds shapes without numbers, which {name_of(asked.criterion)!r} can't score; give keep"
         )
-    evidence = _evidence(asked, variables, groups, apply, called, inputs)
+    evidence = Evidence(variables, groups, key=asked.key)
+    if asked.criterion.needs - {"key"}:
+        loss = asked.loss
+        evidence = gather(
+            asked.criterion.needs,
+            variables,
+            asked.batches,
+            key=asked.key,
+            loss=loss and (lambda v, batch: loss(called(v), batch)),
+            apply=lambda v, batch: apply(
+                v, *(batch[:inputs] if isinstance(batch, tuple | list) else (batch,))
+            ),
+            groups=groups,
+        )
     scorer: Any = channel_scores if asked.granularity == "filter" else weight_scores
     return scorer(asked.criterion, evidence)
-
-
-def _evidence(
-    asked: Asked,
-    variables: Any,
-    groups: Sequence[Group],
-    apply: Callable[..., Any],
-    called: Callable[[Any], Any],
-    inputs: int,
-) -> Evidence:
-    if not asked.criterion.needs - {"key"}:
-        return Evidence(variables, groups, key=asked.key)
-    loss = asked.loss
-    return gather(
-        asked.criterion.needs,
-        variables,
-        asked.batches,
-        key=asked.key,
-        loss=loss and (lambda v, batch: loss(called(v), batch)),
-        apply=lambda v, batch: apply(v, *(batch[:inputs] if isinstance(batch, tuple | list) else (batch,))),
-        groups=groups,
-    )
-
-
-def checked_scores(criterion: Criterion, scores: Any, groups: Sequence[Group]) -> Scores:
-    """Scores of these groups as NumPy arrays.
-
-    Raises:
-      ValueError: in one line, where the criterion's function gave something else.
-    """
-    start = f"criterion is {name_of(criterion)!r}, which returned"
-    if not isinstance(scores, dict):
-        raise ValueError(f"{start} a {type(scores).__name__}; it must return a dict: group name -> scores")
-    out = {}
-    for group in groups:
-        if group.name not in scores:
-            raise ValueError(
-                f"{start} no scores of group {group.name!r}; score it, or leave it out of layers"
-            )
-        out[group.name] = np.asarray(scores[group.name], np.float64)
-        if out[group.name].shape != (group.size,):
-            raise ValueError(
-                f"{start} scores of shape {out[group.name].shape} for group {group.name!r} of {group.size} channels"
-            )
-        if np.isnan(out[group.name]).any():
-            raise ValueError(f"{start} NaN for group {group.name!r}; every channel needs a rank")
-    return out

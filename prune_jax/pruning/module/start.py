@@ -15,6 +15,7 @@ from prune_jax.pruning.module.adapters import source_of
 from prune_jax.pruning.module.pruned import Dense, Pruned
 from prune_jax.pruning.module.remake import Cut
 from prune_jax.pruning.module.static_inputs import bound
+from prune_jax.pruning.slimming.twin import specs_of
 from prune_jax.pruning.surgery import shrink, slim
 from prune_jax.pruning.survivors import alive_labels, axis_moves, is_cut, stays
 
@@ -79,16 +80,11 @@ def start_of(target: Any, inputs: tuple[Any, ...], free: tuple[str, ...] = ()) -
     arrays, bind = bound(inputs)
     if not arrays:
         raise ValueError("no inputs are given; call prune(target, x, ...) with what the model is called with")
-    apply, shapes = bind(source.apply), jax.tree.map(_shape, source.variables)
-    specs = jax.tree.map(_shape, arrays)
+    apply, shapes = bind(source.apply), specs_of(source.variables)
+    specs = specs_of(arrays)
     analysis = analyse(apply, shapes, *specs, free=free)
     dense = Dense(apply, shapes, specs, source.kind, source._replace(variables=None), bind, analysis, free)
     return Start(dense, analysis.groups, {}, None, source.variables, source.variables, source.called)
-
-
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), dtype)
 
 
 def _again(before: Pruned, variables: Any) -> Start:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax import atomic
+from prune_jax.pruning.module.remake import first_line
 from prune_jax.pruning.shipping.numbers import numbers
 from prune_jax.pruning.shipping.onnx_file import onnx_bytes
 from prune_jax.pruning.shipping.plain import by_example
@@ -86,7 +87,8 @@ def _for_any_batch(
             raise
         except Exception as second:
             raise ValueError(
-                f"the network can't be exported for any batch size: {_line(first)}; by example: {_line(second)}"
+                f"the network can't be exported for any batch size: {first_line(first)}; "
+                f"by example: {first_line(second)}"
             ) from second
 
 
@@ -96,11 +98,7 @@ def _onnx(network: Function, inputs: tuple[Any, ...]) -> tuple[bytes, Any]:
     except ImportError:
         raise
     except Exception as error:  # of jax2onnx, onnxruntime or the network's code
-        raise ValueError(f"the network can't be written as ONNX by jax2onnx: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"the network can't be written as ONNX by jax2onnx: {first_line(error)}") from error
 
 
 def _stable_hlo(

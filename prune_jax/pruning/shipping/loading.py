@@ -12,9 +12,10 @@ from flax import linen, nnx
 
 from prune_jax.pruning.cost import Cost
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.module.prune import prune
+from prune_jax.pruning.keep import checked
+from prune_jax.pruning.module.prune import carried_out, held
 from prune_jax.pruning.module.pruned import Pruned
-from prune_jax.pruning.module.start import start_of
+from prune_jax.pruning.module.start import inputs_given, start_of
 from prune_jax.pruning.shipping import tensors
 from prune_jax.pruning.shipping.fingerprint import check_same
 from prune_jax.pruning.shipping.numbers import named
@@ -60,23 +61,13 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
     keep = {name: np.asarray(kept, int) for name, kept in header["keep"].items()}
     costs = [Cost(**cost) for cost in header["costs"]]
     if not header["masked"]:
-        cut = prune(target, *inputs, keep=keep, free=free)
+        keep = checked(start.groups, keep)
+        cut = carried_out(start, keep, inputs_given(start, inputs), None, *costs)
         return _filled(cut, _values(path, arrays, header["keys"], cut.variables))
     values = _values(path, arrays, header["keys"], start.dense.variables)
     masks = {name.removeprefix(MASK): a for name, a in arrays.items() if name.startswith(MASK)}
-    return Pruned(
-        model=start.dense.source.filled(values),
-        apply=start.dense.apply,
-        variables=values,
-        keep=keep,
-        groups=start.groups,
-        mask=_values(path, masks, {}, start.dense.variables, check=_mask_fits),
-        optimizer=None,
-        before=costs[0],
-        after=costs[1],
-        wrapped=None,
-        dense=start.dense,
-    )
+    mask = _values(path, masks, {}, start.dense.variables, check=_mask_fits)
+    return held(start, values, mask, keep, None, *costs)
 
 
 def _inputs(path: Path, header: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 
+from prune_jax.pruning.jaxpr.walk import live
 from prune_jax.pruning.slimming.resize import bind
 
 INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr",
@@ -41,7 +42,7 @@ def _run(jaxpr: Any, consts: Any, args: list[Any]) -> list[Any]:
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
-    for eqn in _needed(jaxpr):
+    for eqn in live(jaxpr):  # nobody replays a random key that is never drawn from
         outs = _step(eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
@@ -88,14 +89,3 @@ def _padded(x: Any, value: Any, padding: Any) -> Any:
         parts = [ends[0], x, ends[1]]
         x = jnp.concatenate([part for part in parts if part.shape[axis]], axis) if any(widths) else x
     return x
-
-
-def _needed(jaxpr: Any) -> list[Any]:
-    """The equations that the outputs hang on: nobody replays a random key that is never drawn from."""
-    wanted = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
-    out = []
-    for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or wanted & set(eqn.outvars):
-            out.append(eqn)
-            wanted |= {atom for atom in eqn.invars if not isinstance(atom, Literal)}
-    return out[::-1]

@@ -137,7 +137,9 @@ def run(body: Body, args: list[Any], cut: Cut) -> list[Any]:
     return [read(atom) for atom in body.jaxpr.outvars]
 
 
-def _specs(tree: Any) -> Any:
+def specs_of(tree: Any) -> Any:
+    """The tree as shapes; a Python number counts as the array that JAX makes of it."""
+
     def one(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(jnp.shape(x), x.dtype if hasattr(x, "dtype") else jnp.result_type(x))
 
@@ -200,12 +202,12 @@ def slim(
     without the channels that went. Raises what ``checked`` raises,
     ValueError where the groups are another network's or the params aren't the small ones.
     """
-    dense, kept = _specs(params), checked(groups, keep)
+    dense, kept = specs_of(params), checked(groups, keep)
     treedef: Any = jax.tree.structure(dense)
     known: dict[Any, tuple[Analysis, Cut]] = {}
 
     def analysed(xs: tuple) -> tuple[Analysis, Cut]:
-        specs = _specs(xs)
+        specs = specs_of(xs)
         leaves, treedef = jax.tree.flatten(specs)
         key = (treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         if key not in known:
