@@ -16,9 +16,9 @@ class DataSpec:
     """Which images, how they are split, normalised (per channel) and augmented.
 
     ``recipe`` prepares them on the host, else ``crop_pad`` and ``flip`` augment them on the device.
-    ``streamed``: read while training, whose order of examples is another; ``classes``: the ids used of the
-    set's, empty for all; ``examples``: how many a synthetic set has. ``content``: of a set of the user's own the
-    hash of its arrays and of the file that makes them.
+    ``streamed``: read while training, whose order of examples is another. ``classes``: the ids used of the set's,
+    empty for all. ``examples``: how many a synthetic set has. ``content``: of a set of the user's own the hash of
+    its arrays and of the file that makes them.
     """
 
     name: str
@@ -52,8 +52,9 @@ class ModelSpec:
 class Plateau:
     """When an LR stage is over: ``experiment.training.plateau`` says how, and that the rule is ours.
 
-    ``window`` epochs are averaged; from one window to the next the training loss may move by ``loss`` (nats), the
-    mean JSV of the first ``examples`` training examples by ``jsv`` (a fraction); ``minimum`` epochs at least.
+    ``window`` epochs are averaged. From one window to the next the training loss may move by ``loss`` (nats), and the
+    mean JSV of the first ``examples`` training examples by ``jsv`` (a fraction). A stage lasts at least ``minimum``
+    epochs.
     """
 
     window: int
@@ -67,9 +68,9 @@ class Plateau:
 class TrainSpec:
     """A stage's training: LR schedule in the paper's notation, epochs, batch; SGD's momentum and weight decay.
 
-    ``optimizer`` with its ``arguments`` where it isn't 'sgd', ``source`` being the hash of a user's own file;
-    ``clip_norm``: the gradient's largest global norm; ``label_smoothing``: the share of the target that is spread
-    over all classes; ``ema``: decay of a running mean of the weights, which is what is measured and kept. 0: off.
+    ``optimizer`` has its ``arguments`` where it isn't 'sgd', and ``source`` is the hash of a user's own file.
+    ``clip_norm``: the gradient's largest global norm. ``label_smoothing``: the share of the target that is spread
+    over all classes. ``ema``: decay of a running mean of the weights, which is what is measured and kept. 0: off.
     ``precision`` of the computation, and how many microbatches a batch is taken in: see ``step.StepPlan``.
     Under ``extend`` the schedule's stages are the longest that they may be.
     """

@@ -139,10 +139,10 @@ def _cost(work: _Work, params: Any, inputs: Any, counted: Callable[[str], bool])
 
 
 def count(apply: Callable, params: Any, *inputs: Any, counted: Callable[[str], bool] = trainable) -> Cost:
-    """Cost of ``apply(params, *inputs)``; nothing is computed, so shapes are enough.
+    """Cost of ``apply(params, *inputs)``. Nothing is computed, so shapes are enough.
 
     ``counted(path)`` says which leaves are parameters. Work whose result isn't used is left out. Of
-    a ``cond`` the dearer branch counts; a ``while`` loop that multiplies matrices raises ValueError.
+    a ``cond`` the dearer branch counts. A ``while`` loop that multiplies matrices raises ValueError.
     """
     return _cost(_of_jaxpr(jax.make_jaxpr(apply)(params, *inputs).jaxpr), params, inputs, counted)
 

@@ -44,15 +44,15 @@ def find_groups(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] 
     """Groups of channels that live or die together in ``apply(params, *inputs)``.
 
     ``params`` is any pytree of arrays or ``jax.ShapeDtypeStruct`` (batch statistics included), and
-    so are the inputs; nothing is computed. What reaches an output is frozen, but for new batch
+    so are the inputs. Nothing is computed. What reaches an output is frozen, but for new batch
     statistics that a network returns in training mode: they are cut like the old ones. Random draws
     (dropout) are cut with the channels that they meet. With 'inputs' or 'outputs' in ``free`` the last
-    axis of float inputs or outputs may lose channels too; pass the same ``free`` to ``slim``.
+    axis of float inputs or outputs may lose channels too. Pass the same ``free`` to ``slim``.
 
-    Groups come in the order in which the network first makes them; frozen ones are listed too, with
-    the reason. A group is named after the layer that makes it, ``blocks/3/conv1``; where that is
-    ambiguous, after leaf and axis, ``attention/query/kernel:1``, or positions, ``conv[0:32]``; and
-    channels that no weight makes after their first reader, ``stem/kernel:2``. Raises TypeError where
-    ``apply`` can't be traced.
+    Groups come in the order in which the network first makes them. Frozen ones are listed too, with
+    the reason. A group is named after the layer that makes it, ``blocks/3/conv1``. Where that is
+    ambiguous, it is named after leaf and axis, ``attention/query/kernel:1``, or after positions,
+    ``conv[0:32]``. Channels that no weight makes are named after their first reader, ``stem/kernel:2``.
+    Raises TypeError where ``apply`` can't be traced.
     """
     return analyse(apply, params, *inputs, free=free).groups

@@ -34,11 +34,11 @@ def profile(
     steps: int,
     claimed: Callable[[Path], None] = lambda root: None,
 ) -> Path:
-    """Trace ``steps`` training steps, compiled before, into ``workdir/profile``; that folder.
+    """Trace ``steps`` training steps, compiled before, into the folder ``workdir/profile``, which is returned.
 
-    They are those of the first run's first training stage, from random weights; no stage is begun. Raises
-    ValueError for a number that is not within an epoch, and as a launch does before any work; ``claimed`` as
-    in ``launch.launch``.
+    They are those of the first run's first training stage, from random weights. No stage is begun. ``claimed`` is
+    as in ``launch.launch``. Raises ValueError for a number that is not within an epoch, and as a launch does before
+    any work.
     """
     dataset = open_dataset(config)
     arm = config_sweep.plan_arms(config, sweep, dataset)[0]

@@ -43,12 +43,12 @@ class Recipe(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Compiled functions over R replicas (leading axis of states, keys and results; data are shared).
+    """Compiled functions over R replicas: the leading axis of states, keys and results. Data are shared.
 
-    init(variables, mask=None) -> TrainState with a fresh optimiser, its parameters masked; ``mask`` as in TrainState.
-    epoch(state, data, keys, lrs) -> (state, mean train loss (R,)); lrs: (steps,), or (R, steps) where
-    every replica has its own; state is donated.
-    step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch; state is donated.
+    init(variables, mask=None) -> TrainState with a fresh optimiser, its parameters masked. ``mask`` as in TrainState.
+    epoch(state, data, keys, lrs) -> (state, mean train loss (R,)). The state is donated. lrs: (steps,), or (R, steps)
+    where every replica has its own.
+    step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch. The state is donated.
     accuracy(state, data) -> test accuracy in percent (R,).
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
     """
