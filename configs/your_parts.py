@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.tree_util import keystr
-from jax.tree_util import tree_leaves_with_path as leaves_with_path
 from sklearn.datasets import load_digits
+
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 
 class SmallCNN(nnx.Module):
@@ -37,10 +37,7 @@ def load(split_seed):
 
 def bn_scale(evidence):
     """|scale| of each channel's batch norm (Liu et al., ICCV 2017), found through the groups, not by layer names."""
-    leaves = {
-        keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves_with_path(evidence.params)
-    }
-    scores = {}
+    leaves, scores = dict(leaf_paths(evidence.params)), {}
     for group in evidence.groups:
         scores[group.name] = jnp.zeros(group.size)
         for path, _, channel in group.members:

@@ -34,7 +34,7 @@ class Analysis(NamedTuple):
 def analyse(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] = ()) -> Analysis:
     """Trace ``apply(params, *inputs)`` on abstract values, walk it and solve its labels."""
     reading: Reading = read(apply, params, inputs, tuple(free))
-    settle_sizes(reading, apply, params, inputs, tuple(free))
+    settle_sizes(reading, apply, params, inputs)
     solved = solve(reading.ledger)
     groups = build(reading.ledger, reading.slots, solved)
     return Analysis(groups, reading.slots, solved, reading.ledger, reading.body, reading.out_tree)

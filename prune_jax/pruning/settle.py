@@ -10,15 +10,13 @@ from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr import doubts
 from prune_jax.pruning.jaxpr.groups import Group, Slot, build
 from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, classes
-from prune_jax.pruning.jaxpr.reading import Reading, read
+from prune_jax.pruning.jaxpr.reading import Reading, read_constants
 from prune_jax.pruning.jaxpr.second_trace import constants_after
 from prune_jax.pruning.jaxpr.solve import solve
 from prune_jax.pruning.survivors import alive_labels, stays
 
 
-def settle_sizes(
-    reading: Reading, apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()
-) -> None:
+def settle_sizes(reading: Reading, apply: Callable, params: Any, inputs: tuple) -> None:
     """Write to the ledger which constants are sizes; freeze channels where that can't be proved."""
     ledger = reading.ledger
     if not ledger.doubts:
@@ -35,7 +33,7 @@ def settle_sizes(
             else:
                 doubts.apply_verdict(ledger, number, verdict)
     if left:
-        _by_second_trace(reading, left, lambda smaller: read(apply, smaller, inputs, free).body, params)
+        _by_second_trace(reading, left, lambda smaller: read_constants(apply, smaller, inputs), params)
 
 
 def _cuttable(reading: Reading) -> Callable[[Labels], bool]:

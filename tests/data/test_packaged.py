@@ -64,6 +64,7 @@ def test_too_large_a_set_is_refused(folder):
         data.load("digits", data_dir=folder, max_gib=1e-6)
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_make_a_set_once(tmp_path):
     program = (
         "import sys; from prune_jax import data; print(data.load('digits', data_dir=sys.argv[1]).train_size)"

@@ -152,6 +152,7 @@ def test_commands_take_a_network_of_ones_own(write, capsys):
     assert "convs/1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_run_py_finds_the_parts_beside_the_config(tmp_path):
     root = pathlib.Path(__file__).parents[2]
     (tmp_path / "here.py").write_text(

@@ -106,6 +106,20 @@ def _leaf_at(
     return None
 
 
+def read_constants(apply: Callable, params: Any, inputs: tuple) -> Body:
+    """Walk ``apply(params, *inputs)`` to learn its constants alone: no axis has labels, so the walk is quick."""
+    closed, _ = _trace(apply, params, inputs)
+    ledger, given = Ledger(), len(jax.tree.leaves(params))
+    values = []
+    for number, var in enumerate(closed.jaxpr.invars):
+        axes = tuple(ledger.fixed(n, "constants alone are read") for n in var.aval.shape)
+        if number < given:
+            values.append(Value(var.aval, axes, (0.0,) * len(axes), leaves=frozenset({number})))
+        else:
+            values.append(Value(var.aval, axes, (LIVE,) * len(axes), data=True))
+    return walk(ledger, closed, values)
+
+
 def read(apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()) -> Reading:
     """Walk ``apply(params, *inputs)``; what reaches an output is frozen, new statistics aside (``_renewed``).
 
