@@ -49,7 +49,7 @@ def criterion_of(name: str) -> Criterion:
     except ValueError as error:
         raise ValueError(f"{KEY} is {name!r}: {error}") from error
     guarded = [f and functools.partial(_guarded, f, name) for f in (found.score, found.channels)]
-    return Criterion(guarded[0], found.unit, found.needs, guarded[1])  # type: ignore[arg-type]
+    return found._replace(score=guarded[0], channels=guarded[1])
 
 
 def _guarded(function: Callable[[Evidence], Scores], name: str, evidence: Evidence) -> Scores:
