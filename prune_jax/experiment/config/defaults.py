@@ -77,16 +77,24 @@ def default_config() -> ConfigDict:
             "criterion": "l1",  # or 'module:function' (see config/own_criterion.py)
             "granularity": "filter",  # 'filter': channels are cut; 'unstructured': single weights are masked
             # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
-            # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small).
+            # `ratio` of all together; 'isomorphic': of all groups that are built alike, each kind by itself; 'speedup':
+            # the smallest ratio that reaches `speedup` (dense MACs over small).
             "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
             "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'
             "speedup": 2.0,
-            "speedup_scope": "layer",  # 'layer': one ratio for all layers reaches it; 'global': a global ranking does
-            "at_least": 0.0,  # the fraction of each layer that a global ranking leaves
-            # Scores of a global ranking over their layer's 'mean' or 'norm', or 'none'. Empty: 'mean' for channels,
-            # 'none' for single weights, as papers on each do.
+            # 'layer': one ratio for all layers reaches it; 'global' and 'isomorphic': such a ranking does
+            "speedup_scope": "layer",
+            "at_least": 0.0,  # the fraction of each layer that a global or isomorphic ranking leaves
+            # Scores of such a ranking over their layer's 'mean', 'max' or 'norm', 'standardise', 'lamp', or 'none'.
+            # Empty: 'mean' for channels, 'none' for single weights, as papers on each do.
             "normalise": "",
+            # A channel's score is of the weights that make it, 'producer', or of all kernels that make or read it,
+            # 'coupled'; then `reduce` makes one of several: 'mean', 'sum', 'max', 'product' or 'first'.
+            "over": "producer",
+            "reduce": "mean",
+            # So many times what is left is scored anew, in memory, a smaller part of it each time. SynFlow takes 100.
+            "iterations": 1,
             "round_to": 1,  # kept channels are rounded up to a multiple of it
             "layers": (),  # glob patterns over group names; empty: what the paper prunes in this network
             # Prune and retrain in turn, so many times. Ratios and speedups are always of the dense network: 'linear'

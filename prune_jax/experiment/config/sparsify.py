@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import own_criterion
+from prune_jax.experiment.config import own_criterion, scoring_keys
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
@@ -11,12 +11,14 @@ from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
+from prune_jax.pruning.evidence import DATA_FREE
 from prune_jax.pruning.granularity import GRANULARITIES, ceiling
 from prune_jax.pruning.recovery import VERSION as RECOVERY_VERSION
 
-ALLOCATIONS = ("uniform", "stages", "global", "speedup")
+ALLOCATIONS = ("uniform", "stages", "global", "isomorphic", "speedup")
+BY_SCORES = ("global", "isomorphic", "speedup")  # allocations for which scores are needed
 RECOVERIES = ("none", "orthp")
-SCOPES = ("layer", "global")
+SCOPES = ("layer", "global", "isomorphic")
 
 
 def in_range(key: str, value: float, low: float, high: float) -> None:
@@ -54,7 +56,7 @@ def by_stages(section: ConfigDict) -> bool:
             "sparsify.allocation is 'stages' and sparsify.stage_ratios is (); give one ratio for each stage of the "
             "network, or choose 'uniform' and sparsify.ratio"
         )
-    if allocation in ("global", "speedup") and section.stage_ratios:
+    if allocation in BY_SCORES and section.stage_ratios:
         raise ValueError(
             f"sparsify.allocation is {allocation!r}, which decides how much each layer loses, and "
             f"sparsify.stage_ratios is {tuple(section.stage_ratios)}: leave one out"
@@ -66,7 +68,7 @@ def refuse_not_for_scratch(section: ConfigDict) -> None:
     """Raise ValueError for what a network that is small from its start can't have: scores, masks."""
     refuse_bad_rounding(section)
     one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
-    if section.allocation in ("global", "speedup"):
+    if section.allocation in BY_SCORES:
         raise ValueError(
             f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
             "none: choose 'uniform' or 'stages'"
@@ -105,11 +107,12 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     refuse_bad_rounding(section)
     in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
-    ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
+    ranking = _ranking(section, model) if allocation in BY_SCORES else None
     plain = ratios_of(config, model)
     if granularity == "filter":
         refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
+    scoring_keys.refuse(section, model, criterion, tuple(dict(plain)))
     return Sparsify(
         section.criterion,
         () if ranking else plain,
@@ -121,15 +124,25 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
         recovery_version=1 if recovery == "none" else RECOVERY_VERSION,
+        iterations=section.iterations,
+        over=section.over,
+        reduce=section.reduce,
     )
 
 
 def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
     layers = tuple(section.layers)
     normalise = section.normalise or ("mean" if section.granularity == "filter" else "none")
-    if section.allocation == "global":
+    if section.granularity != "filter" and section.allocation == "isomorphic":
+        raise ValueError(
+            "sparsify.allocation is 'isomorphic', which ranks channels of groups that are built alike; with "
+            "granularity 'unstructured' choose 'uniform' or 'global'"
+        )
+    if section.allocation != "speedup":
         in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
-        ranking = Ranking(layers, section.ratio, at_least=section.at_least, normalise=normalise)
+        ranking = Ranking(
+            layers, section.ratio, scope=section.allocation, at_least=section.at_least, normalise=normalise
+        )
         _refuse_floors(model, section, ranking)
         return ranking
     if section.granularity != "filter":
@@ -149,13 +162,16 @@ def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
 
 
 def _refuse_floors(model: ModelSpec, section: ConfigDict, ranking: Ranking) -> None:
-    """Raise ValueError where ``at_least`` of every layer leaves less to go than ``ratio`` asks for."""
-    sizes = networks.unit_sizes(model, ranking.layers, section.granularity).values()
-    reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
-    if section.at_least and ceiling(section.ratio, sum(sizes)) > reach:
+    """Raise ValueError where ``at_least`` of every layer, or one unit, leaves less to go than ``ratio`` asks for."""
+    for sizes in scoring_keys.ranked_sizes(model, ranking, section.granularity):
+        reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
+        if ceiling(section.ratio, sum(sizes)) <= reach:
+            continue
+        floor = f"sparsify.at_least is {section.at_least:g} and " if section.at_least else ""
+        left = "at_least of every layer left" if floor else "no layer emptied"
         raise ValueError(
-            f"sparsify.at_least is {section.at_least:g} and sparsify.ratio {section.ratio:g}; with at_least of every "
-            f"layer left, a ratio of {reach / sum(sizes):.4g} can be reached: lower one of them"
+            f"{floor}sparsify.ratio {'' if floor else 'is '}{section.ratio:g}; with {left}, a ratio of "
+            f"{reach / sum(sizes):.4g} can be reached: lower {'one of them' if floor else 'it'}"
         )
 
 
@@ -196,7 +212,7 @@ def _criterion(
 
 def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) -> Gathering | None:
     """Over which examples evidence is gathered; None where the criterion needs no data."""
-    if not criterion.needs - {"key"}:
+    if not criterion.needs - DATA_FREE:
         return None
     batches, size = config.sparsify.evidence.batches, config.sparsify.evidence.batch_size
     size = size or config.optimizer.batch_size

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import optax
 
 from prune_jax import nearest
+from prune_jax.pruning.allocation import NORMALISERS
+from prune_jax.pruning.criteria.criterion import refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES
 
@@ -30,6 +32,10 @@ class Asked(NamedTuple):
     loss: Callable[..., Any] | None
     key: Any
     masked: bool
+    over: str = "producer"
+    reduce: str = "mean"
+    normalise: str | None = None
+    iterations: int = 1
 
 
 def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
@@ -43,6 +49,7 @@ def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
     _choice("scope", found.scope, SCOPES)
     _amount(found)
     _floors(found)
+    _scoring(found)
     if granularity == "unstructured":
         _unstructured(found)
     return found
@@ -118,11 +125,26 @@ def _floors(asked: Asked) -> None:
         raise ValueError(f"round_to is {to!r}; kept channels are rounded up to a multiple of a whole number")
 
 
+def _scoring(asked: Asked) -> None:
+    refuse_over(asked.criterion, asked.over, asked.reduce)
+    if asked.normalise is not None:
+        _choice("normalise", asked.normalise, tuple(NORMALISERS))
+    many = asked.iterations
+    if not isinstance(many, Integral) or isinstance(many, bool) or many < 1:
+        raise ValueError(f"iterations is {many!r}; it must be a whole number of at least 1")
+    if many > 1 and asked.keep is not None:
+        raise ValueError(f"iterations is {many}, and keep says already what stays; leave one out")
+
+
 def _unstructured(asked: Asked) -> None:
     if asked.ratio is None:
         raise ValueError("granularity is 'unstructured', which takes a ratio, not a speedup or a keep")
     if asked.scope == "isomorphic":
         raise ValueError("granularity is 'unstructured', which takes scope='layer' or 'global'")
+    if asked.over != "producer":
+        raise ValueError(
+            f"over is {asked.over!r}, which speaks of channels; with granularity 'unstructured' leave it out"
+        )
     if not isinstance(asked.at_least, float):
         raise ValueError(f"at_least is {asked.at_least!r}; with granularity 'unstructured' it is a fraction")
     if asked.round_to != 1:
