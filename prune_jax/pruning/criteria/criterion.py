@@ -60,6 +60,9 @@ def channel_scores(
     refuse_over(criterion, over, reduce)
     if over == "producer":
         return _of_producers(criterion, evidence)
+    if criterion.unit == "weight" and criterion.channels is None:
+        weights = criterion.score(evidence)  # once for all slices
+        return reduced_over_slices(lambda facts: producer_mean(weights, facts.groups), evidence, reduce)
     return reduced_over_slices(lambda facts: _of_producers(criterion, facts), evidence, reduce)
 
 
