@@ -11,7 +11,20 @@ from flax import nnx
 NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 
 
-@pytest.mark.parametrize("module", ["granularity", "rounds", "unstructured", "module.prune"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "granularity",
+        "isomorphism",
+        "iterated",
+        "lamp",
+        "module.prune",
+        "rounds",
+        "slices",
+        "synaptic_flow",
+        "unstructured",
+    ],
+)
 def test_examples_in_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"prune_jax.pruning.{module}"), extraglobs=NAMES)
     assert found.attempted

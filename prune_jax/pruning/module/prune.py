@@ -15,7 +15,7 @@ from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
-from prune_jax.pruning.module.choosing import chosen, named, steps_of
+from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.module.scoring import refuse_lacking, refuse_unfit, scoring
@@ -131,9 +131,10 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
         allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
     if what.masked:
         mine = [group for group in mine if group.maskable]
-    refuse_unfit(what, mine)
-    score = scoring(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
     ranks, name = ranks_of(start.dense.variables), name_of(what.criterion)
+    refuse_unfit(what, mine)
+    refuse_out_of_reach(what, mine, ranks)
+    score = scoring(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
 
     def macs(keep: Keep) -> int:
         return costs(composed(start.keep, keep)).macs
