@@ -11,7 +11,9 @@ from flax import nnx
 NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 
 
-@pytest.mark.parametrize("module", ["granularity", "rounds", "unstructured", "module.prune"])
+@pytest.mark.parametrize(
+    "module", ["compensation", "granularity", "inputs.layout", "rounds", "unstructured", "module.prune"]
+)
 def test_examples_in_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"prune_jax.pruning.{module}"), extraglobs=NAMES)
     assert found.attempted
