@@ -14,7 +14,9 @@ NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 @pytest.mark.parametrize(
     "module",
     [
+        "compensation",
         "granularity",
+        "inputs.layout",
         "isomorphism",
         "iterated",
         "lamp",

@@ -103,6 +103,9 @@ def default_config() -> ConfigDict:
             "rounds_schedule": "linear",
             # Training examples, without augmentation, for criteria that need gradients or activations.
             "evidence": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
+            # Whether weights are changed that a criterion changes besides choosing ('flap', 'thinet', 'channel_lasso',
+            # 'sparsegpt'); False is the control.
+            "compensate": True,
             "recovery": "none",  # or 'orthp'
             "recovery_gain": 1.0,  # gain of the activation: 1 for linear, sqrt 2 for ReLU
         }

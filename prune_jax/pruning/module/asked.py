@@ -8,7 +8,7 @@ import optax
 
 from prune_jax import nearest
 from prune_jax.pruning.allocation import NORMALISERS
-from prune_jax.pruning.criteria.criterion import refuse_over
+from prune_jax.pruning.criteria.criterion import CHANNELS_ONLY, WEIGHTS_ONLY, name_of, refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES
 
@@ -36,6 +36,7 @@ class Asked(NamedTuple):
     reduce: str = "mean"
     normalise: str | None = None
     iterations: int = 1
+    compensate: bool = True
 
 
 def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
@@ -81,8 +82,9 @@ def _choice(name: str, value: Any, known: tuple[str, ...]) -> None:
 def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Criterion:
     if isinstance(criterion, str):
         _choice("criterion", criterion, tuple(CRITERIA))
-        return CRITERIA[criterion]
+        criterion = CRITERIA[criterion]
     if isinstance(criterion, Criterion):
+        _unit(criterion, granularity, rest["keep"])
         return criterion
     if callable(criterion):  # it may look at whatever is given
         data = rest["batches"] is not None and rest["loss"] is not None
@@ -92,6 +94,13 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
     raise ValueError(
         f"criterion is {criterion!r}; give a name ({', '.join(CRITERIA)}), a Criterion or a function of evidence"
     )
+
+
+def _unit(criterion: Criterion, granularity: str, keep: Any) -> None:
+    if granularity == "filter" and criterion.weights_only and keep is None:
+        raise ValueError(f"criterion is {name_of(criterion)!r}, which {WEIGHTS_ONLY}")
+    if granularity == "unstructured" and criterion.unit == "channel":
+        raise ValueError(f"criterion is {name_of(criterion)!r}, which {CHANNELS_ONLY}")
 
 
 def _amount(asked: Asked) -> None:

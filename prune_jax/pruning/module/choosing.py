@@ -63,6 +63,7 @@ def refuse_out_of_reach(asked: Asked, groups: Sequence[Group], ranks: Mapping[st
     """
     if asked.scope == "layer" or asked.ratio is None:
         return
+    assert not isinstance(asked.ratio, Mapping)  # ``asked`` takes one ratio where groups are ranked together
     for each in [list(groups)] if asked.scope == "global" else alike(groups, ranks):
         size = sum(group.size for group in each)
         reach = size - sum(_floor(group, asked._replace(round_to=1)) for group in each)

@@ -6,8 +6,10 @@ from typing import Any
 import jax
 
 from prune_jax.pruning import allocation
+from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.criterion import checked_scores, name_of
+from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.isomorphism import ranks_of
 from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
@@ -18,7 +20,13 @@ from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_trans
 from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
-from prune_jax.pruning.module.scoring import refuse_lacking, refuse_unfit, scoring
+from prune_jax.pruning.module.scoring import (
+    looking,
+    refuse_lacking,
+    refuse_unfit,
+    refuse_unscored,
+    scores_of,
+)
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
 from prune_jax.pruning.unstructured import unstructured_mask
@@ -46,6 +54,7 @@ def prune(
     key: jax.Array | None = None,
     masked: bool = False,
     free: Sequence[str] = (),
+    compensate: bool = True,
 ) -> Pruned:
     """A smaller model of the same kind; the target itself stays as it is.
 
@@ -78,6 +87,8 @@ def prune(
       masked: masks instead of surgery. Groups that no mask can stand for stay dense.
       free: of 'inputs' and 'outputs', which ends of the network may lose channels (the last axis of floats). The small
         model takes inputs without the channels that went, ``x[..., pruned.keep[name]]``.
+      compensate: whether weights are changed that the criterion changes besides choosing, as 'flap', 'thinet',
+        'channel_lasso' and 'sparsegpt' do.
 
     Returns:
       The small model, its variables, and the decision; see ``Pruned``.
@@ -95,6 +106,7 @@ def prune(
         criterion, granularity, ratio=ratio, speedup=speedup, keep=keep, scope=scope, layers=layers,
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
         over=over, reduce=reduce, normalise=normalise, iterations=iterations,
+        compensate=compensate,
     )  # fmt: skip
     refuse_lacking(what)
     refuse_transformation(optimizer)
@@ -102,7 +114,7 @@ def prune(
     if granularity == "unstructured":
         return _single_weights(start, what, optimizer)
     costs = _costs(start)
-    now = _decided(start, what, costs)
+    now, start = _decided(start, what, costs)
     if masked:
         return _masked(start, composed(start.keep, now), optimizer, costs)
     total = composed(start.keep, now)
@@ -117,35 +129,47 @@ def _costs(start: Start) -> Callable[[Mapping[str, Any]], Cost]:
     )
 
 
-def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
-    """Which channels of the network as it is stay."""
+def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[Keep, Start]:
+    """Which channels of the network as it is stay, and the network with the criterion's compensation."""
     groups = start.now
     if what.keep is not None:
         keep = checked(groups, what.keep)
         if what.masked:
             _refuse_unmaskable(groups, keep)
-        return keep
+        return keep, start
     taken = start.dense.source.taken
     mine = named(groups, what.layers, taken and taken.types)
     if isinstance(what.ratio, Mapping):
         allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
     if what.masked:
         mine = [group for group in mine if group.maskable]
-    ranks, name = ranks_of(start.dense.variables), name_of(what.criterion)
     refuse_unfit(what, mine)
+    look, first = keeping_first(
+        looking(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
+    )
+    ranks, name = ranks_of(start.dense.variables), name_of(what.criterion)
     refuse_out_of_reach(what, mine, ranks)
-    score = scoring(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
 
     def macs(keep: Keep) -> int:
         return costs(composed(start.keep, keep)).macs
 
-    return iterated_keep(
+    keep = iterated_keep(
         start.variables,
         groups,
-        lambda held: checked_scores(score(held), mine, f"criterion is {name!r}", "layers"),
+        lambda held: checked_scores(scores_of(what, look(held)), mine, f"criterion is {name!r}", "layers"),
         lambda scores, step, so_far: chosen(step, mine, scores, macs, ranks, so_far),
         steps_of(what),
     )
+    return keep, _compensated(start, what, first[0], keep)
+
+
+def _compensated(start: Start, what: Asked, facts: Evidence, keep: Keep) -> Start:
+    """The network with other weights, where the criterion changes some; nothing is cut yet."""
+    if not what.compensate or what.criterion.compensate is None:
+        return start
+    variables = compensated(what.criterion, facts, keep)
+    whole = None if start.whole is None else grown(start.whole, variables, start.groups, start.keep)
+    return start._replace(variables=variables, whole=whole)
 
 
 def _refuse_unmaskable(groups: Sequence[Group], keep: Keep) -> None:
@@ -217,12 +241,19 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
             "variables)"
         )
     assert what.ratio is not None  # checked in ``asked``
-    score = scoring(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
+    look, first = keeping_first(
+        looking(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
+    )
     how: dict[str, Any] = {
         "scope": what.scope,
         "where": (what.layers,) if isinstance(what.layers, str) else tuple(what.layers),
     }
     normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
+
+    def score(held: Any) -> Any:
+        scores = scores_of(what, look(held))
+        refuse_unscored(what, start.whole, how["where"], scores)
+        return scores
 
     def choose(scores: Any, ratio: Any, mask: Any) -> Any:
         return unstructured_mask(
@@ -238,7 +269,8 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
         for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)
         if start.dense.source.counted(path)
     )
-    masked, after = apply_mask(start.whole, mask), cost._replace(params=kept)
+    whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
+    masked, after = apply_mask(whole, mask), cost._replace(params=kept)
     return held(start, masked, mask, start.keep, optimizer, cost, after)
 
 
