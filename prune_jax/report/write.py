@@ -14,6 +14,7 @@ from prune_jax.report import (
     figures,
     jacobian_figures,
     jacobian_tables,
+    methods,
     plateau,
     pruning_value,
     tables,
@@ -31,6 +32,8 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "beside_paper": ("Beside the paper", beside_paper.fullest),
         "cross_validation": ("Both methods under both retrainings", cross_validating.cross_validation),
         "lr_spread": ("Fixed schedules beside plateau-extended ones", plateau.lr_spread),
+        "method_ranking": ("Methods, ranked within setups that hold", methods.ranking),
+        "damage_and_lr": ("Damage to the Jacobian beside the effect of the LR", methods.damage),
         "accuracy": ("Every run", tables.accuracy),
     }
 )
