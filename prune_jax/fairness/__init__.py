@@ -5,7 +5,8 @@ from prune_jax.fairness.comparison import Comparison, compare
 from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
 from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.letter_display import indistinct_sets, letters
-from prune_jax.fairness.ranking import Ranking, Rankings, comparable, rank
+from prune_jax.fairness.ranked_groups import Ranking, Rankings, comparable
+from prune_jax.fairness.ranking import rank, rank_retrainings
 from prune_jax.fairness.record import (
     Axes,
     Costs,
@@ -50,6 +51,7 @@ __all__ = [
     "indistinct_sets",
     "letters",
     "rank",
+    "rank_retrainings",
     "read",
     "read_folder",
     "strictest_setup",

@@ -163,6 +163,17 @@ def spectra_before(record: RunRecord) -> dict[str, list[JSVSummary]]:
     return {name: summaries for name, summaries in found.items() if summaries}
 
 
+def start_jsv(result: SeedResult) -> float | None:
+    """The mean JSV of what the last stage starts from: after the action and its recovery."""
+    return result.epochs[0].mean_jsv if result.epochs else None
+
+
+def amount(record: RunRecord) -> str:
+    """How much was pruned, as text: the ratio, and the speedup where it is stated."""
+    speedup = f", speedup {record.costs.speedup:.2f}x" if record.costs.speedup else ""
+    return f"ratio {record.axes.ratio}{speedup}"
+
+
 def trainability_accuracies(record: RunRecord) -> list[float]:
     """Trainability accuracy, Eq. (1), of every seed in percent."""
     each = schedules(record)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from prune_jax.fairness import Axes, Costs, EpochMetrics, RunRecord, SeedResult, Stage
-from prune_jax.report import methods
+from prune_jax.report import damage, method_ranking
 
 GATHERED = {"evidence": {"batches": 10, "batch_size": 100}}
 
@@ -55,7 +55,7 @@ L1 = record("l1", [80.0, 81.0, 80.5])
 
 
 def test_a_row_by_hand():
-    text = methods.ranking([L1, TAYLOR])
+    text = method_ranking.ranking([L1, TAYLOR])
     ((head, first, second),) = tables_of(text)
     p = stats.ttest_ind([90.0, 90.5, 91.0], [80.0, 81.0, 80.5], equal_var=False).pvalue
     shown = dict(zip(head, first, strict=True))
@@ -77,33 +77,46 @@ def test_a_row_by_hand():
     assert p < 0.001
     assert second[8:10] == ["0", ""]
     assert (
-        "**Group 1: ratio 0.5, speedup 2.00x, retraining `0:0.01` (2 epochs)** (S4.2 holds, 1 tests)" in text
-    )
-
-
-def test_groups_apart_and_why():
-    text = methods.ranking([TAYLOR, record("fpgm", [70.0, 71.0], lr=0.001), L1])
-    assert [[row[0] for row in table[1:]] for table in tables_of(text)] == [["taylor", "l1"], ["fpgm"]]
-    assert "(alone, ranked with no other)" in text
-    assert (
-        "Group 2 is not ranked with group 1: S3.2 doesn't hold (base_model id0+id1+id2 against id0+id1; "
+        "**Group 1: ratio 0.5, speedup 2.00x, retraining `0:0.01` (2 epochs)** (S4.2 holds, 1 pair tested)"
         in text
     )
 
 
+def test_groups_apart_and_why():
+    text = method_ranking.ranking([TAYLOR, record("fpgm", [70.0, 71.0], lr=0.001), L1])
+    assert [[row[0] for row in table[1:]] for table in tables_of(text)] == [["taylor", "l1"], ["fpgm"]]
+    assert "(alone, ranked with no other)" in text
+    assert "Group 2 is not ranked with group 1: base_model id0+id1+id2 against id0+id1; " in text
+
+
 def test_two_runs_of_one_method_are_told_by_name():
     again = dataclasses.replace(L1, name="l1, global")
-    ((_, *rows),) = tables_of(methods.ranking([TAYLOR, L1, again]))
+    ((_, *rows),) = tables_of(method_ranking.ranking([TAYLOR, L1, again]))
     assert [row[0] for row in rows] == ["taylor", "l1: l1 0.01", "l1: l1, global"]
 
 
 def test_records_that_state_little_are_shown_all_the_same():
     bare = dataclasses.replace(L1, stages=None, costs=Costs())
-    text = methods.ranking([bare, dataclasses.replace(TAYLOR, results=())])
+    text = method_ranking.ranking([bare, dataclasses.replace(TAYLOR, results=())])
     assert "taylor 0.01 is not ranked: it states no accuracy." in text
     ((_, row),) = tables_of(text)
     assert row[:3] == ["l1", "80.50 ± 0.50 (n=3)", "a"]
-    assert methods.ranking([]) == methods.damage([]) == methods.damage([bare]) == methods.damage([L1]) == ""
+    assert (
+        method_ranking.ranking([]) == damage.damage([]) == damage.damage([bare]) == damage.damage([L1]) == ""
+    )
+
+
+def test_retrainings_of_one_pruned_network_are_beside_each_other():
+    text = method_ranking.retraining_ranking(
+        [TAYLOR, record("taylor", [95.0, 96.0, 97.0], lr=0.1), record("l1", [50.0], 0.5)]
+    )
+    ((_, *rows),) = tables_of(text)
+    assert [row[:3] for row in rows] == [
+        ["taylor: taylor 0.1", "96.00 ± 1.00 (n=3)", "a"],
+        ["taylor: taylor 0.01", "90.50 ± 0.50 (n=3)", "b"],
+    ]
+    assert "**Group 1: ratio 0.5, speedup 2.00x** (S3.1 holds, 1 pair tested)" in text
+    assert method_ranking.retraining_ranking([TAYLOR]) == ""
 
 
 def at_two_lrs(method, large, small, jsv):
@@ -119,7 +132,7 @@ GRID = [
 
 
 def test_damage_beside_the_effect_of_the_lr_by_hand():
-    text = methods.damage(GRID)
+    text = damage.damage(GRID)
     ((head, *rows),) = tables_of(text)
     assert head[:4] == ["method", "mean JSV after / before", "LR 0.01 %", "LR 0.001 %"]
     assert [row[:2] for row in rows] == [
@@ -142,13 +155,13 @@ def test_damage_beside_the_effect_of_the_lr_by_hand():
 
 def test_the_correlation_needs_three_methods_whose_jacobian_was_measured():
     unmeasured = at_two_lrs("hrank", [90.0, 80.0, 85.0], [70.0, 60.0, 65.0], None)
-    text = methods.damage([*GRID[:4], *unmeasured])
+    text = damage.damage([*GRID[:4], *unmeasured])
     assert "needs three methods whose Jacobian was measured" in text
-    assert statistics.mean([0.25] * 3) == pytest.approx(methods.jsv_ratio(GRID[0]))
+    assert statistics.mean([0.25] * 3) == pytest.approx(damage.jsv_ratio(GRID[0]))
     assert [row[1] for row in tables_of(text)[0][1:]] == ["", "0.05", "0.25"]
 
 
 def test_lrs_are_compared_at_one_rate_alone():
     faster = [dataclasses.replace(r, costs=Costs(speedup=4.0)) for r in GRID[:2]]
-    assert len(tables_of(methods.damage([*GRID, *faster]))) == 2
-    assert methods.damage([GRID[0], faster[1]]) == ""
+    assert len(tables_of(damage.damage([*GRID, *faster]))) == 2
+    assert damage.damage([GRID[0], faster[1]]) == ""
