@@ -1,17 +1,18 @@
 """Records in groups that are comparable throughout, each group ranked: every pair tested, with Holm's correction."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prune_jax.fairness.comparison import TOO_WEAK, sample
 from prune_jax.fairness.letter_display import letters
 from prune_jax.fairness.record import RunRecord
-from prune_jax.fairness.setups import STRICTNESS, Break, strictest_setup
+from prune_jax.fairness.setups import STRICTNESS, Break, Verdict, strictest_setup
 from prune_jax.fairness.significance import Sample, holm, welch
 
 UNTRAINED = "same_overall_schedule"  # asked of two runs neither of which starts from a trained base model
-Breaks = Callable[[RunRecord, RunRecord], tuple[Break, ...]]
+Breaks = Callable[[RunRecord, RunRecord, Verdict], tuple[Break, ...]]
+Judge = Callable[[RunRecord, RunRecord], Verdict]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def rankings(records: Sequence[RunRecord], breaks: Breaks, significance: float, 
 
     Args:
         records: any; what comes first decides which groups come first. One without an accuracy is in no group.
-        breaks: what makes two records incomparable, nothing where they are comparable.
+        breaks: of two records and the verdict on them what makes them incomparable; nothing where they are comparable.
         significance: two records are told apart where their corrected p is below it.
         tolerance: as for ``strictest_setup``.
 
@@ -58,9 +59,10 @@ def rankings(records: Sequence[RunRecord], breaks: Breaks, significance: float, 
     """
     stated = [record for record in records if sample(record) is not None]
     silent = [f"{r.name} is not ranked: it states no accuracy." for r in records if sample(r) is None]
-    groups = comparable(stated, lambda a, b: not breaks(a, b))
-    ranked = tuple(_ranked(group, significance, tolerance) for group in groups)
-    return Rankings(ranked, (*_reasons(groups, breaks), *silent))
+    judge = _remembered(lambda a, b: strictest_setup(a, b, tolerance))
+    groups = comparable(stated, lambda a, b: not breaks(a, b, judge(a, b)))
+    ranked = tuple(_ranked(group, significance, judge) for group in groups)
+    return Rankings(ranked, (*_reasons(groups, breaks, judge), *silent))
 
 
 def comparable(
@@ -91,14 +93,27 @@ def comparable(
     return tuple(tuple(group) for group in groups)
 
 
-def _ranked(group: Sequence[RunRecord], significance: float, tolerance: float) -> Ranking:
+def _remembered(judge: Judge) -> Judge:
+    """Each pair is judged once in a ranking, which asks of many of them three times."""
+    known: dict[frozenset[int], Verdict] = {}
+
+    def ask(a: RunRecord, b: RunRecord) -> Verdict:
+        pair = frozenset((id(a), id(b)))
+        if pair not in known:
+            known[pair] = judge(a, b)
+        return known[pair]
+
+    return ask
+
+
+def _ranked(group: Sequence[RunRecord], significance: float, judge: Judge) -> Ranking:
     """One group: sorted, every pair tested, letters."""
     records = tuple(sorted(group, key=lambda record: -_sample(record).mean))
     samples = tuple(map(_sample, records))
     pairs = list(itertools.combinations(range(len(samples)), 2))
     ps = dict(zip(pairs, holm([welch(samples[i], samples[j]).p for i, j in pairs]), strict=True))
     apart = [pair for pair, p in ps.items() if p is not None and p < significance]
-    return Ranking(_setup(records, tolerance), records, samples, ps, letters(len(samples), apart))
+    return Ranking(_setup(group, judge), records, samples, ps, letters(len(samples), apart))
 
 
 def _sample(record: RunRecord) -> Sample:
@@ -107,26 +122,28 @@ def _sample(record: RunRecord) -> Sample:
     return found
 
 
-def _setup(records: Sequence[RunRecord], tolerance: float) -> str | None:
+def _setup(group: Sequence[RunRecord], judge: Judge) -> str | None:
     """The strictest setup that holds between every two."""
-    verdicts = [strictest_setup(a, b, tolerance) for a, b in itertools.combinations(records, 2)]
+    verdicts = [judge(a, b) for a, b in itertools.combinations(group, 2)]
     strict = [setup for setup in reversed(STRICTNESS) if setup not in TOO_WEAK]
     order = (*strict, UNTRAINED, *reversed(TOO_WEAK))
     return next((s for s in order if verdicts and all(v.holds(s) for v in verdicts)), None)
 
 
-def _reasons(groups: Sequence[Sequence[RunRecord]], breaks: Breaks) -> list[str]:
+def _reasons(groups: Sequence[Sequence[RunRecord]], breaks: Breaks, judge: Judge) -> list[str]:
     """For each group but the first, what parts it from the earlier one to which it is nearest."""
     lines = []
     for number, group in enumerate(groups[1:], start=2):
-        found = {before: _parting(groups[before - 1], group, breaks) for before in range(1, number)}
+        found = {
+            before: _parting(itertools.product(groups[before - 1], group), breaks, judge)
+            for before in range(1, number)
+        }
         nearest = min(found, key=lambda before: len(found[before]))
         why = "; ".join(map(str, found[nearest]))
         lines.append(f"Group {number} is not ranked with group {nearest}: {why}.")
     return lines
 
 
-def _parting(one: Sequence[RunRecord], other: Sequence[RunRecord], breaks: Breaks) -> tuple[Break, ...]:
-    """What differs between the first two records, one of each group, that are not comparable."""
-    pairs = itertools.product(one, other)
-    return next(found for pair in pairs if (found := breaks(*pair)))
+def _parting(pairs: Iterable[tuple[RunRecord, RunRecord]], breaks: Breaks, judge: Judge) -> tuple[Break, ...]:
+    """What differs in the first pair that is not comparable."""
+    return next(found for a, b in pairs if (found := breaks(a, b, judge(a, b))))

@@ -6,7 +6,7 @@ from prune_jax.fairness import chain
 from prune_jax.fairness.comparison import TOO_WEAK
 from prune_jax.fairness.ranked_groups import UNTRAINED, Rankings, rankings
 from prune_jax.fairness.record import RunRecord
-from prune_jax.fairness.setups import STRICTNESS, Break, Verdict, known_setup, strictest_setup
+from prune_jax.fairness.setups import STRICTNESS, Break, Verdict, known_setup
 
 SETTINGS = ("optimiser", "augmentation")
 
@@ -45,8 +45,7 @@ def rank(
         allowed = [setup for setup in STRICTNESS if setup not in TOO_WEAK]
         raise ValueError(f"required is {required!r}, under which methods can't be ranked; allowed: {allowed}")
 
-    def breaks(a: RunRecord, b: RunRecord) -> tuple[Break, ...]:
-        verdict = strictest_setup(a, b, rate_tolerance)
+    def breaks(a: RunRecord, b: RunRecord, verdict: Verdict) -> tuple[Break, ...]:
         return _broken(verdict, UNTRAINED) if _untrained(a, b) else verdict.breaks[required]
 
     return rankings(records, breaks, significance, rate_tolerance)
@@ -78,10 +77,10 @@ def rank_retrainings(
         2
     """
 
-    def breaks(a: RunRecord, b: RunRecord) -> tuple[Break, ...]:
+    def breaks(a: RunRecord, b: RunRecord, verdict: Verdict) -> tuple[Break, ...]:
         one, other = _pruned_ids(a), _pruned_ids(b)
         parted = () if one and one == other else (Break("pruned network", _shown(one), _shown(other)),)
-        return (*_broken(strictest_setup(a, b, rate_tolerance), "S3.1"), *parted)
+        return (*_broken(verdict, "S3.1"), *parted)
 
     return rankings(records, breaks, significance, rate_tolerance)
 
