@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.methods = ("random", "l1", "l2", "largest", "taylor")
     config.ratios = (0.5, 0.9)
     config.retrain_lrs = (1e-2, 1e-3)
-    config.retrain.epochs = 4
+    config.retrain.epochs = 3
     config.final_lr = 1e-4  # the last LR that the halving rule steps down to
     config.report.title = "Methods in setups that hold (ResNet-8, filter pruning)"
     config.report.sections = ("base", "method_ranking", "damage_and_lr", "accuracy")

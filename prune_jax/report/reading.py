@@ -169,9 +169,11 @@ def start_jsv(result: SeedResult) -> float | None:
 
 
 def amount(record: RunRecord) -> str:
-    """How much was pruned, as text: the ratio, and the speedup where it is stated."""
-    speedup = f", speedup {record.costs.speedup:.2f}x" if record.costs.speedup else ""
-    return f"ratio {record.axes.ratio}{speedup}"
+    """How much was pruned, as text: the ratio, and the speedup, or of a mask the compression, where it is stated."""
+    speedup, compression = record.costs.speedup, record.costs.compression
+    if speedup == 1.0 and compression is not None:
+        return f"ratio {record.axes.ratio}, compression {compression:.2f}x"
+    return f"ratio {record.axes.ratio}" + (f", speedup {speedup:.2f}x" if speedup else "")
 
 
 def trainability_accuracies(record: RunRecord) -> list[float]:

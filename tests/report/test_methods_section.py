@@ -77,7 +77,7 @@ def test_a_row_by_hand():
     assert p < 0.001
     assert second[8:10] == ["0", ""]
     assert (
-        "**Group 1: ratio 0.5, speedup 2.00x, retraining `0:0.01` (2 epochs)** (S4.2 holds, 1 pair tested)"
+        "**Group 1: ratio 0.5, speedup 2.00x, retraining `0:0.01` over 2 epochs** (S4.2 holds, 1 pair tested)"
         in text
     )
 
@@ -87,6 +87,14 @@ def test_groups_apart_and_why():
     assert [[row[0] for row in table[1:]] for table in tables_of(text)] == [["taylor", "l1"], ["fpgm"]]
     assert "(alone, ranked with no other)" in text
     assert "Group 2 is not ranked with group 1: base_model id0+id1+id2 against id0+id1; " in text
+
+
+def test_masks_are_told_by_their_compression():
+    masked = dataclasses.replace(L1, costs=Costs("macs", 100, 100, 90, 45))
+    assert (
+        "**Group 1: ratio 0.5, compression 2.00x, retraining `0:0.01` over 2 epochs**"
+        in method_ranking.ranking([masked])
+    )
 
 
 def test_two_runs_of_one_method_are_told_by_name():
@@ -112,10 +120,10 @@ def test_retrainings_of_one_pruned_network_are_beside_each_other():
     )
     ((_, *rows),) = tables_of(text)
     assert [row[:3] for row in rows] == [
-        ["taylor: taylor 0.1", "96.00 ± 1.00 (n=3)", "a"],
-        ["taylor: taylor 0.01", "90.50 ± 0.50 (n=3)", "b"],
+        ["taylor 0.1", "96.00 ± 1.00 (n=3)", "a"],
+        ["taylor 0.01", "90.50 ± 0.50 (n=3)", "b"],
     ]
-    assert "**Group 1: ratio 0.5, speedup 2.00x** (S3.1 holds, 1 pair tested)" in text
+    assert "**Group 1: ratio 0.5, speedup 2.00x, retraining 2 epochs** (S3.1 holds, 1 pair tested)" in text
     assert method_ranking.retraining_ranking([TAYLOR]) == ""
 
 
