@@ -25,7 +25,8 @@ def get_config() -> ConfigDict:
     config.measure.jsv = True
     config.measure.every = 1000  # before and after the stages alone
     config.measure.examples = 100
-    config.methods = ("random", "l1", "l2", "largest", "taylor")
+    # Without 'lamp': at one ratio for all layers it removes what 'l2' does.
+    config.methods = ("random", "largest", "l1", "l2", "fpgm", "bn_scale", "taylor", "fisher", "hessian")
     config.ratios = (0.5, 0.9)
     config.retrain_lrs = (1e-2, 1e-3)
     config.retrain.epochs = 3
