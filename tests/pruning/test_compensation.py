@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from float64_net import apply, network
+from float64_net import apply, layers, network
 
 from prune_jax import prune
 from prune_jax.pruning.compensation import compensated
@@ -74,6 +74,15 @@ def test_a_second_masked_call_compensates_what_the_first_left(given):
     )
 
 
+def test_several_iterations_compensate_what_the_network_was_before_all_of_them(given):
+    params, x, how = given
+    pruned = prune((apply, params), x[:1], criterion="flap", iterations=2, layers="b", **how)
+    rows, weights, bias = layers()[0]["head"]
+    gone = ~np.isin(np.arange(36) % 4, pruned.keep["b"])
+    missing = rows.mean(0)[gone] @ weights[gone]
+    np.testing.assert_allclose(pruned.variables["head"]["bias"], bias + missing, rtol=1e-4, atol=1e-5)
+
+
 class Normed(nnx.Module):
     def __init__(self):
         rngs = nnx.Rngs(0)
@@ -106,7 +115,9 @@ def test_a_compensation_that_returns_other_leaves_is_refused():
         return {"a": np.zeros(2)}
 
     criterion = Criterion(CRITERIA["l1"].score, "weight", compensate=cut)
-    with pytest.raises(ValueError, match=r"compensation of criterion 'l1' returned leaf 'a' of shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"^criterion is 'l1', whose compensation returned leaf 'a' of shape \(2,\)"
+    ):
         compensated(criterion, Evidence({"a": np.zeros(3)}), {})
 
 
