@@ -3,6 +3,7 @@
 Source: Tanaka et al., NeurIPS 2020, arXiv 2006.05467, Sec. 5.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ def flow_slopes(flow: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     All float leaves are taken at their absolute value, batch statistics too, as in the authors' code. They work with
     dR/dw. Here it is over R, which changes no rank. R grows by a factor with every layer, so it is computed in
-    float64, and only the quotient comes back to float32.
+    float64 where the function can be, and only the quotient comes back to float32.
 
     Args:
       flow: ``flow(params)`` -> outputs of the network on ones, arrays in any pytree. It is compiled once for all
@@ -41,10 +42,24 @@ def flow_slopes(flow: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
         return jax.value_and_grad(total)(floats)
 
+    @functools.cache  # a memo: a function that was traced in float32 before, as a cut network's, stays in it
+    def runs_wide(leaves: tuple[Any, ...], treedef: Any) -> bool:
+        params = jax.tree.unflatten(treedef, leaves)
+        wide = [jax.ShapeDtypeStruct(leaf.shape, jnp.float64) for leaf in leaves if is_float(leaf)]
+        try:
+            jax.eval_shape(both, params, wide)
+        except TypeError:
+            return False
+        return True
+
     def slopes(params: Any) -> Any:
+        leaves, treedef = jax.tree.flatten(params)
+        shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype) for leaf in leaves)
         with jax.enable_x64(True):
-            wide = [jnp.abs(leaf).astype(jnp.float64) for leaf in float_leaves(params)]
-            total, found = both(params, wide)
+            wide = runs_wide(shapes, treedef)
+        with jax.enable_x64(wide):
+            dtype = jnp.float64 if wide else jnp.float32
+            total, found = both(params, [jnp.abs(leaf).astype(dtype) for leaf in float_leaves(params)])
             if not jnp.isfinite(total):
                 raise ValueError(
                     "the sum of the network's outputs on ones isn't finite, so 'synflow' can't rank its weights; take "

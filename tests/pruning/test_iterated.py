@@ -190,3 +190,17 @@ def test_a_speedup_is_reached_and_iterations_are_refused_where_they_make_no_sens
     pair = {"a": RNG.normal(size=(3, 4)), "b": RNG.normal(size=(4, 2))}
     with pytest.raises(ValueError, match=r"iterations is 3, .*no mask can stand for channels of 'a'"):
         prune_jax.prune((normed, pair), jnp.ones((1, 3)), ratio=0.5, iterations=3)
+
+
+def test_a_network_that_was_cut_before_is_scored_again():
+    """Its function was traced in float32, and stays in it."""
+    x = jnp.ones((1, WIDTHS[0]))
+    first = prune_jax.prune((apply, PARAMS), x, ratio=0.3, criterion="synflow")
+    second = prune_jax.prune(first, ratio=0.4, criterion="synflow", iterations=2)
+    kernels = [np.asarray(first.variables[name]["kernel"], np.float64) for name in sorted(PARAMS)]
+    for scores, name in zip(flows(kernels), sorted(PARAMS)[:3], strict=False):
+        left = first.keep[name][np.sort(np.argsort(scores.sum(0), kind="stable")[-len(second.keep[name]) :])]
+        assert set(second.keep[name]) <= set(first.keep[name])
+        assert (
+            len(np.intersect1d(left, second.keep[name])) >= len(left) - 1
+        )  # the second iteration scores anew
