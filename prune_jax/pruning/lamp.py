@@ -24,10 +24,9 @@ def lamp_fractions(scores: Any) -> Any:
       array([1.        , 0.125     , 0.42857143])
     """
     lib: Any = jnp if isinstance(scores, jax.core.Tracer) else np
-    flat = scores.reshape(-1).astype(
-        np.float64 if lib is np else jnp.promote_types(scores.dtype, jnp.float32)
-    )
-    order = lib.argsort(flat, stable=True)
+    flat = scores.reshape(-1)
+    order = _ascending(flat) if lib is np else jnp.argsort(flat, stable=True)
+    flat = flat.astype(np.float64 if lib is np else jnp.promote_types(flat.dtype, jnp.float32))
     ascending = flat[order]
     left = lib.maximum(lib.cumsum(ascending[::-1])[::-1], lib.finfo(flat.dtype).tiny)
     fractions = ascending / left
@@ -36,3 +35,12 @@ def lamp_fractions(scores: Any) -> Any:
     out = np.empty_like(flat)
     out[order] = fractions
     return out.reshape(scores.shape)
+
+
+def _ascending(flat: np.ndarray) -> np.ndarray:
+    """A stable order. The bits of floats that aren't below 0 grow with them, so float32 and place make one number."""
+    if flat.dtype != np.float32:
+        return np.argsort(flat, stable=True)
+    bits = (flat + np.float32(0)).view(np.uint32).astype(np.uint64)  # -0 becomes 0
+    keys = np.sort((bits << np.uint64(32)) | np.arange(flat.size, dtype=np.uint64))
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)

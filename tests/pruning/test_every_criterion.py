@@ -227,7 +227,8 @@ def test_channels_in_another_order_have_the_same_scores_in_that_order(name):
     facts, order = evidence(), np.array([3, 0, 7, 1, 6, 2, 5, 4])
     before = channel_scores(CRITERIA[name], facts)
     after = channel_scores(CRITERIA[name], permuted(facts, order))
-    np.testing.assert_allclose(after["a"], before["a"][order], rtol=1e-9, atol=1e-12)
+    rtol = 1e-6 if name == "fpgm" else 1e-9  # its matrix product is one of float32, as the weights are
+    np.testing.assert_allclose(after["a"], before["a"][order], rtol=rtol, atol=1e-12)
     np.testing.assert_allclose(after["b"], before["b"], rtol=1e-5, atol=1e-7)  # sums over a in another order
 
 

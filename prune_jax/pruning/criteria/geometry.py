@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.criteria.weights import Scores, prunable, scored_leaves
+from prune_jax.pruning.criteria.weights import Scores, made_leaves, prunable
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.jaxpr.groups import Group
 
@@ -17,7 +17,7 @@ def fpgm(evidence: Evidence) -> Scores:
     Filters near the geometric median go: the others can stand for them. Source: He et al., CVPR 2019,
     arXiv 1811.00250, Eq. (5).
     """
-    leaves = scored_leaves(evidence)
+    leaves = made_leaves(evidence)
     return {
         group.name: _distances(_filters(leaves[group.producer.path], group))
         for group in prunable(evidence.groups)
@@ -32,14 +32,18 @@ def _filters(leaf: Any, group: Group) -> Any:
     rows = np.full((group.size, counts.max()), leaf.shape[axis])  # where there is no position, a row of zeros
     rows[channel, np.arange(len(order)) - (np.cumsum(counts) - counts)[channel]] = order
     lib: Any = jnp if isinstance(leaf, jax.core.Tracer) else np
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32) if lib is jnp else np.float64)
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     flat = lib.moveaxis(wide, axis, 0).reshape(leaf.shape[axis], -1)
     flat = lib.concatenate([flat, lib.zeros((1, flat.shape[1]), flat.dtype)])
     return flat[rows].reshape(group.size, -1)
 
 
 def _distances(filters: Any) -> Any:
-    """Row sums of the matrix of distances, from one matrix product: |a - b|^2 = |a|^2 + |b|^2 - 2 a b."""
+    """Row sums of the matrix of distances, from one matrix product: |a - b|^2 = |a|^2 + |b|^2 - 2 a b.
+
+    The filters' mean is taken off first, so that less cancels.
+    """
+    filters = filters - filters.mean(0, keepdims=True)
     if isinstance(filters, jax.core.Tracer):
         lib: Any = jnp
         products = jnp.matmul(filters, filters.T, precision=jax.lax.Precision.HIGHEST)
@@ -47,4 +51,5 @@ def _distances(filters: Any) -> Any:
         lib, products = np, filters @ filters.T
     squares = (filters * filters).sum(1)
     distances = lib.sqrt(lib.maximum(squares[:, None] + squares[None, :] - 2 * products, 0))
-    return (distances * (1 - lib.eye(len(filters), dtype=filters.dtype))).sum(1)
+    others = distances * (1 - lib.eye(len(filters), dtype=filters.dtype))  # no distance to itself
+    return others.sum(1) if lib is jnp else others.sum(1, dtype=np.float64)

@@ -1,11 +1,14 @@
 """Criteria that look at the gradient of the loss, or of what stands for it. w: weight, g: mean gradient of the loss."""
 
+from typing import Any
+
 from prune_jax.pruning.criteria.weights import (
     Scores,
+    made_leaves,
+    made_products,
     mapped,
     on_host,
     producer_sum,
-    products,
     prunable,
     scored_leaves,
 )
@@ -17,7 +20,7 @@ def taylor(evidence: Evidence) -> Scores:
 
     Source: Molchanov et al., CVPR 2019, arXiv 1906.10771, without the square, which changes no rank.
     """
-    return mapped(abs, products(evidence))
+    return mapped(_size_of_product, scored_leaves(evidence), scored_leaves(evidence, "grads"))
 
 
 def taylor_of_channels(evidence: Evidence) -> Scores:
@@ -27,7 +30,7 @@ def taylor_of_channels(evidence: Evidence) -> Scores:
     filter may cancel, so it isn't the mean of the weights' own scores. The paper squares this sum for
     each batch and adds up; here g is the mean gradient first, and the absolute value is taken of the sum.
     """
-    return mapped(abs, producer_sum(products(evidence), evidence.groups))
+    return mapped(abs, producer_sum(made_products(evidence), evidence.groups))
 
 
 def fisher(evidence: Evidence) -> Scores:
@@ -38,7 +41,7 @@ def fisher(evidence: Evidence) -> Scores:
     assert evidence.fisher is not None
     weights = scored_leaves(evidence)
     squares = scored_leaves(evidence._replace(grads_squared=evidence.fisher.weights), "grads_squared")
-    return mapped(lambda w, square: w * w * square / 2, weights, squares)
+    return mapped(_half_curved, weights, squares)
 
 
 def fisher_of_channels(evidence: Evidence) -> Scores:
@@ -58,16 +61,13 @@ def hessian(evidence: Evidence) -> Scores:
 
     H_ii is Hutchinson's estimate of the Hessian's diagonal, so a score may be below 0.
     """
-    return mapped(
-        lambda w, curvature: w * w * curvature / 2,
-        scored_leaves(evidence),
-        scored_leaves(evidence, "hessian_products"),
-    )
+    return mapped(_half_curved, scored_leaves(evidence), scored_leaves(evidence, "hessian_products"))
 
 
 def hessian_of_channels(evidence: Evidence) -> Scores:
     """Sum of the weights' scores over the channel's filter: the off-diagonal Hessian is left out."""
-    return producer_sum(hessian(evidence), evidence.groups)
+    scores = mapped(_half_curved, made_leaves(evidence), made_leaves(evidence, "hessian_products"))
+    return producer_sum(scores, evidence.groups)
 
 
 def snip(evidence: Evidence) -> Scores:
@@ -76,12 +76,12 @@ def snip(evidence: Evidence) -> Scores:
     Source: Lee et al., ICLR 2019, arXiv 1810.02340, Sec. 4.1, without the division by the sum of all, which changes no
     rank. The same number as ``taylor`` of a weight; a channel has the sum of its weights' scores.
     """
-    return mapped(abs, products(evidence))
+    return mapped(_size_of_product, scored_leaves(evidence), scored_leaves(evidence, "grads"))
 
 
 def snip_of_channels(evidence: Evidence) -> Scores:
     """Sum of abs(w * g) over the channel's filter; nothing cancels, other than in ``taylor``."""
-    return producer_sum(snip(evidence), evidence.groups)
+    return producer_sum(mapped(abs, made_products(evidence)), evidence.groups)
 
 
 def grasp(evidence: Evidence) -> Scores:
@@ -91,14 +91,13 @@ def grasp(evidence: Evidence) -> Scores:
     Source: Wang et al., ICLR 2020, arXiv 2002.07376, Sec. 4 and Algorithm 1, which divide the logits by 200 in H and g;
     here the loss is as it is given.
     """
-    return mapped(
-        lambda w, product: w * product, scored_leaves(evidence), scored_leaves(evidence, "hessian_gradient")
-    )
+    return mapped(_product, scored_leaves(evidence), scored_leaves(evidence, "hessian_gradient"))
 
 
 def grasp_of_channels(evidence: Evidence) -> Scores:
     """Sum of the weights' scores over the channel's filter."""
-    return producer_sum(grasp(evidence), evidence.groups)
+    scores = mapped(_product, made_leaves(evidence), made_leaves(evidence, "hessian_gradient"))
+    return producer_sum(scores, evidence.groups)
 
 
 def synflow(evidence: Evidence) -> Scores:
@@ -108,11 +107,22 @@ def synflow(evidence: Evidence) -> Scores:
     each layer add up to 1. Source: Tanaka et al., NeurIPS 2020, arXiv 2006.05467, Sec. 5; meant for
     ``config.sparsify.iterations = 100``.
     """
-    return mapped(
-        lambda w, slope: abs(w) * slope, scored_leaves(evidence), scored_leaves(evidence, "synflow")
-    )
+    return mapped(_size_of_product, scored_leaves(evidence), scored_leaves(evidence, "synflow"))
 
 
 def synflow_of_channels(evidence: Evidence) -> Scores:
     """The share of R that goes through the channel: the sum over its filter."""
-    return producer_sum(synflow(evidence), evidence.groups)
+    scores = mapped(_size_of_product, made_leaves(evidence), made_leaves(evidence, "synflow"))
+    return producer_sum(scores, evidence.groups)
+
+
+def _product(w: Any, other: Any) -> Any:
+    return w * other
+
+
+def _size_of_product(w: Any, other: Any) -> Any:
+    return abs(w * other)
+
+
+def _half_curved(w: Any, curvature: Any) -> Any:
+    return w * w * curvature / 2

@@ -1,11 +1,14 @@
 """Criteria that look at the weights alone, and chance."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
 from prune_jax.pruning.criteria.weights import (
     Scores,
     like,
+    made_leaves,
     mapped,
     on_host,
     producer_mean,
@@ -27,12 +30,12 @@ def l1(evidence: Evidence) -> Scores:
 
 def l2(evidence: Evidence) -> Scores:
     """Square of each weight, which ranks single weights as l1 does."""
-    return mapped(lambda weights: weights * weights, scored_leaves(evidence))
+    return mapped(_square, scored_leaves(evidence))
 
 
 def l2_of_channels(evidence: Evidence) -> Scores:
     """Root mean square weight of each filter."""
-    return mapped(root, producer_mean(l2(evidence), evidence.groups))
+    return mapped(root, producer_mean(mapped(_square, made_leaves(evidence)), evidence.groups))
 
 
 def largest(evidence: Evidence) -> Scores:
@@ -53,7 +56,7 @@ def lamp(evidence: Evidence) -> Scores:
 
 def lamp_of_channels(evidence: Evidence) -> Scores:
     """LAMP of the filters' squared norms, in ascending order within the group."""
-    return mapped(lamp_fractions, producer_mean(l2(evidence), evidence.groups))
+    return mapped(lamp_fractions, producer_mean(mapped(_square, made_leaves(evidence)), evidence.groups))
 
 
 def random(evidence: Evidence) -> Scores:
@@ -65,6 +68,10 @@ def random(evidence: Evidence) -> Scores:
 def random_of_channels(evidence: Evidence) -> Scores:
     """Uniform scores from ``evidence.key``, one independent draw per group."""
     return _draws(evidence.key, {group.name: (group.size,) for group in prunable(evidence.groups)})
+
+
+def _square(weights: Any) -> Any:
+    return weights * weights
 
 
 def _draws(key: jax.Array | None, shapes: dict[str, tuple[int, ...]]) -> Scores:

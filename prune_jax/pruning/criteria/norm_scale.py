@@ -6,12 +6,12 @@ residual stream, the first that the program meets counts, which is the one behin
 
 from prune_jax.pruning.criteria.weights import (
     Scores,
+    made_leaves,
+    made_products,
     mapped,
     producer_mean,
     producer_sum,
-    products,
     prunable,
-    scored_leaves,
 )
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.jaxpr.groups import Group
@@ -23,10 +23,7 @@ def bn_scale(evidence: Evidence) -> Scores:
     Source: Liu et al., ICCV 2017, arXiv 1708.06519, Sec. 3.
     """
     scales = [_at(group, group.gains[0].scale) for group in _normed(evidence)]
-    leaves = scored_leaves(evidence._replace(groups=scales))
-    return producer_mean(
-        mapped(abs, {group.producer.path: leaves[group.producer.path] for group in scales}), scales
-    )
+    return producer_mean(mapped(abs, made_leaves(evidence._replace(groups=scales))), scales)
 
 
 def taylor_gate(evidence: Evidence) -> Scores:
@@ -38,8 +35,8 @@ def taylor_gate(evidence: Evidence) -> Scores:
     """
     scales = [_at(group, group.gains[0].scale) for group in _normed(evidence)]
     shifts = [_at(group, group.gains[0].shift) for group in _normed(evidence) if group.gains[0].shift]
-    total = producer_sum(products(evidence._replace(groups=scales)), scales)
-    added = producer_sum(products(evidence._replace(groups=shifts)), shifts)
+    total = producer_sum(made_products(evidence._replace(groups=scales)), scales)
+    added = producer_sum(made_products(evidence._replace(groups=shifts)), shifts)
     return {name: abs(number + added[name] if name in added else number) for name, number in total.items()}
 
 

@@ -64,6 +64,12 @@ def scored_leaves(evidence: Evidence, field: str = "params") -> dict[str, Any]:
     return {path: on_host(leaves[path]) for path in wanted}
 
 
+def made_leaves(evidence: Evidence, field: str = "params") -> dict[str, Any]:
+    """The leaves that make the prunable groups: what scores of channels by their producers look at."""
+    makers = {group.producer.path for group in prunable(evidence.groups)}
+    return {path: leaf for path, leaf in scored_leaves(evidence, field).items() if path in makers}
+
+
 def producer_mean(weights: Mapping[str, Any], groups: Sequence[Group]) -> Scores:
     """Mean number of each channel of each prunable group, over the part of the producer that makes it."""
     return {g.name: _summed(g, weights[g.producer.path]) / _positions(g) for g in prunable(groups)}
@@ -101,6 +107,6 @@ def mapped(function: Callable[..., Any], *tables: Mapping[str, Any]) -> Scores:
     return {name: function(*(table[name] for table in tables)) for name in tables[0]}
 
 
-def products(evidence: Evidence) -> Scores:
-    """w * g of every scored weight: to first order, minus what the loss gains when the weight is set to 0."""
-    return mapped(lambda w, g: w * g, scored_leaves(evidence), scored_leaves(evidence, "grads"))
+def made_products(evidence: Evidence) -> Scores:
+    """w * g of the weights that make channels: to first order, minus what the loss gains when they are set to 0."""
+    return mapped(lambda w, g: w * g, made_leaves(evidence), made_leaves(evidence, "grads"))
