@@ -81,7 +81,13 @@ OF_KERNELS = frozenset({"inputs", "input_grams"})  # read of arrays, by leaf
 
 
 def part_of(evidence: Evidence, name: str) -> Evidence:
-    """Evidence of one part of the params, such as 'params' of variables that hold batch statistics as well."""
+    """Evidence of one part of the params, such as 'params' of variables that hold batch statistics as well.
+
+    Example:
+      >>> variables = {"params": {"w": 1}, "batch_stats": {"mean": 2}}
+      >>> part_of(Evidence(variables, grads=variables), "params").grads
+      {'w': 1}
+    """
     trees = {"params": evidence.params[name]}
     for field in (*_LIKE_PARAMS, "synflow"):
         if (tree := getattr(evidence, field)) is not None:

@@ -6,7 +6,7 @@ import pytest
 from small_runs import context_of, mlp_config
 
 from prune_jax.experiment import dry_run, specs
-from prune_jax.experiment.chain import restore, run
+from prune_jax.experiment.chain import restore, run, sparsify
 from prune_jax.experiment.config import sweep
 from prune_jax.experiment.training.cohort import member_key
 
@@ -143,6 +143,15 @@ def test_what_a_spec_leaves_at_its_default_is_no_part_of_its_id(digits):
     assert not {"iterations", "over", "reduce"} & set(specs.stated(plain))
     said = specs.stated(planned(digits, iterations=2, over="coupled", reduce="max").chain[1])
     assert (said["iterations"], said["over"], said["reduce"]) == (2, "coupled", "max")
+
+
+def test_a_record_says_what_changes_the_scores(digits):
+    def said(**changes):
+        return sparsify.scored_by(planned(digits, **changes).chain[1])
+
+    assert said() == "l1"
+    assert said(criterion="fpgm", over="coupled", reduce="max") == "fpgm over coupled slices (max)"
+    assert said(criterion="fisher", iterations=3) == "fisher, 3 iterations"
 
 
 BAD = [

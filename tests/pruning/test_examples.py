@@ -15,6 +15,8 @@ NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
     "module",
     [
         "compensation",
+        "criteria.criterion",
+        "evidence",
         "granularity",
         "inputs.layout",
         "isomorphism",

@@ -15,6 +15,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.chain import end_spectra, restore
 from prune_jax.experiment.chain.kinds import kind_of
+from prune_jax.experiment.chain.sparsify import scored_by
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of
 from prune_jax.experiment.processes import slurm
@@ -151,9 +152,9 @@ def _axes(arm: Arm) -> fairness.Axes:
         return fairness.Axes("random", "filter", "0" if whole else text, "none", "none")
     last, ranking = cuts[-1], cuts[-1].ranking
     if ranking is not None:
-        text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"global {ranking.ratio:g}"
+        text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"{ranking.scope} {ranking.ratio:g}"
     schedule = "one-shot" if len(cuts) == 1 else "iterative"
-    return fairness.Axes("pretrained", last.granularity, text, last.criterion, schedule)
+    return fairness.Axes("pretrained", last.granularity, text, scored_by(last), schedule)
 
 
 def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:

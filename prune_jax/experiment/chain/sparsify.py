@@ -53,10 +53,15 @@ def line(link: Link) -> str:
     """What a dry run says of it."""
     spec: Sparsify = link.spec
     how = "" if spec.granularity == "filter" else f", {spec.granularity}"
-    how += "" if spec.compensate else ", without its compensation"
-    how += f", {spec.reduce} over coupled slices" if spec.over == "coupled" else ""
-    how += f", {spec.iterations} iterations" if spec.iterations > 1 else ""
-    return f"{spec.criterion}{how}{_amount(spec)}, recovery {spec.recovery}"
+    return f"{scored_by(spec)}{how}{_amount(spec)}, recovery {spec.recovery}"
+
+
+def scored_by(spec: Sparsify) -> str:
+    """The criterion with what changes its scores: slices, iterations and compensation, where they aren't default."""
+    over = f" over coupled slices ({spec.reduce})" if spec.over == "coupled" else ""
+    again = f", {spec.iterations} iterations" if spec.iterations > 1 else ""
+    alone = "" if spec.compensate else ", without its compensation"
+    return spec.criterion + alone + over + again
 
 
 def _amount(spec: Sparsify) -> str:

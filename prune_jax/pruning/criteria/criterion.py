@@ -72,6 +72,16 @@ def channel_scores(
     Raises:
       KeyError: params lack a group's producer.
       ValueError: the evidence lacks what the criterion needs, or the criterion can't score slices or channels.
+
+    Example:
+      >>> from prune_jax.pruning.coupling import find_groups
+      >>> from prune_jax.pruning.criteria.table import CRITERIA
+      >>> params = {"a": np.array([[1.0, -3.0]]), "b": np.array([[5.0], [-4.0]])}
+      >>> facts = Evidence(params, find_groups(lambda p, x: x @ p["a"] @ p["b"], params, np.ones((1, 1))))
+      >>> channel_scores(CRITERIA["l1"], facts)["a"].tolist()
+      [1.0, 3.0]
+      >>> channel_scores(CRITERIA["l1"], facts, over="coupled", reduce="max")["a"].tolist()
+      [5.0, 4.0]
     """
     if criterion.weights_only:
         raise ValueError(f"criterion {name_of(criterion)!r} {WEIGHTS_ONLY}")
