@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from float64_net import apply, network
+from float64_net import apply, layers, network
 
 from prune_jax import prune
 from prune_jax.pruning.compensation import compensated
@@ -72,6 +72,15 @@ def test_a_second_masked_call_compensates_what_the_first_left(given):
     np.testing.assert_allclose(
         second.apply(second.variables, x), cut.apply(cut.variables, x), rtol=1e-4, atol=1e-5
     )
+
+
+def test_several_iterations_compensate_what_the_network_was_before_all_of_them(given):
+    params, x, how = given
+    pruned = prune((apply, params), x[:1], criterion="flap", iterations=2, layers="b", **how)
+    rows, weights, bias = layers()[0]["head"]
+    gone = ~np.isin(np.arange(36) % 4, pruned.keep["b"])
+    missing = rows.mean(0)[gone] @ weights[gone]
+    np.testing.assert_allclose(pruned.variables["head"]["bias"], bias + missing, rtol=1e-4, atol=1e-5)
 
 
 class Normed(nnx.Module):

@@ -31,27 +31,48 @@ def parts(group):
     return np.stack([(rows[:, rows_of] @ weights[rows_of]).ravel() for rows_of in mine])
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_thinet_removes_what_changes_the_outputs_least_next(group, facts):
-    z = parts(group)
+def greedy(z):
+    """The order of removal by brute force, from what each channel adds to the outputs."""
     gone: list[int] = []
     while len(gone) < len(z):
         rest = [c for c in range(len(z)) if c not in gone]
         gone.append(min(rest, key=lambda c: (z[[*gone, c]].sum(0) ** 2).sum()))
+    return gone
+
+
+def one_reader(x, weights):
+    """Evidence of one product, whose inputs are the channels of one group."""
+    size, outputs = weights.shape
+    layout = Layout((size, outputs), (size, outputs), (), (0,), (1,))
+    slices = Slice("w", 0, np.arange(size))
+    group = Group("g", size, (slices,), slices, None, True)
+    gram = InputGram((x.T @ x)[None], np.full(1, len(x)), layout)
+    return Evidence({"w": weights}, (group,), input_grams={"w": gram})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_thinet_removes_what_changes_the_outputs_least_next(group, facts):
+    z = parts(group)
     scores = channel_scores(CRITERIA["thinet"], facts)[group]
-    assert np.argsort(scores).tolist() == gone
+    assert np.argsort(scores).tolist() == greedy(z)
     np.testing.assert_allclose(np.sort(scores), np.arange(len(z)) / len(z))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thinet_sees_that_parts_cancel(seed):
+    """Inputs that go together, with weights of any sign: what is gone already decides what goes next."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 8)) + 0.3 * rng.normal(size=(30, 8))
+    weights = rng.normal(size=(8, 2))
+    scores = channel_scores(CRITERIA["thinet"], one_reader(x, weights))["g"]
+    assert np.argsort(scores).tolist() == greedy(x.T[:, :, None] * weights[:, None, :])
 
 
 def test_thinet_finds_the_best_set_where_channels_add_independent_parts():
     """Greedy is exact for orthogonal parts: the set with the smallest sum of squares, of all sets of its size."""
     x = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 5)))[0]
     weights = np.diag([3.0, 1.0, 2.0, 5.0, 4.0])
-    gram = InputGram((x.T @ x)[None], np.ones(1), Layout((5, 5), (5, 5), (), (0,), (1,)))
-    slices = Slice("w", 0, np.arange(5))
-    group = Group("g", 5, (slices,), slices, None, True)
-    facts = Evidence({"w": weights}, (group,), input_grams={"w": gram})
-    scores = channel_scores(CRITERIA["thinet"], facts)["g"]
+    scores = channel_scores(CRITERIA["thinet"], one_reader(x, weights))["g"]
     for count in range(1, 5):
         best = min(
             itertools.combinations(range(5), count), key=lambda s: ((x[:, s] @ weights[list(s)]) ** 2).sum()
