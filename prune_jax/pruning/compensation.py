@@ -15,13 +15,14 @@ from prune_jax.pruning.keep import cuts
 Look = Callable[[Any], Evidence]  # variables -> what is known of the network with them
 
 
-def compensated(criterion: Criterion, evidence: Evidence, decision: Any) -> Any:
+def compensated(criterion: Criterion, evidence: Evidence, decision: Any, what: str = "") -> Any:
     """The params after a criterion's compensation, of the sizes that they had.
 
     Args:
       criterion: one without a compensation leaves the params as they are.
       evidence: what the choice was made from.
       decision: the choice: a keep of channels, or a mask like the params.
+      what: how a message begins, such as "criterion is 'flap'".
 
     Returns:
       A pytree like ``evidence.params``. The pruned channels or weights are still to be cut or masked.
@@ -43,10 +44,14 @@ def compensated(criterion: Criterion, evidence: Evidence, decision: Any) -> Any:
     for path in [*before, *after]:
         if before.get(path) != after.get(path):
             raise ValueError(
-                f"the compensation of criterion {name_of(criterion)!r} returned leaf {path!r} of shape "
-                f"{after.get(path, 'nothing')}; return params like those of the evidence, {before.get(path, 'nothing')}"
+                f"{what or f'criterion is {name_of(criterion)!r}'}, whose compensation returned "
+                f"{_leaf(path, after)}; it must return params like the evidence's, with {_leaf(path, before)}"
             )
     return params
+
+
+def _leaf(path: str, shapes: Mapping[str, Any]) -> str:
+    return f"leaf {path!r} of shape {shapes[path]}" if path in shapes else f"no leaf {path!r}"
 
 
 def keeping_first(look: Look) -> tuple[Look, list[Evidence]]:

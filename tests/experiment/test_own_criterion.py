@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from prune_jax.experiment.config import own_criterion
+from prune_jax.pruning.compensation import compensated
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.evidence import Evidence
 
@@ -67,6 +68,13 @@ needy = Criterion(size, "weight", frozenset({"grads"}))
 odd = Criterion(size, "weight", frozenset({"colour"}))
 unit = Criterion(size, "layer")
 number = 3
+def halved(evidence, keep):
+    return {name: {"kernel": layer["kernel"] / 2} for name, layer in evidence.params.items()}
+def cut(evidence, keep):
+    return {"a": evidence.params["a"]}
+def broken(evidence, keep):
+    return evidence.params["c"]
+halving, cutting, breaking = (Criterion(size, "weight", compensate=f) for f in (halved, cut, broken))
 """
 
 
@@ -93,3 +101,16 @@ def test_what_is_no_criterion_is_refused(write, what, told):
     name = f"{write(OBJECTS)}:{what}"
     with pytest.raises(ValueError, match=rf"^sparsify.criterion is '{name}'{told}"):
         own_criterion.criterion_of(name)
+
+
+def test_a_criterion_object_may_change_weights_as_well(write):
+    name, keep = write(OBJECTS), {"a": np.array([0, 2])}
+    halving, cutting, breaking = (
+        own_criterion.criterion_of(f"{name}:{what}") for what in ("halving", "cutting", "breaking")
+    )
+    np.testing.assert_array_equal(compensated(halving, EVIDENCE, keep)["b"]["kernel"], np.full((3, 2), 0.5))
+    told = "my criterion, whose compensation returned no leaf 'b/kernel'; it must return params like"
+    with pytest.raises(ValueError, match=f"^{told}"):
+        compensated(cutting, EVIDENCE, keep, "my criterion")
+    with pytest.raises(ValueError, match=f"^sparsify.criterion is '{name}:breaking', which raised KeyError"):
+        compensated(breaking, EVIDENCE, keep)

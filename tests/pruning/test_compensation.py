@@ -115,7 +115,9 @@ def test_a_compensation_that_returns_other_leaves_is_refused():
         return {"a": np.zeros(2)}
 
     criterion = Criterion(CRITERIA["l1"].score, "weight", compensate=cut)
-    with pytest.raises(ValueError, match=r"compensation of criterion 'l1' returned leaf 'a' of shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"^criterion is 'l1', whose compensation returned leaf 'a' of shape \(2,\)"
+    ):
         compensated(criterion, Evidence({"a": np.zeros(3)}), {})
 
 

@@ -80,7 +80,7 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     seconds = time.monotonic() - began
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent, "seconds": seconds}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
-    if spec.recovery != "none" and _compensation(spec).compensate is not None:
+    if spec.recovery != "none" and spec.compensate and _criterion(spec).compensate is not None:
         disk.save_cut(context.store, its_id, cut.variables)
         told["cut"] = disk.digest_of(cut.variables)
     if after.mask is not None:
@@ -120,7 +120,7 @@ def _cut(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
 
     steps = iterations.filter_steps(before, wanted, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
-    small = surgery.shrink(compensated(_compensation(spec), first[0], keep), groups, keep)
+    small = surgery.shrink(_compensated(spec, first[0], keep), groups, keep)
     return before._replace(variables=small, keep=composed(before.keep, keep))
 
 
@@ -209,14 +209,18 @@ def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     ratio = dict(spec.ratios) if ranking is None else ranking.ratio
     steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **how)
     mask = iterated.iterated_mask(params, score, choose, steps, before.mask)
-    left = masks.apply_mask(compensated(_compensation(spec), first[0], mask), mask)
+    left = masks.apply_mask(_compensated(spec, first[0], mask), mask)
     return before._replace(variables={**before.variables, "params": left}, mask=mask)
 
 
-def _compensation(spec: Sparsify) -> Criterion:
-    """The criterion, without its compensation where the spec asks for none."""
-    criterion = own_criterion.criterion_of(spec.criterion)
-    return criterion if spec.compensate else criterion._replace(compensate=None)
+def _criterion(spec: Sparsify) -> Criterion:
+    return own_criterion.criterion_of(spec.criterion)
+
+
+def _compensated(spec: Sparsify, facts: Evidence, decision: Any) -> Any:
+    """The params after the criterion's compensation, where the spec asks for it."""
+    what = f"{own_criterion.KEY} is {spec.criterion!r}"
+    return compensated(_criterion(spec), facts, decision, what) if spec.compensate else facts.params
 
 
 def _recovered(network: StageNetwork, spec: Sparsify) -> StageNetwork:
