@@ -205,6 +205,17 @@ def test_a_scaled_kernel_is_followed_to_its_leaf():
     check(measured(apply, params, [x]), "v", x)
 
 
+def test_a_bias_that_two_kernels_share_is_no_ones_own():
+    params = {"a": draw(4, 4), "b": draw(4, 4), "bias": draw(4)}
+
+    def apply(p, x):
+        shift = p["bias"].reshape(1, -1)
+        return jax.nn.relu(x @ p["a"] + shift) @ p["b"] + shift
+
+    evidence = measured(apply, params, [draw(2, 4)], {"inputs"})
+    assert [evidence.inputs[name].shift for name in ("a", "b")] == [None, None]
+
+
 def test_what_is_needed_is_asked_for():
     with pytest.raises(ValueError, match="'input_grams' needs apply=function"):
         gatherer({"input_grams"})

@@ -6,9 +6,10 @@ says which of its axes are summed over. So any traceable network will do, and no
 layers.
 """
 
+import collections
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from prune_jax.pruning.inputs.equations import COLUMNS, MATRICES
 from prune_jax.pruning.inputs.layout import Layout, Order, layout_of
 from prune_jax.pruning.inputs.positions import Found, Where, follow, start
 from prune_jax.pruning.jaxpr.reading import leaf_paths, read
@@ -62,8 +64,14 @@ class _Seen(NamedTuple):
 def traced(apply: Callable, params: Any, *inputs: Any) -> Network:
     """Find where the kernels of ``apply(params, *inputs)`` meet data.
 
-    Left out are kernels that meet data in two ways that lie differently in the leaf, in a loop of unknown
-    length, or as a product with other weights.
+    Args:
+      apply: any traceable network.
+      params: pytree of arrays, or of their shapes and dtypes.
+      inputs: the same.
+
+    Returns:
+      The network's program, and leaf path -> its products. Left out are kernels that meet data in two ways
+      that lie differently in the leaf, in a loop of unknown length, or as a product with other weights.
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), (params, *inputs))
     body = read(apply, shapes[0], shapes[1:]).body
@@ -81,10 +89,14 @@ def traced(apply: Callable, params: Any, *inputs: Any) -> Network:
     )
 
 
-def shift_of(products: Sequence[Product]) -> tuple[str, int] | None:
-    """The leaf that is added to a kernel's outputs wherever it is used, or None."""
-    shifts = {product.shift for product in products}
-    return shifts.pop() if len(shifts) == 1 else None
+def shifts_of(network: Network) -> dict[str, tuple[str, int] | None]:
+    """For each kernel the leaf that is added to its outputs wherever it is used, and to no other kernel's."""
+    shifts = {path: {product.shift for product in found} for path, found in network.products.items()}
+    count = collections.Counter(shift for mine in shifts.values() for shift in mine)
+    return {
+        path: next(iter(mine)) if len(mine) == 1 and all(count[shift] == 1 for shift in mine) else None
+        for path, mine in shifts.items()
+    }
 
 
 def _visit(seen: _Seen, node: Node, ins: Found) -> None:
@@ -118,7 +130,7 @@ def _shift(seen: _Seen, node: Node, k: int, where: Where) -> None:
     if not path:
         return
     product, (leaf, shape) = seen.products[path][number], seen.leaves[where.leaf]
-    columns = COLUMNS[product.node.eqn.primitive.name](where.at, product)
+    columns = COLUMNS[product.node.eqn.primitive.name](where.at, product.node, product.kernel)
     if columns is None or product.scan != where.scan:
         return
     wide = _stacked(columns[:, None, :], where)[:, 0]
@@ -138,63 +150,3 @@ def _stacked(matrices: np.ndarray, where: Where) -> np.ndarray:
     if where.steps is None:
         return matrices
     return (where.steps[:, None, None, None] + matrices).reshape(-1, *matrices.shape[1:])
-
-
-def dot_axes(node: Node, k: int) -> tuple[Sequence[int], Sequence[int], list[int]]:
-    """Batch, contracted and free axes of operand ``k`` of a ``dot_general``."""
-    contracted, batch = node.eqn.params["dimension_numbers"]
-    rank = len(node.eqn.invars[k].aval.shape)
-    free = [axis for axis in range(rank) if axis not in (*contracted[k], *batch[k])]
-    return batch[k], contracted[k], free
-
-
-def dot_rows(array: Any, node: Node, k: int) -> Any:
-    """Operand ``k`` of a ``dot_general`` as (blocks, contracted, free)."""
-    parts = dot_axes(node, k)
-    shape = node.eqn.invars[k].aval.shape
-    sizes = [math.prod(shape[axis] for axis in axes) for axes in parts]
-    return array.transpose([axis for axes in parts for axis in axes]).reshape(sizes)
-
-
-def _dot_columns(at: np.ndarray, product: Product) -> np.ndarray | None:
-    """The position of what is added to each output, (blocks, columns), where it is the same for all data."""
-    node, k = product.node, product.kernel
-    batch, _, free = dot_axes(node, k)
-    before = len(batch) if k == 0 else len(batch) + len(dot_axes(node, 0)[2])
-    picked = _along(at, [*range(len(batch)), *range(before, before + len(free))])
-    return None if picked is None else picked.reshape(math.prod(picked.shape[: len(batch)]), -1)
-
-
-def _along(at: np.ndarray, axes: Sequence[int]) -> np.ndarray | None:
-    """The entries along some axes, in order, where the array is a copy along all others."""
-    others = [k for k in range(at.ndim) if k not in axes and at.shape[k] > 1]
-    if any(at.strides[k] for k in others):
-        return None
-    return at[tuple(slice(None) if k in axes else 0 for k in range(at.ndim))]
-
-
-def _conv_matrices(at: np.ndarray, node: Node, k: int) -> np.ndarray | None:
-    """(groups, input features and window, output features of a group) of a convolution's kernel."""
-    p = node.eqn.params
-    if k != 1 or p["batch_group_count"] != 1:
-        return None
-    o, i, *window = p["dimension_numbers"].rhs_spec
-    groups = p["feature_group_count"]
-    outputs = at.transpose((o, i, *window)).reshape(groups, at.shape[o] // groups, -1)
-    return outputs.transpose(0, 2, 1)
-
-
-def _conv_columns(at: np.ndarray, product: Product) -> np.ndarray | None:
-    p = product.node.eqn.params
-    picked = _along(at, [p["dimension_numbers"].out_spec[1]])
-    return None if picked is None else picked.reshape(p["feature_group_count"], -1)
-
-
-MATRICES: dict[str, Callable[[np.ndarray, Node, int], np.ndarray | None]] = {
-    "dot_general": dot_rows,
-    "conv_general_dilated": _conv_matrices,
-}
-COLUMNS: dict[str, Callable[[np.ndarray, Product], np.ndarray | None]] = {
-    "dot_general": _dot_columns,
-    "conv_general_dilated": _conv_columns,
-}

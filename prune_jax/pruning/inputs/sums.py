@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from prune_jax.pruning.inputs.equations import dot_axes, dot_rows
 from prune_jax.pruning.inputs.layout import Layout
-from prune_jax.pruning.inputs.products import Network, Product, dot_axes, dot_rows, shift_of
+from prune_jax.pruning.inputs.products import Network, Product, shifts_of
 from prune_jax.pruning.tapped import Probe, Probes, run
 
 STATIC = MappingProxyType({"static": True})  # no array: it stays what it is when the rest is traced
@@ -93,10 +94,10 @@ def kernel_sums(
             if grams:
                 mine.append(Probe(f"gram:{path}", functools.partial(_gram, product), product.scan))
     found = run(network.body, list(args), probes)[1]
-    inputs = {}
+    inputs, shifts = {}, shifts_of(network)
     for path, products in network.products.items():
         total, square, count = found[f"sums:{path}"]
-        inputs[path] = KernelInput(total, square, count, products[0].layout, shift_of(products))
+        inputs[path] = KernelInput(total, square, count, products[0].layout, shifts[path])
     of_grams = {
         path: InputGram(found[f"gram:{path}"], each.count, each.layout)
         for path, each in inputs.items()
