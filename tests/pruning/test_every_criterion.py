@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from prune_jax.pruning import allocation
+from prune_jax.pruning.compensation import compensated
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.criteria.criterion import scores_slices
 from prune_jax.pruning.criteria.reduction import REDUCTIONS
@@ -324,3 +325,35 @@ def test_ranks_do_not_depend_on_the_scale_of_the_weights(name):
     small, large = (channel_scores(CRITERIA[name], evidence(scale=scale)) for scale in (1.0, 16.0))
     for key in small:
         np.testing.assert_array_equal(np.argsort(small[key]), np.argsort(large[key]))
+
+
+COMPENSATED = [name for name, criterion in CRITERIA.items() if criterion.compensate is not None]
+
+
+def chosen(name, facts, ratio):
+    """What a criterion of channels or of weights chooses: a keep or a mask."""
+    if CRITERIA[name].unit == "channel":
+        return allocation.uniform(facts.groups, channel_scores(CRITERIA[name], facts), ratio)
+    return unstructured_mask(facts.params, weight_scores(CRITERIA[name], facts), ratio)
+
+
+@pytest.mark.parametrize("name", COMPENSATED)
+def test_where_nothing_goes_there_is_nothing_to_compensate(name):
+    facts = evidence()
+    params = compensated(CRITERIA[name], facts, chosen(name, facts, 0.0))
+    jax.tree.map(np.testing.assert_array_equal, params, facts.params)
+
+
+@pytest.mark.parametrize("name", COMPENSATED)
+def test_a_compensation_changes_numbers_alone_and_not_those_it_was_given(name):
+    facts = evidence()
+    before, decision = jax.tree.map(np.array, facts.params), chosen(name, facts, 0.5)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), facts.params)
+    for given in (facts, facts._replace(params=half)):
+        params = compensated(CRITERIA[name], given, decision)
+        kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (params, given.params)]
+        assert kinds[0] == kinds[1]
+        assert all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in jax.tree.leaves(params))
+        changed = jax.tree.map(lambda a, b: bool((a != b).any()), params, given.params)
+        assert any(jax.tree.leaves(changed))
+    jax.tree.map(np.testing.assert_array_equal, before, facts.params)

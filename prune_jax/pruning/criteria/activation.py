@@ -17,7 +17,7 @@ from prune_jax.pruning.jaxpr.reading import leaf_paths
 def activation(evidence: Evidence) -> Scores:
     """Root of the sum over examples of (mean abs a) ** 2, the mean over an example's positions.
 
-    Source: Minitron, arXiv 2407.14679 Sec. 2.2: mean over the sequence, l2 norm over the examples.
+    Source: Minitron, arXiv 2407.14679: mean over the sequence, l2 norm over the examples.
     """
     return {name: on_host(score) for name, score in evidence.example_activations.items()}
 
@@ -25,7 +25,7 @@ def activation(evidence: Evidence) -> Scores:
 def mean_activation(evidence: Evidence) -> Scores:
     """Mean abs a of each channel over all examples and positions.
 
-    Source: Minitron, arXiv 2407.14679 Sec. 2.2, with the mean for both.
+    Source: Minitron, arXiv 2407.14679, with the mean for both.
     """
     return {name: on_host(found.mean_abs) for name, found in evidence.activations.items()}
 
@@ -34,7 +34,7 @@ def hrank(evidence: Evidence) -> Scores:
     """Mean rank of each channel's feature maps over all examples.
 
     Groups that no convolution over two axes makes have no feature maps, and no scores.
-    Source: Lin et al., CVPR 2020, arXiv 2002.10179 Eq. (5).
+    Source: Lin et al., CVPR 2020, arXiv 2002.10179.
     """
     return {name: on_host(score) for name, score in evidence.map_ranks.items()}
 
@@ -45,7 +45,7 @@ def wanda(evidence: Evidence) -> Scores:
     So a layer's lowest scores take as many weights of every output, as the method compares them. The
     lowest weight of an output has 0, and of equal ones the earlier is lower. Weights that are 0, as pruned
     ones are, come before all others. Kernels whose inputs aren't known have no scores.
-    Source: Sun et al., ICLR 2024, arXiv 2306.11695 Eq. (1) and Sec. 3.
+    Source: Sun et al., ICLR 2024, arXiv 2306.11695 Eq. (1).
     """
     leaves, out = scored_leaves(evidence), {}
     for path, weights, known in _kernels(evidence):
@@ -75,7 +75,7 @@ def ria(evidence: Evidence) -> Scores:
     """(abs(W_ij) over its input's sum + abs(W_ij) over its output's sum) times the root of norm2(a_j).
 
     The sums are over all weights of the input j, and of the output i. Kernels whose inputs aren't known
-    have no scores. Source: Zhang et al., Plug-and-Play, ICLR 2024, Eq. (3) with its power a = 0.5.
+    have no scores. Source: Zhang et al., Plug-and-Play, ICLR 2024, with its power a = 0.5.
     """
     leaves, out = scored_leaves(evidence), {}
     for path, weights, known in _kernels(evidence):
@@ -89,7 +89,7 @@ def flap(evidence: Evidence) -> Scores:
     """Sum over a channel's readers of the variance of a_j times norm2(W_:j) ** 2.
 
     It is the variance of what the channel adds to its readers' outputs, summed over them as if the rows
-    of a window were independent. Source: An et al., AAAI 2024, arXiv 2312.11983 Eq. (4), before its
+    of a window were independent. Source: An et al., AAAI 2024, arXiv 2312.11983, before its
     standardisation, which is a normaliser of global rankings.
     """
     sizes = {group.name: group.size for group in prunable(evidence.groups)}
@@ -106,7 +106,7 @@ def add_mean_outputs(evidence: Evidence, keep: Mapping[str, Any]) -> Any:
 
     So the mean of every output is what it was, as far as a reader has a bias. Where a norm subtracts a
     running mean from the outputs instead, that mean is lowered. A reader without either is left as it is.
-    Source: An et al., AAAI 2024, arXiv 2312.11983 Eq. (5).
+    Source: An et al., AAAI 2024, arXiv 2312.11983.
     """
     leaves = dict(leaf_paths(evidence.params))
     new: dict[str, np.ndarray] = {}

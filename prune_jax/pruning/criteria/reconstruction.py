@@ -24,7 +24,7 @@ def thinet(evidence: Evidence) -> Scores:
     The change is the sum of the squares of what all removed channels together add to the outputs, over all
     examples, positions and outputs. (The paper draws one output and position of each example.) A score
     is the place in that order over the number of channels.
-    Source: Luo et al., ICCV 2017, arXiv 1707.06342 Eq. (6) and Algorithm 1.
+    Source: Luo et al., ICCV 2017, arXiv 1707.06342 Algorithm 1.
     """
     return {
         name: hosted(_greedy, contributions, contributions.shape[:1])
@@ -38,7 +38,7 @@ def channel_lasso(evidence: Evidence) -> Scores:
     With z_i what channel i adds to the outputs, beta minimises norm2(sum of z_i - sum of beta_i z_i) ** 2 / 2
     + penalty norm1(beta). As the penalty falls, channels enter one after another. The paper lowers the
     number by raising the penalty, and a channel that enters early and leaves again counts as in here.
-    Source: He et al., ICCV 2017, arXiv 1707.06168 Eq. (2) and (3).
+    Source: He et al., ICCV 2017, arXiv 1707.06168 Sec. 3.1 (i).
     """
     return {
         name: hosted(_entry_penalties, contributions, contributions.shape[:1])
@@ -50,7 +50,7 @@ def scale_inputs(evidence: Evidence, keep: Mapping[str, Any]) -> Any:
     """Params whose readers' weights are scaled, one number for each input channel that stays, by least squares.
 
     The scales make the reader's outputs as nearly as they can what they were.
-    Source: Luo et al., ICCV 2017, arXiv 1707.06342 Eq. (7).
+    Source: Luo et al., ICCV 2017, arXiv 1707.06342, which minimises the error after the choice.
     """
     leaves, new = dict(leaf_paths(evidence.params)), {}
     for path, stays in kept_rows(evidence, keep, "input_grams").items():
