@@ -11,7 +11,10 @@ from flax import nnx
 NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 
 
-@pytest.mark.parametrize("module", ["granularity", "rounds", "unstructured", "module.prune"])
+MODULES = ("granularity", "rounds", "unstructured", "kernel_axes", "n_of_m", "blocks", "erk", "module.prune")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"prune_jax.pruning.{module}"), extraglobs=NAMES)
     assert found.attempted
