@@ -11,6 +11,7 @@ from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import Scratch, Sparsify
 from prune_jax.pruning.cost import Cost
+from prune_jax.pruning.granularity import cuts_channels
 
 
 def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> Iterator[str]:
@@ -65,7 +66,7 @@ def widths_along(arm: Arm) -> list[dict[str, int] | None]:
     for spec in arm.chain:
         if isinstance(spec, Scratch):
             widths = networks.widths_of(arm.model, spec.ratios, spec.round_to)
-        elif isinstance(spec, Sparsify) and spec.granularity == "filter":
+        elif isinstance(spec, Sparsify) and cuts_channels(spec.granularity):
             known = spec.ranking is None and widths is not None
             mine = networks.widths_of(arm.model, spec.ratios, spec.round_to)
             widths = {**(widths or {}), **mine} if known else None

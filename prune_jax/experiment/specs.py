@@ -141,7 +141,9 @@ class Sparsify:
 
     ``ratios`` are (layer, fraction removed) pairs, always of the dense network, also in a later round.
     ``ranking`` says instead how the scores divide what is to go. ``granularity`` 'filter' cuts channels,
-    'unstructured' masks single weights. ``round_to``: kept channels are rounded up to a multiple of it.
+    'head' those of attention heads alone. 'unstructured' masks single weights, 'block' blocks of them,
+    ``block`` inputs times outputs, and 'N:M' leaves N of each M along the contraction axis. ``pad``: the last
+    of these may be smaller where they don't fit. ``round_to``: kept channels are rounded up to a multiple of it.
     ``evidence`` is stated where the criterion needs data. ``source``: of a criterion of the user's own the
     SHA-256 of the file that holds it. ``recovery_version``: which definition of OrthP it was, see
     ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages of the first keep their ids.
@@ -157,6 +159,8 @@ class Sparsify:
     ranking: Ranking | None = None
     evidence: Gathering | None = None
     recovery_version: int = 1
+    block: tuple[int, ...] = ()
+    pad: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-GRANULARITIES = ("filter", "head", "unstructured", "block", "N:M")
+GRANULARITIES = ("filter", "head", "unstructured", "block")  # and patterns N:M
 SCOPES = ("layer", "global")
 
 # 0.7 * 10 is 7.000000000000001 on some paths of arithmetic; a ratio isn't meant that precisely.

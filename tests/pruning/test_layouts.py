@@ -14,6 +14,8 @@ from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.erk import erk_ratios
 from prune_jax.pruning.granularity import ceiling, select, select_each
 from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.module.prune import prune
 from prune_jax.pruning.n_of_m import Pattern, n_of_m_mask, pattern_of, refuse_misfit
 
 
@@ -233,3 +235,45 @@ def test_gates_and_convolutions_are_no_heads():
     assert any(group.frozen is None for group in groups)
     with pytest.raises(ValueError, match="no group's channels are attention heads, groups are gates"):
         head_groups(groups, cell.variables)
+
+
+def small(width=8):
+    return nnx.Sequential(nnx.Linear(4, width, rngs=nnx.Rngs(0)), nnx.Linear(width, 3, rngs=nnx.Rngs(1)))
+
+
+def test_one_call_masks_by_a_pattern_and_by_blocks():
+    pruned = prune(small(), jnp.ones((1, 4)), granularity="2:4")
+    kernel = np.asarray(pruned.model.layers[1].kernel[...])
+    assert ((kernel.reshape(2, 4, 3) != 0).sum(1) == 2).all()
+    assert pruned.after.params == pruned.before.params - (32 + 24) // 2
+    blocks = prune(small(), jnp.ones((1, 4)), granularity="block", block=(2, 2), ratio=0.5, layers="layers/0")
+    kernel = np.asarray(blocks.model.layers[0].kernel[...]).reshape(2, 2, 4, 2)
+    assert sorted((kernel != 0).sum((1, 3)).reshape(-1)) == [0] * 4 + [4] * 4
+
+
+def test_one_call_prunes_whole_heads():
+    x = jnp.ones((1, 5, 6))
+    pruned = prune(Heads(nnx.Rngs(0)), x, granularity="head", ratio=0.5)
+    assert {name: len(kept) for name, kept in pruned.keep.items()} == {"att/query/kernel:1": 2, "q": 2}
+    shapes = {path: leaf.shape for path, leaf in leaf_paths(pruned.variables)}
+    assert [shape for path, shape in shapes.items() if path.startswith("q/kernel")] == [(8, 4)]
+    assert pruned.model(x).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"granularity": "2:4", "ratio": 0.5}, "says how much goes; leave ratio out"),
+        ({"granularity": "4:4"}, "no pattern N:M"),
+        ({"granularity": "2:4", "scope": "global"}, "all layers lose alike"),
+        ({"granularity": "2:3"}, "contracts over 4 inputs"),
+        ({"granularity": "block"}, "give one of ratio, speedup and keep"),
+        ({"granularity": "block", "ratio": 0.5, "block": (0, 2)}, "two whole numbers"),
+        ({"granularity": "block", "speedup": 2.0}, "which takes a ratio"),
+        ({"granularity": "head", "ratio": 0.5}, "no group's channels are attention heads"),
+        ({"granularity": "filters", "ratio": 0.5}, "granularity is 'filters'; did you mean 'filter'"),
+    ],
+)
+def test_one_call_refuses_what_does_not_fit(how, message):
+    with pytest.raises(ValueError, match=message):
+        prune(small(), jnp.ones((1, 4)), **how)

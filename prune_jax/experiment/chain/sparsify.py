@@ -19,10 +19,11 @@ from prune_jax.experiment.training.cohort import Context, is_finished, member_ke
 from prune_jax.pruning import allocation, masks, recovery, surgery
 from prune_jax.pruning.criteria.table import weight_scores
 from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed, shrunk_groups
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts import mask_of
 
 Scores = Mapping[str, np.ndarray]
 
@@ -48,6 +49,7 @@ def line(link: Link) -> str:
     """What a dry run says of it."""
     spec: Sparsify = link.spec
     how = "" if spec.granularity == "filter" else f", {spec.granularity}"
+    how += "x".join(map(str, spec.block)) and f" {'x'.join(map(str, spec.block))}"
     return f"{spec.criterion}{how}{_amount(spec)}, recovery {spec.recovery}"
 
 
@@ -65,7 +67,7 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     before, spec = restore.load(context.store, parent), link.spec
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     evidence = _evidence(context, before, spec, seed, number)
-    after = (_cut if spec.granularity == "filter" else _masked)(before, spec, evidence)
+    after = (_cut if cuts_channels(spec.granularity) else _masked)(before, spec, evidence)
     after = _recovered(after, spec)
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
@@ -159,19 +161,21 @@ def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNe
         own_criterion.criterion_of(spec.criterion),
         evidence._replace(params=params, groups=(), **of_params),
     )
-    ranking = spec.ranking
+    ranking, layout = spec.ranking, {"block": spec.block, "pad": spec.pad}
     if ranking is None:
-        mask = unstructured_mask(params, scores, dict(spec.ratios), before=before.mask)
+        mask = mask_of(params, scores, spec.granularity, dict(spec.ratios), before=before.mask, **layout)
     else:
-        mask = unstructured_mask(
+        mask = mask_of(
             params,
             scores,
+            spec.granularity,
             ranking.ratio,
             scope="global",
             normalise=allocation.NORMALISERS[ranking.normalise],
             at_least=ranking.at_least,
             where=ranking.layers or networks.default_patterns(before.model),
             before=before.mask,
+            **layout,
         )
     pruned = {**before.variables, "params": masks.apply_mask(params, mask)}
     return before._replace(variables=pruned, mask=mask)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from prune_jax import nearest
 from prune_jax.experiment import base_model, networks
-from prune_jax.experiment.config import optimizer_keys, plateau_rule
+from prune_jax.experiment.config import layouts, optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.rounds_rise import refuse_falling
 from prune_jax.experiment.config.sparsify import (
@@ -101,6 +101,7 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
     """What each round's sparsify stage has of its own: how much of the dense network is gone after it."""
     section = config.sparsify
     how = (section.rounds, section.rounds_schedule)
+    layouts.refuse_rounds(section)
     refuse_bad_ratios(section)
     refuse_bad_speedup(section)
     by_stage = by_stages(section)

@@ -75,9 +75,14 @@ def default_config() -> ConfigDict:
     config.sparsify = ConfigDict(
         {
             "criterion": "l1",  # or 'module:function' (see config/own_criterion.py)
-            "granularity": "filter",  # 'filter': channels are cut; 'unstructured': single weights are masked
+            # 'filter': channels are cut, 'head': those alone that are attention heads. 'unstructured': single weights
+            # are masked, 'block': blocks of them, and '2:4', or any N:M: all but N of each M along a kernel's inputs.
+            "granularity": "filter",
+            "block": (4, 4),  # inputs and outputs of a block, at one position of a convolution's window
+            "pad": False,  # whether the last M, or a block at the edge, may be smaller where a kernel doesn't fit
             # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
-            # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small).
+            # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small);
+            # 'erk': `ratio` of all together, small kernels losing less (of masked weights).
             "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
             "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import own_criterion
+from prune_jax.experiment.config import layouts, own_criterion
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
@@ -11,10 +11,10 @@ from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
-from prune_jax.pruning.granularity import GRANULARITIES, ceiling
+from prune_jax.pruning.granularity import ceiling, cuts_channels
 from prune_jax.pruning.recovery import VERSION as RECOVERY_VERSION
 
-ALLOCATIONS = ("uniform", "stages", "global", "speedup")
+ALLOCATIONS = ("uniform", "stages", "global", "speedup", "erk")
 RECOVERIES = ("none", "orthp")
 SCOPES = ("layer", "global")
 
@@ -66,6 +66,7 @@ def refuse_not_for_scratch(section: ConfigDict) -> None:
     """Raise ValueError for what a network that is small from its start can't have: scores, masks."""
     refuse_bad_rounding(section)
     one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
+    layouts.granularity_of(section)
     if section.allocation in ("global", "speedup"):
         raise ValueError(
             f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
@@ -81,13 +82,8 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
     """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
     section = config.sparsify
     refuse_bad_ratios(section)
-    if section.granularity == "unstructured":
-        if section.stage_ratios:
-            raise ValueError(
-                "sparsify.stage_ratios are of granularity 'filter'; with 'unstructured' name the layers in "
-                "sparsify.layers and give sparsify.ratio, or choose allocation 'global'"
-            )
-        return networks.kernel_ratios(model, section.layers, section.ratio)
+    if not cuts_channels(section.granularity):
+        return layouts.ratios_of(section, model)
     if by_stages(section):
         return networks.stage_ratios(model, section.layers, section.stage_ratios)
     return networks.uniform_ratios(model, section.layers, section.ratio)
@@ -95,8 +91,9 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
 
 def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sparsify:
     """The stage that ``config.sparsify`` describes. Raises ValueError naming the key, the value and what is allowed."""
+    config = layouts.narrowed(config, model)
     section = config.sparsify
-    granularity = one_of("sparsify.granularity", section.granularity, GRANULARITIES)
+    granularity = layouts.granularity_of(section)
     allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
     recovery = one_of("sparsify.recovery", section.recovery, RECOVERIES)
     gain = float(section.recovery_gain) if recovery != "none" else 1.0
@@ -107,7 +104,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
     ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
     plain = ratios_of(config, model)
-    if granularity == "filter":
+    if cuts_channels(granularity):
         refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
     return Sparsify(
@@ -117,25 +114,26 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         recovery=recovery,
         recovery_gain=gain,
         source=source,
-        round_to=section.round_to if granularity == "filter" else 1,
+        round_to=section.round_to if cuts_channels(granularity) else 1,
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
         recovery_version=1 if recovery == "none" else RECOVERY_VERSION,
+        **layouts.fields_of(section),
     )
 
 
 def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
     layers = tuple(section.layers)
-    normalise = section.normalise or ("mean" if section.granularity == "filter" else "none")
+    normalise = section.normalise or ("mean" if cuts_channels(section.granularity) else "none")
     if section.allocation == "global":
         in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
         ranking = Ranking(layers, section.ratio, at_least=section.at_least, normalise=normalise)
         _refuse_floors(model, section, ranking)
         return ranking
-    if section.granularity != "filter":
+    if not cuts_channels(section.granularity):
         raise ValueError(
-            "sparsify.allocation is 'speedup', which cuts channels; with granularity 'unstructured' choose 'uniform' "
-            "or 'global'"
+            f"sparsify.allocation is 'speedup', which cuts channels; with granularity {section.granularity!r} choose "
+            "'uniform' or 'global'"
         )
     refuse_bad_speedup(section)
     scope = one_of("sparsify.speedup_scope", section.speedup_scope, SCOPES)
@@ -150,7 +148,7 @@ def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
 
 def _refuse_floors(model: ModelSpec, section: ConfigDict, ranking: Ranking) -> None:
     """Raise ValueError where ``at_least`` of every layer leaves less to go than ``ratio`` asks for."""
-    sizes = networks.unit_sizes(model, ranking.layers, section.granularity).values()
+    sizes = networks.unit_sizes(model, ranking.layers, section.granularity, section.block).values()
     reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
     if section.at_least and ceiling(section.ratio, sum(sizes)) > reach:
         raise ValueError(
@@ -184,12 +182,12 @@ def _criterion(
     else:
         one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
     criterion = own_criterion.criterion_of(section.criterion)
-    if granularity == "unstructured" and criterion.unit != "weight":
+    if not cuts_channels(granularity) and criterion.unit != "weight":
         raise ValueError(
             f"sparsify.criterion is {section.criterion!r}, which scores whole channels, and sparsify.granularity "
-            "'unstructured'; choose granularity 'filter', or a criterion of single weights such as 'l1'"
+            f"{granularity!r}; choose granularity 'filter', or a criterion of single weights such as 'l1'"
         )
-    if source and granularity == "filter":
+    if source and cuts_channels(granularity):
         own_criterion.refuse_misfit(section.criterion, source, model, pruned)
     return criterion, source
 
@@ -206,6 +204,6 @@ def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) ->
             f"{name}: sparsify.evidence.batches is {batches} and batch_size {size}; {dataset.name} has "
             f"{dataset.train_size} training examples, so batches * batch_size is allowed from 1 to that"
         )
-    if config.sparsify.granularity == "unstructured" and "activations" in criterion.needs:
+    if not cuts_channels(config.sparsify.granularity) and "activations" in criterion.needs:
         raise ValueError(f"{name}; activations are of channels: choose granularity 'filter'")
     return Gathering(batches, size)

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import optax
 
 from prune_jax import nearest
+from prune_jax.pruning.blocks import refuse_bad_block
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
-from prune_jax.pruning.granularity import GRANULARITIES
+from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
+from prune_jax.pruning.n_of_m import is_pattern, pattern_of
 
 SCOPES = ("layer", "global", "isomorphic")
 FREE = ("inputs", "outputs")
@@ -30,6 +32,8 @@ class Asked(NamedTuple):
     loss: Callable[..., Any] | None
     key: Any
     masked: bool
+    block: tuple[int, ...] = (4, 4)
+    pad: bool = False
 
 
 def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
@@ -38,13 +42,16 @@ def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
     Raises:
       ValueError: in one line, for the first argument that is wrong.
     """
-    _choice("granularity", granularity, GRANULARITIES)
+    if is_pattern(granularity):
+        pattern_of(granularity)
+    else:
+        _choice("granularity", granularity, (*GRANULARITIES, "2:4"))
     found = Asked(criterion=_criterion(criterion, granularity, rest), granularity=granularity, **rest)
     _choice("scope", found.scope, SCOPES)
     _amount(found)
     _floors(found)
-    if granularity == "unstructured":
-        _unstructured(found)
+    if not cuts_channels(granularity):
+        _weights(found)
     return found
 
 
@@ -80,7 +87,7 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
     if callable(criterion):  # it may look at whatever is given
         data = rest["batches"] is not None and rest["loss"] is not None
         needs = {"key"} if rest["key"] is not None else set()
-        unit: Any = "channel" if granularity == "filter" else "weight"
+        unit: Any = "channel" if cuts_channels(granularity) else "weight"
         return Criterion(criterion, unit, frozenset(needs | ({"grads"} if data else set())))
     raise ValueError(
         f"criterion is {criterion!r}; give a name ({', '.join(CRITERIA)}), a Criterion or a function of evidence"
@@ -89,6 +96,12 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
 
 def _amount(asked: Asked) -> None:
     given = [name for name in ("ratio", "speedup", "keep") if getattr(asked, name) is not None]
+    if is_pattern(asked.granularity):
+        if given:
+            raise ValueError(
+                f"granularity is {asked.granularity!r}, which says how much goes; leave {' and '.join(given)} out"
+            )
+        return
     if len(given) != 1:
         what = " and ".join(given) or "none"
         raise ValueError(f"give one of ratio, speedup and keep, not {what}")
@@ -118,12 +131,17 @@ def _floors(asked: Asked) -> None:
         raise ValueError(f"round_to is {to!r}; kept channels are rounded up to a multiple of a whole number")
 
 
-def _unstructured(asked: Asked) -> None:
-    if asked.ratio is None:
-        raise ValueError("granularity is 'unstructured', which takes a ratio, not a speedup or a keep")
+def _weights(asked: Asked) -> None:
+    what = f"granularity is {asked.granularity!r}"
+    if asked.ratio is None and not is_pattern(asked.granularity):
+        raise ValueError(f"{what}, which takes a ratio, not a speedup or a keep")
     if asked.scope == "isomorphic":
-        raise ValueError("granularity is 'unstructured', which takes scope='layer' or 'global'")
+        raise ValueError(f"{what}, which takes scope='layer' or 'global'")
+    if is_pattern(asked.granularity) and (asked.scope != "layer" or asked.at_least):
+        raise ValueError(f"{what}, by which all layers lose alike; leave scope and at_least out")
+    if asked.granularity == "block":
+        refuse_bad_block(asked.block)
     if not isinstance(asked.at_least, float):
-        raise ValueError(f"at_least is {asked.at_least!r}; with granularity 'unstructured' it is a fraction")
+        raise ValueError(f"at_least is {asked.at_least!r}; with {what.replace(' is', '')} it is a fraction")
     if asked.round_to != 1:
         raise ValueError(f"round_to is {asked.round_to!r}, which speaks of channels; leave it out")

@@ -8,9 +8,12 @@ import jax
 from prune_jax.pruning import allocation
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.criterion import checked_scores, name_of
+from prune_jax.pruning.granularity import cuts_channels
+from prune_jax.pruning.heads import head_groups
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
+from prune_jax.pruning.layouts import mask_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
 from prune_jax.pruning.module.choosing import chosen, named
@@ -19,7 +22,6 @@ from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.module.scoring import refuse_lacking, scores_of
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
-from prune_jax.pruning.unstructured import unstructured_mask
 
 
 def prune(
@@ -40,6 +42,8 @@ def prune(
     key: jax.Array | None = None,
     masked: bool = False,
     free: Sequence[str] = (),
+    block: tuple[int, ...] = (4, 4),
+    pad: bool = False,
 ) -> Pruned:
     """A smaller model of the same kind; the target itself stays as it is.
 
@@ -56,7 +60,8 @@ def prune(
         ``Evidence`` that returns group name -> scores (with granularity 'unstructured' leaf path -> scores).
       scope: 'layer' prunes every group alike; 'global' ranks all channels together, each score over its group's
         mean; 'isomorphic' ranks together groups with the same kinds of weights.
-      granularity: 'filter', or 'unstructured' for masks of single weights.
+      granularity: 'filter', or 'head' for attention heads alone. With masks: 'unstructured' for single weights, 'block'
+        for blocks of them, and '2:4', or any N:M, which leaves N of each M along a kernel's inputs and takes no ratio.
       layers: a pattern over group names or several, or of an nnx module an nnx filter of the leaf that makes a group.
       at_least: what every group keeps: a fraction (float) or a number of channels (int).
       round_to: kept channels are rounded up to a multiple of it.
@@ -67,6 +72,8 @@ def prune(
       masked: masks instead of surgery. Groups that no mask can stand for stay dense.
       free: of 'inputs' and 'outputs', which ends of the network may lose channels (the last axis of floats). The small
         model takes inputs without the channels that went, ``x[..., pruned.keep[name]]``.
+      block: inputs and outputs of a block.
+      pad: the last M of a kernel, or a block at its edge, may be smaller; else a kernel that doesn't fit is refused.
 
     Returns:
       The small model, its variables, and the decision; see ``Pruned``.
@@ -83,11 +90,12 @@ def prune(
     what = asked(
         criterion, granularity, ratio=ratio, speedup=speedup, keep=keep, scope=scope, layers=layers,
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
+        block=block, pad=pad,
     )  # fmt: skip
     refuse_lacking(what)
     refuse_transformation(optimizer)
     start = start_of(target, inputs, free_ends(free))
-    if granularity == "unstructured":
+    if not cuts_channels(granularity):
         return _single_weights(start, what, optimizer)
     costs = _costs(start)
     now = _decided(start, what, costs)
@@ -115,6 +123,8 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
         return keep
     taken = start.dense.source.taken
     mine = named(groups, what.layers, taken and taken.types)
+    if what.granularity == "head":
+        mine = list(head_groups(mine, start.variables))
     if isinstance(what.ratio, Mapping):
         allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
     if what.masked:
@@ -197,15 +207,14 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     """Masks of single weights; an earlier mask stays, and counts."""
     if start.whole is None:
         raise ValueError(
-            "granularity is 'unstructured', but channels of the target were cut before; pass its model or (apply, "
-            "variables)"
+            f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
+            "(apply, variables)"
         )
     scores = scores_of(what, start.whole, (), start.dense.apply, start.called, len(start.dense.inputs))
-    assert what.ratio is not None  # checked in ``asked``
     patterns = (what.layers,) if isinstance(what.layers, str) else tuple(what.layers)
-    mask = unstructured_mask(
-        start.whole, scores, what.ratio, scope=what.scope, at_least=float(what.at_least), where=patterns,
-        before=start.mask,
+    mask = mask_of(
+        start.whole, scores, what.granularity, what.ratio, scope=what.scope, at_least=float(what.at_least),
+        where=patterns, before=start.mask, block=what.block, pad=what.pad,
     )  # fmt: skip
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
     cost = _costs(start)({})

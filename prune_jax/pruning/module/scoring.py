@@ -8,6 +8,7 @@ import numpy as np
 
 from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, weight_scores
 from prune_jax.pruning.evidence import Evidence, gather
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.module.asked import Asked
 
@@ -68,5 +69,5 @@ def scores_of(
             ),
             groups=groups,
         )
-    scorer: Any = channel_scores if asked.granularity == "filter" else weight_scores
+    scorer: Any = channel_scores if cuts_channels(asked.granularity) else weight_scores
     return scorer(asked.criterion, evidence)
