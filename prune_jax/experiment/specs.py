@@ -110,6 +110,14 @@ class Imported:
 
 
 @dataclasses.dataclass(frozen=True)
+class Initialise:
+    """The dense network at random weights, those that ``Pretrain`` with the same seed begins from."""
+
+    data: DataSpec
+    model: ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
 class Ranking:
     """An allocation for which scores are needed: how much goes is said, of which layer is not.
 
@@ -172,6 +180,16 @@ class Retrain:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rewind:
+    """Give the weights that are left the values that they had after ``to`` epochs of pretraining; 0: at random.
+
+    Batch statistics go back too. What was pruned stays pruned.
+    """
+
+    to: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Scratch:
     """Train the small dense network, sized by ``ratios`` and ``round_to``, from its own random initialisation."""
 
@@ -182,7 +200,7 @@ class Scratch:
     round_to: int = 1
 
 
-Stage = Pretrain | Imported | Sparsify | Retrain | Scratch
+Stage = Pretrain | Imported | Initialise | Sparsify | Rewind | Retrain | Scratch
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -211,7 +229,7 @@ class Measure:
 
 
 def kind(spec: Stage) -> str:
-    """What a stage is: ``pretrain``, ``imported``, ``sparsify``, ``retrain`` or ``scratch``."""
+    """What a stage is, by its class's name in small letters: ``pretrain``, ``sparsify``, ``retrain`` ..."""
     return type(spec).__name__.lower()
 
 

@@ -23,8 +23,7 @@ def test_a_pattern_says_how_much_goes(digits):
     cut = cut_of(digits, granularity="1:4", ratio=0.2, layers=("layers/0",))
     assert (cut.granularity, cut.ratios, cut.pad, cut.block) == ("1:4", (("layers/0", 0.75),), False, ())
     assert any(
-        "l1, 1:2, ratio 0.5" in line
-        for line in dry_run.describe([arm_of(digits, granularity="1:2")], digits)
+        "l1, 1:2, ratio 0.5" in line for line in dry_run.describe([arm_of(digits, granularity="1:2")], digits)
     )
 
 

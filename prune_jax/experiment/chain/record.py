@@ -18,7 +18,16 @@ from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of
 from prune_jax.experiment.processes import slurm
-from prune_jax.experiment.specs import Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
+from prune_jax.experiment.specs import (
+    Initialise,
+    Measure,
+    ModelSpec,
+    Retrain,
+    Rewind,
+    Scratch,
+    Sparsify,
+    Stage,
+)
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.measure import JACOBIAN
 from prune_jax.fairness.decode import decode
@@ -92,12 +101,17 @@ def network_name(model: ModelSpec) -> str:
 
 
 def method_name(chain: tuple[Stage, ...]) -> str:
-    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version."""
+    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version.
+
+    ``l1+rewind0``: the weights that are left go back to epoch 0.
+    """
     spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
     if spec is None:
         return "dense"
     version = "" if spec.recovery_version == 1 else f"@{spec.recovery_version}"
-    return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}{version}"
+    recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
+    back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
+    return f"{spec.criterion}{recovered}{back}"
 
 
 def versions() -> dict[str, str]:
@@ -143,7 +157,8 @@ def _axes(arm: Arm) -> fairness.Axes:
     if ranking is not None:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"global {ranking.ratio:g}"
     schedule = "one-shot" if len(cuts) == 1 else "iterative"
-    return fairness.Axes("pretrained", last.granularity, text, last.criterion, schedule)
+    base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
+    return fairness.Axes(base, last.granularity, text, last.criterion, schedule)
 
 
 def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:

@@ -11,9 +11,9 @@ def default_config() -> ConfigDict:
     config.regime = ""  # the comparison regime that a run of a sweep belongs to, for the report
     config.row = ""  # the label of the paper's row that a run stands for; a sweep sets it
     config.tables = ()  # the paper's tables that such a row is printed in: 4 for Table 4
-    config.pipeline = (
-        "prune"  # 'prune': pretrain, sparsify, retrain; 'scratch': the small dense network alone
-    )
+    # 'prune': pretrain, sparsify, retrain; 'prune_at_init': the same from random weights, without pretraining;
+    # 'scratch': the small dense network alone.
+    config.pipeline = "prune"
     config.seeds = (0, 1, 2)
     config.quick = False  # the config file's small values, for a look in a minute or a test
     config.long = False  # the config file's larger grid
@@ -107,6 +107,8 @@ def default_config() -> ConfigDict:
     config.retrain = ConfigDict(
         {
             "epochs": 30,
+            # Of the pretraining's: 'rewind', its last epochs, as many as these; 'clr', from its lowest LR up to its
+            # highest in the first tenth and down along half a cosine, or 'clr(LOWEST,HIGHEST,SHARE)'.
             "schedule": "0:1e-2",
             "extend": "",  # or 'plateau': each LR stage lasts until training loss and mean JSV stand still
             "plateau": ConfigDict(
@@ -121,6 +123,8 @@ def default_config() -> ConfigDict:
             ),
         }
     )
+    # After each sparsify: the epoch of pretraining whose weights come back, 0 for initialisation; None: no rewinding.
+    config.rewind = ConfigDict({"to": _any_type(None)})
     # Between two rounds: 0 and '' are as in `retrain`.
     config.retrain_between = ConfigDict({"epochs": 0, "schedule": ""})
     # Instead of `pipeline` and rounds: a list of stages, each with keys of its section that differ, such as

@@ -1,0 +1,67 @@
+"""What goes back to pretraining: ``config.rewind`` its weights, ``config.retrain.schedule`` its learning rates."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from prune_jax.experiment.specs import DataSpec, Initialise, ModelSpec, Pretrain, Rewind, Stage
+from prune_jax.schedules import LRSchedule, is_recipe, retraining
+
+
+def random_base(config: ConfigDict, images: DataSpec, model: ModelSpec) -> Initialise:
+    """The stage of random weights. Raises ValueError beside a base model from a file."""
+    if config.base.checkpoint:
+        raise ValueError(
+            f"base.checkpoint is {config.base.checkpoint!r}, and the chain begins with random weights: choose "
+            "pipeline 'prune', or leave base.checkpoint empty"
+        )
+    return Initialise(images, model)
+
+
+def spec_of(config: ConfigDict) -> Rewind:
+    """The stage that ``config.rewind`` describes. Raises ValueError."""
+    to = config.rewind.to
+    if not isinstance(to, int) or isinstance(to, bool) or to < 0:
+        raise ValueError(
+            f"rewind.to is {to!r}; allowed: an epoch of pretraining, or 0, the random weights that it began from"
+        )
+    return Rewind(to)
+
+
+def refuse_beyond(chain: Sequence[Stage]) -> None:
+    """Raise ValueError for a rewind to weights that the chain's base model never had."""
+    head = chain[0]
+    for place, spec in enumerate(chain):
+        if not isinstance(spec, Rewind) or (isinstance(head, Initialise) and spec.to == 0):
+            continue
+        if not isinstance(head, Pretrain):
+            what = "random weights" if isinstance(head, Initialise) else "a base model from a file"
+            way = "rewind to 0" if isinstance(head, Initialise) else "leave base.checkpoint empty"
+            raise ValueError(
+                f"rewind.to is {spec.to} in stage {place} of the chain, which begins with {what} and so has no "
+                f"pretraining to go back to: {way}, or leave the rewind out"
+            )
+        if spec.to > head.train.epochs:
+            raise ValueError(
+                f"rewind.to is {spec.to} in stage {place} of the chain, and pretrain.epochs {head.train.epochs}: "
+                f"allowed: 0 to {head.train.epochs}"
+            )
+
+
+def scheduled(config: ConfigDict, kind: str, head: Stage | None) -> ConfigDict:
+    """The config with a retraining's schedule spelt out, where it is told by the pretraining's. Raises ValueError."""
+    section: Any = config.get(kind)
+    if kind != "retrain" or not is_recipe(section.schedule):
+        return config
+    before = None
+    if isinstance(head, Pretrain):
+        before = LRSchedule.parse(head.train.schedule, head.train.epochs)
+    try:
+        schedule = retraining(section.schedule, section.epochs, before)
+    except ValueError as error:
+        raise ValueError(f"retrain.schedule (with retrain.epochs={section.epochs}): {error}") from error
+    spelt = copy.deepcopy(config)
+    spelt.retrain.schedule = str(schedule)
+    return spelt
