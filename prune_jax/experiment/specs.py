@@ -152,9 +152,10 @@ class Sparsify:
     'head' those of attention heads alone. 'unstructured' masks single weights, 'block' blocks of them,
     ``block`` inputs times outputs, and 'N:M' leaves N of each M along the contraction axis. ``pad``: the last
     of these may be smaller where they don't fit. ``round_to``: kept channels are rounded up to a multiple of it.
-    ``evidence`` is stated where the criterion needs data. ``source``: of a criterion of the user's own the
-    SHA-256 of the file that holds it. ``recovery_version``: which definition of OrthP it was, see
-    ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages of the first keep their ids.
+    ``evidence`` is stated where the criterion needs data, ``recalibration`` where the recovery does.
+    ``source``: of a criterion of the user's own the SHA-256 of the file that holds it. ``recovery_version``:
+    which definition of OrthP it was, see ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages
+    of the first keep their ids.
     """
 
     criterion: str
@@ -169,6 +170,7 @@ class Sparsify:
     recovery_version: int = 1
     block: tuple[int, ...] = ()
     pad: bool = False
+    recalibration: Gathering | None = None
 
 
 @dataclasses.dataclass(frozen=True)

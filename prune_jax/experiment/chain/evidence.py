@@ -47,11 +47,12 @@ def gathered(
     channels = channels_of(network.model, network.keep)
     looked = tuple(groups) if "activations" in needs else ()
     gather = (_made if looked else _compiled)(network.model, channels, network.data, needs, looked)
-    found = gather(network.variables, _batches(on, network.data, how, seed), key)
+    found = gather(network.variables, training_batches(on, network.data, how, seed), key)
     return found._replace(groups=groups)
 
 
-def _batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[Batch]:
+def training_batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[Batch]:
+    """Images and labels of the training split, drawn by ``seed``, each example at most once."""
     if isinstance(on, DeviceData):
         order = jax.random.permutation(member_key(seed, "evidence"), len(on.train_labels))
         for rows in order[: how.batches * how.batch_size].reshape(how.batches, how.batch_size):

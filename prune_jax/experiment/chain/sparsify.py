@@ -9,6 +9,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Link
 from prune_jax.experiment.chain import restore
 from prune_jax.experiment.chain.evidence import gathered
+from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.own import parts as own_parts
@@ -16,7 +17,7 @@ from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
 from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
-from prune_jax.pruning import allocation, masks, recovery, surgery
+from prune_jax.pruning import allocation, masks, surgery
 from prune_jax.pruning.criteria.table import weight_scores
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
@@ -68,7 +69,7 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     evidence = _evidence(context, before, spec, seed, number)
     after = (_cut if cuts_channels(spec.granularity) else _masked)(before, spec, evidence)
-    after = _recovered(after, spec)
+    after = recovered(Action(context, after, spec, seed, number))
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
     if after.mask is not None:
@@ -179,15 +180,3 @@ def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNe
         )
     pruned = {**before.variables, "params": masks.apply_mask(params, mask)}
     return before._replace(variables=pruned, mask=mask)
-
-
-def _recovered(network: StageNetwork, spec: Sparsify) -> StageNetwork:
-    if spec.recovery != "orthp":
-        return network
-    if spec.recovery_version != recovery.VERSION:
-        raise ValueError(
-            f"recovery_version is {spec.recovery_version}; this release computes version {recovery.VERSION}: "
-            "take the stage from its store, or leave the field to the config"
-        )
-    params = recovery.orthp(network.variables["params"], gain=spec.recovery_gain, mask=network.mask)
-    return network._replace(variables={**network.variables, "params": params})

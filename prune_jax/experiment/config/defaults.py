@@ -100,8 +100,11 @@ def default_config() -> ConfigDict:
             "rounds_schedule": "linear",
             # Training examples, without augmentation, for criteria that need gradients or activations.
             "evidence": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
-            "recovery": "none",  # or 'orthp'
-            "recovery_gain": 1.0,  # gain of the activation: 1 for linear, sqrt 2 for ReLU
+            # Or 'orthp'; 'recalibrate': statistics of batch norm anew, over training batches; 'reinit': the control,
+            # the same small network at random weights, nothing inherited.
+            "recovery": "none",
+            "recovery_gain": 1.0,  # of 'orthp', the gain of the activation: 1 for linear, sqrt 2 for ReLU
+            "recalibration": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
         }
     )
     config.retrain = ConfigDict(

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import layouts, own_criterion
+from prune_jax.experiment.config import layouts, own_criterion, recovery
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
@@ -12,10 +12,8 @@ from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import ceiling, cuts_channels
-from prune_jax.pruning.recovery import VERSION as RECOVERY_VERSION
 
 ALLOCATIONS = ("uniform", "stages", "global", "speedup", "erk")
-RECOVERIES = ("none", "orthp")
 SCOPES = ("layer", "global")
 
 
@@ -95,10 +93,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     section = config.sparsify
     granularity = layouts.granularity_of(section)
     allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
-    recovery = one_of("sparsify.recovery", section.recovery, RECOVERIES)
-    gain = float(section.recovery_gain) if recovery != "none" else 1.0
-    if gain <= 0:
-        raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
+    recovered = recovery.fields_of(config, model, dataset)
     refuse_bad_rounding(section)
     in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
@@ -111,13 +106,11 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         section.criterion,
         () if ranking else plain,
         granularity=granularity,
-        recovery=recovery,
-        recovery_gain=gain,
         source=source,
         round_to=section.round_to if cuts_channels(granularity) else 1,
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
-        recovery_version=1 if recovery == "none" else RECOVERY_VERSION,
+        **recovered,
         **layouts.fields_of(section),
     )
 
