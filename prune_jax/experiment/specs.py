@@ -123,7 +123,8 @@ class Ranking:
 
     ``layers`` are patterns over names. ``ratio`` is the fraction removed of all of them together, of the dense
     network; ``speedup``, where it is above 0, is the target instead (dense MACs over small MACs).
-    ``scope`` 'global' ranks all channels together, 'layer' gives every layer one ratio.
+    ``scope`` 'global' ranks all channels together, 'layer' gives every layer one ratio, 'sensitivity' ratios of
+    equal damage.
     ``at_least`` is the fraction of each layer that stays; ``normalise`` makes layers comparable.
     """
 
@@ -144,6 +145,14 @@ class Gathering:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sensing:
+    """How sensitivities are measured: each group alone at these ratios, over so many training examples."""
+
+    ratios: tuple[float, ...]
+    gathering: Gathering
+
+
+@dataclasses.dataclass(frozen=True)
 class Sparsify:
     """The sparsifying action: a criterion's lowest scores go; optional recovery.
 
@@ -152,7 +161,8 @@ class Sparsify:
     'head' those of attention heads alone. 'unstructured' masks single weights, 'block' blocks of them,
     ``block`` inputs times outputs, and 'N:M' leaves N of each M along the contraction axis. ``pad``: the last
     of these may be smaller where they don't fit. ``round_to``: kept channels are rounded up to a multiple of it.
-    ``evidence`` is stated where the criterion needs data, ``recalibration`` where the recovery does.
+    ``evidence`` is stated where the criterion needs data, ``recalibration`` where the recovery does,
+    ``sensitivity`` where groups lose so much that each alone does equal damage.
     ``source``: of a criterion of the user's own the SHA-256 of the file that holds it. ``recovery_version``:
     which definition of OrthP it was, see ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages
     of the first keep their ids.
@@ -171,6 +181,7 @@ class Sparsify:
     block: tuple[int, ...] = ()
     pad: bool = False
     recalibration: Gathering | None = None
+    sensitivity: Sensing | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -138,4 +138,5 @@ def _means(scores: np.ndarray, axes: KernelAxes, block: Block) -> np.ndarray:
 
 
 def _any(alive: np.ndarray, axes: KernelAxes, block: Block) -> np.ndarray:
-    return _blocks(as_matrices(alive, axes, rows=block[0], columns=block[1]), block).any((2, 4))
+    blocks = _blocks(as_matrices(alive, axes, rows=block[0], columns=block[1]), block)
+    return np.asarray(blocks.any((2, 4)))

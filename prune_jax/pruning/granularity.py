@@ -167,7 +167,7 @@ def select_each(scores: Any, gone: int, axis: int = -1) -> np.ndarray:
     lines = np.moveaxis(_comparable(scores).reshape(np.shape(scores)), axis, 0)
     if not 0 <= gone <= len(lines):
         raise ValueError(f"{gone} of every {len(lines)} are to go; ask for fewer")
-    rank = np.zeros(
+    rank: Any = np.zeros(
         lines.shape, np.uint8 if len(lines) < 256 else np.uint32
     )  # how many of its line go before it
     for later in range(1, len(lines)):

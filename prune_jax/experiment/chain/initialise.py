@@ -1,5 +1,7 @@
 """Random weights as a stage: what pruning at initialisation acts on."""
 
+import functools
+
 from prune_jax import fairness
 from prune_jax.experiment.arm import Link
 from prune_jax.experiment.chain.imported import save_measured
@@ -19,7 +21,9 @@ def finish(context: Context, link: Link) -> None:
         with leases.held(context.store.locks, [its_id]):
             if not is_finished(context, its_id):
                 about = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": None}
-                save_measured(context, its_id, lambda seed=seed: fresh(spec.model, None, seed), about, recipe)
+                save_measured(
+                    context, its_id, functools.partial(fresh, spec.model, None, seed), about, recipe
+                )
 
 
 def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:

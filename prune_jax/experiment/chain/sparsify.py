@@ -1,13 +1,15 @@
 """The sparsifying action as a stage: score, choose, cut or mask, and recover where the spec asks for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import restore
+from prune_jax.experiment.chain import equal_damage, restore
 from prune_jax.experiment.chain.evidence import gathered
 from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
@@ -27,6 +29,12 @@ from prune_jax.pruning.keep import Keep, composed, shrunk_groups
 from prune_jax.pruning.layouts import mask_of
 
 Scores = Mapping[str, np.ndarray]
+Allocate = Callable[[float], Keep]
+
+
+HOW: Mapping[str, str] = MappingProxyType(
+    {"layer": "one ratio a layer", "global": "global ranking", "sensitivity": "equal damage of each group"}
+)
 
 
 def finish(context: Context, link: Link) -> None:
@@ -58,7 +66,7 @@ def _amount(spec: Sparsify) -> str:
     ranking = spec.ranking
     if ranking is not None:
         what = f"speedup {ranking.speedup:g}" if ranking.speedup else f"ratio {ranking.ratio:g}"
-        return f", {'one ratio a layer' if ranking.scope == 'layer' else 'global ranking'}, {what}"
+        return f", {HOW[ranking.scope]}, {what}"
     ratios = sorted({ratio for _, ratio in spec.ratios})
     return f", ratio {ratios[0]:g}" if len(ratios) == 1 else f", ratios {ratios[0]:g} to {ratios[-1]:g}"
 
@@ -68,7 +76,10 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     before, spec = restore.load(context.store, parent), link.spec
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     evidence = _evidence(context, before, spec, seed, number)
-    after = (_cut if cuts_channels(spec.granularity) else _masked)(before, spec, evidence)
+    if cuts_channels(spec.granularity):
+        after = _cut(context, before, spec, evidence, seed)
+    else:
+        after = _masked(before, spec, evidence)
     after = recovered(Action(context, after, spec, seed, number))
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
@@ -92,12 +103,17 @@ def _evidence(context: Context, before: StageNetwork, spec: Sparsify, seed: int,
     return gathered(context.data, before, groups, needs, spec.evidence, seed, key)
 
 
-def _cut(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNetwork:
+def _cut(
+    context: Context, before: StageNetwork, spec: Sparsify, evidence: Evidence, seed: int
+) -> StageNetwork:
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
     groups = evidence.groups
     wanted = _wanted(before.model, groups, spec)
     scores = own_criterion.scores_of(spec.criterion, evidence, wanted)
-    keep = _chosen(before, wanted, spec, scores)
+    allocate = None
+    if spec.sensitivity is not None:
+        allocate = equal_damage.allocated(context.data, before, wanted, spec, scores, seed)
+    keep = _chosen(before, wanted, spec, scores, allocate)
     small = surgery.shrink(before.variables, groups, keep)
     return before._replace(variables=small, keep=composed(before.keep, keep))
 
@@ -109,10 +125,13 @@ def _wanted(model: ModelSpec, groups: Sequence[Group], spec: Sparsify) -> list[G
     return [group for group in groups if group.name in named]
 
 
-def _chosen(before: StageNetwork, groups: list[Group], spec: Sparsify, scores: Scores) -> Keep:
+def _chosen(
+    before: StageNetwork, groups: list[Group], spec: Sparsify, scores: Scores, allocate: Allocate | None
+) -> Keep:
     """Which channels of the network as it is now stay."""
     if spec.ranking is not None:
-        return _ranked(before, groups, spec.ranking, spec.round_to, scores)
+        own = allocate or _by_scores(before.model, groups, spec.ranking, spec.round_to, scores)
+        return _ranked(before, spec.ranking, own)
     return _to_widths(groups, networks.widths_of(before.model, spec.ratios, spec.round_to), scores)
 
 
@@ -123,11 +142,11 @@ def _to_widths(groups: Sequence[Group], widths: Mapping[str, int], scores: Score
     }
 
 
-def _ranked(
-    before: StageNetwork, groups: list[Group], ranking: Ranking, round_to: int, scores: Scores
-) -> Keep:
-    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
-    model, dense = before.model, {g.name: g.size for g in networks.groups_of(before.model)}
+def _by_scores(
+    model: ModelSpec, groups: list[Group], ranking: Ranking, round_to: int, scores: Scores
+) -> Allocate:
+    """The keep at each ratio of the dense network, of each layer or of all together."""
+    dense = {g.name: g.size for g in networks.groups_of(model)}
 
     def allocate(ratio: float) -> Keep:
         if ranking.scope == "layer":
@@ -142,6 +161,13 @@ def _ranked(
             round_to=round_to,
             dense=dense,
         )
+
+    return allocate
+
+
+def _ranked(before: StageNetwork, ranking: Ranking, allocate: Allocate) -> Keep:
+    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
+    model = before.model
 
     if not ranking.speedup:
         return allocate(ranking.ratio)
@@ -162,7 +188,7 @@ def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNe
         own_criterion.criterion_of(spec.criterion),
         evidence._replace(params=params, groups=(), **of_params),
     )
-    ranking, layout = spec.ranking, {"block": spec.block, "pad": spec.pad}
+    ranking, layout = spec.ranking, dict[str, Any](block=spec.block, pad=spec.pad)
     if ranking is None:
         mask = mask_of(params, scores, spec.granularity, dict(spec.ratios), before=before.mask, **layout)
     else:

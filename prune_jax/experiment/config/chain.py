@@ -114,7 +114,7 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
     refuse_bad_speedup(section)
     by_stage = by_stages(section)
     try:
-        if section.allocation == "speedup":
+        if section.allocation in ("speedup", "sensitivity"):
             return [{"speedup": each} for each in rounds.cumulative_speedups(section.speedup, *how)]
         if by_stage:
             each_stage = [rounds.cumulative_ratios(ratio, *how) for ratio in section.stage_ratios]

@@ -82,12 +82,19 @@ def default_config() -> ConfigDict:
             "pad": False,  # whether the last M, or a block at the edge, may be smaller where a kernel doesn't fit
             # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
             # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small);
-            # 'erk': `ratio` of all together, small kernels losing less (of masked weights).
+            # 'erk': `ratio` of all together, small kernels losing less (of masked weights); 'sensitivity': `speedup`
+            # again, each group losing so much that, alone, all raise the loss equally.
             "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
             "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'
             "speedup": 2.0,
             "speedup_scope": "layer",  # 'layer': one ratio for all layers reaches it; 'global': a global ranking does
+            # Of 'sensitivity': the ratios at which each group alone is measured, over so many training examples.
+            "sensitivity": {
+                "ratios": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+                "batches": 10,
+                "batch_size": 0,  # 0: the optimiser's
+            },
             "at_least": 0.0,  # the fraction of each layer that a global ranking leaves
             # Scores of a global ranking over their layer's 'mean' or 'norm', or 'none'. Empty: 'mean' for channels,
             # 'none' for single weights, as papers on each do.

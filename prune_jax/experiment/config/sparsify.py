@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import layouts, own_criterion, recovery
+from prune_jax.experiment.config import equal_damage, layouts, own_criterion, recovery
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
@@ -13,7 +13,7 @@ from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import ceiling, cuts_channels
 
-ALLOCATIONS = ("uniform", "stages", "global", "speedup", "erk")
+ALLOCATIONS = ("uniform", "stages", "global", "speedup", "erk", "sensitivity")
 SCOPES = ("layer", "global")
 
 
@@ -32,9 +32,9 @@ def refuse_bad_ratios(section: ConfigDict) -> None:
 
 def refuse_bad_speedup(section: ConfigDict) -> None:
     """Raise ValueError for a target speedup below 1, where the allocation reads it."""
-    if section.allocation == "speedup" and not 1 <= section.speedup < float("inf"):
+    if section.allocation in ("speedup", "sensitivity") and not 1 <= section.speedup < float("inf"):
         raise ValueError(
-            f"sparsify.speedup is {section.speedup}; allocation 'speedup' needs a number of at least 1"
+            f"sparsify.speedup is {section.speedup}; allocation {section.allocation!r} needs a number of at least 1"
         )
 
 
@@ -52,7 +52,7 @@ def by_stages(section: ConfigDict) -> bool:
             "sparsify.allocation is 'stages' and sparsify.stage_ratios is (); give one ratio for each stage of the "
             "network, or choose 'uniform' and sparsify.ratio"
         )
-    if allocation in ("global", "speedup") and section.stage_ratios:
+    if allocation in ("global", "speedup", "sensitivity") and section.stage_ratios:
         raise ValueError(
             f"sparsify.allocation is {allocation!r}, which decides how much each layer loses, and "
             f"sparsify.stage_ratios is {tuple(section.stage_ratios)}: leave one out"
@@ -65,7 +65,7 @@ def refuse_not_for_scratch(section: ConfigDict) -> None:
     refuse_bad_rounding(section)
     one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
     layouts.granularity_of(section)
-    if section.allocation in ("global", "speedup"):
+    if section.allocation in ("global", "speedup", "sensitivity"):
         raise ValueError(
             f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
             "none: choose 'uniform' or 'stages'"
@@ -97,7 +97,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     refuse_bad_rounding(section)
     in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
-    ranking = _ranking(section, model) if allocation in ("global", "speedup") else None
+    ranking = _ranking(section, model) if allocation in ("global", "speedup", "sensitivity") else None
     plain = ratios_of(config, model)
     if cuts_channels(granularity):
         refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
@@ -110,6 +110,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         round_to=section.round_to if cuts_channels(granularity) else 1,
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
+        sensitivity=equal_damage.spec_of(config, model, dataset),
         **recovered,
         **layouts.fields_of(section),
     )
@@ -125,10 +126,12 @@ def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
         return ranking
     if not cuts_channels(section.granularity):
         raise ValueError(
-            f"sparsify.allocation is 'speedup', which cuts channels; with granularity {section.granularity!r} choose "
-            "'uniform' or 'global'"
+            f"sparsify.allocation is {section.allocation!r}, which cuts channels; with granularity "
+            f"{section.granularity!r} choose 'uniform' or 'global'"
         )
     refuse_bad_speedup(section)
+    if section.allocation == "sensitivity":
+        return Ranking(layers, 0.0, float(section.speedup), "sensitivity")
     scope = one_of("sparsify.speedup_scope", section.speedup_scope, SCOPES)
     if scope == "layer" and section.at_least:
         raise ValueError(
