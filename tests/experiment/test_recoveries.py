@@ -7,7 +7,7 @@ from small_runs import context_of, mlp_config
 
 from prune_jax.experiment import networks, specs
 from prune_jax.experiment.chain.evidence import training_batches
-from prune_jax.experiment.chain.recovery import Action, recovered
+from prune_jax.experiment.chain.recovery import RECOVERIES, Action, recovered
 from prune_jax.experiment.config import recovery as config_recovery
 from prune_jax.experiment.config import sweep
 from prune_jax.experiment.networks import StageNetwork
@@ -149,4 +149,4 @@ def test_only_orthp_states_a_gain_and_a_version(digits):
     )
     assert "recovery_gain" not in told
     assert "recovery_version" not in told
-    assert set(config_recovery.NAMES) == {"none", "orthp", "recalibrate", "reinit"}
+    assert set(config_recovery.NAMES) == set(RECOVERIES)

@@ -197,7 +197,7 @@ def test_random_weights_are_a_stage(tmp_path, digits):
     assert same(found.variables, networks.fresh(arm.model, None, cohort.member_key(0, "init")))
     made = record.make_record(context.store, arm, "a test")
     assert [stage.kind for stage in made.stages] == ["initialise", "sparsify", "retrain"]
-    assert made.axes.base_model == "random"
+    assert (made.method, made.axes.base_model) == ("l1 at init", "random")
     assert made.stages[0].epochs == 0
     again = fairness.strictest_setup(made, made)
     assert again.strictest == "S4.2"

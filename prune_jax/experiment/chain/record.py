@@ -103,7 +103,7 @@ def network_name(model: ModelSpec) -> str:
 def method_name(chain: tuple[Stage, ...]) -> str:
     """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version.
 
-    ``l1+rewind0``: the weights that are left go back to epoch 0.
+    ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned.
     """
     spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
     if spec is None:
@@ -111,7 +111,8 @@ def method_name(chain: tuple[Stage, ...]) -> str:
     version = "" if spec.recovery_version == 1 else f"@{spec.recovery_version}"
     recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
     back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
-    return f"{spec.criterion}{recovered}{back}"
+    early = " at init" if isinstance(chain[0], Initialise) else ""
+    return f"{spec.criterion}{early}{recovered}{back}"
 
 
 def versions() -> dict[str, str]:
