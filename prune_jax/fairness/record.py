@@ -18,8 +18,8 @@ STAGE_KINDS = ("pretrain", "initialise", "sparsify", "rewind", "retrain", "scrat
 class Axes:
     """The five axes of a pruning method (§2.1), in the field's words.
 
-    ``base_model``: 'pretrained' or 'random'; ``granularity``: 'filter', 'channel', 'head', 'unstructured', 'block', '2:4';
-    ``ratio``: the fraction removed, as written ('0.9', '[0, 0.6, 0.6]', 'global 0.5'); ``criterion``;
+    ``base_model``: 'pretrained' or 'random'; ``granularity``: 'filter', 'channel', 'head', 'unstructured', '2:4',
+    'block 4x4'; ``ratio``: the fraction removed, as written ('0.9', '[0, 0.6, 0.6]', 'global 0.5'); ``criterion``;
     ``schedule``: 'one-shot', 'iterative' or 'progressive'.
     """
 

@@ -8,6 +8,7 @@ from small_runs import context_of, mlp_config
 from prune_jax.experiment import networks, specs
 from prune_jax.experiment.chain.evidence import training_batches
 from prune_jax.experiment.chain.recovery import RECOVERIES, Action, recovered
+from prune_jax.experiment.chain.rewind import survivors
 from prune_jax.experiment.config import recovery as config_recovery
 from prune_jax.experiment.config import sweep
 from prune_jax.experiment.networks import StageNetwork
@@ -116,6 +117,19 @@ def test_the_control_keeps_a_mask(digits, tmp_path):
     for leaf, stays in zip(*map(jax.tree.leaves, (after.variables["params"], mask)), strict=True):
         assert not np.asarray(leaf)[~stays].any()
         assert np.ndim(leaf) == 1 or np.asarray(leaf)[stays].all()
+
+
+def test_a_rewind_takes_statistics_along_with_the_weights(digits, write):
+    arm = arm_of(digits, f"{write(NORMED)}:net", **{"sparsify.layers": ("first",)})
+    now, dense = cut(arm), networks.fresh(arm.model, None, member_key(3, "init"))
+    now = now._replace(keep={"first": np.array([1, 2, 5, 7, 8, 11])})
+    dense = jax.tree.map(lambda leaf: np.asarray(leaf) + np.arange(leaf.shape[-1], dtype=np.float32), dense)
+    after = survivors(now, dense)
+    kept = now.keep["first"]
+    for name in ("mean", "var"):
+        assert np.array_equal(after["batch_stats"]["norm"][name], dense["batch_stats"]["norm"][name][kept])
+    assert np.array_equal(after["params"]["head"]["kernel"], dense["params"]["head"]["kernel"][kept])
+    assert np.array_equal(after["params"]["first"]["kernel"], dense["params"]["first"]["kernel"][:, kept])
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,17 @@ def test_weights_of_a_layer_and_a_missing_matplotlib(pruned, digits, capsys, mon
     assert any(float(row[2]) == pytest.approx(100 * count / counts.sum(), abs=0.05) for count in counts)
 
 
+def test_a_data_set_that_is_not_there_is_one_line(pruned, tmp_path, capsys):
+    context, arm = pruned
+    path = str(context.store.root / "stages" / arm.ids[0][0])
+    given = (f"--checkpoint={path}", "--dataset=cifar10", f"--data_dir={tmp_path}")
+    assert sensitivity.run(command(*given), heat_map) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sensitivity: ")
+    assert "cifar10" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

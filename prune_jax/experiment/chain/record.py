@@ -15,6 +15,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.chain import end_spectra, restore
 from prune_jax.experiment.chain.kinds import kind_of
+from prune_jax.experiment.chain.sparsify import units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of
 from prune_jax.experiment.processes import slurm
@@ -159,7 +160,7 @@ def _axes(arm: Arm) -> fairness.Axes:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"global {ranking.ratio:g}"
     schedule = "one-shot" if len(cuts) == 1 else "iterative"
     base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
-    return fairness.Axes(base, last.granularity, text, last.criterion, schedule)
+    return fairness.Axes(base, units_of(last), text, last.criterion, schedule)
 
 
 def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:

@@ -57,9 +57,13 @@ def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
 def line(link: Link) -> str:
     """What a dry run says of it."""
     spec: Sparsify = link.spec
-    how = "" if spec.granularity == "filter" else f", {spec.granularity}"
-    how += "x".join(map(str, spec.block)) and f" {'x'.join(map(str, spec.block))}"
+    how = "" if spec.granularity == "filter" else f", {units_of(spec)}"
     return f"{spec.criterion}{how}{_amount(spec)}, recovery {spec.recovery}"
+
+
+def units_of(spec: Sparsify) -> str:
+    """The granularity as a text, such as '2:4' or 'block 4x4'."""
+    return " ".join(filter(None, (spec.granularity, "x".join(map(str, spec.block)))))
 
 
 def _amount(spec: Sparsify) -> str:
