@@ -123,8 +123,8 @@ class Ranking:
 
     ``layers`` are patterns over names. ``ratio`` is the fraction removed of all of them together, of the dense
     network; ``speedup``, where it is above 0, is the target instead (dense MACs over small MACs).
-    ``scope`` 'global' ranks all channels together, 'layer' gives every layer one ratio, 'sensitivity' ratios of
-    equal damage.
+    ``scope`` 'global' ranks all channels together, 'isomorphic' those of groups that are built alike, 'layer' gives
+    every layer one ratio, 'sensitivity' ratios of equal damage.
     ``at_least`` is the fraction of each layer that stays; ``normalise`` makes layers comparable.
     """
 
@@ -166,6 +166,8 @@ class Sparsify:
     ``source``: of a criterion of the user's own the SHA-256 of the file that holds it. ``recovery_version``:
     which definition of OrthP it was, see ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages
     of the first keep their ids.
+    ``iterations``: so many times what is left is scored anew. ``over`` and ``reduce``: which coupled slices a
+    channel's score is of, and how they become one, see ``pruning.criteria.criterion.channel_scores``.
     """
 
     criterion: str
@@ -178,6 +180,9 @@ class Sparsify:
     ranking: Ranking | None = None
     evidence: Gathering | None = None
     recovery_version: int = 1
+    iterations: int = 1
+    over: str = "producer"
+    reduce: str = "mean"
     block: tuple[int, ...] = ()
     pad: bool = False
     recalibration: Gathering | None = None

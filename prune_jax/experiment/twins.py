@@ -33,7 +33,7 @@ def channels_of(model: ModelSpec, keep: Keep) -> Channels:
     widths = tuple(sorted((name, len(kept)) for name, kept in keep.items()))
     if _own_code_runs(model, widths):
         return ()
-    return _hashable(keep)
+    return hashable(keep)
 
 
 @functools.cache  # a memo of a pure function, so that what JAX compiled for a network is found again
@@ -59,7 +59,8 @@ def network_at(model: ModelSpec, channels: Channels) -> models.Network:
     return models.Network(dense.variables, apply, apply_train)
 
 
-def _hashable(keep: Keep) -> Channels:
+def hashable(keep: Keep) -> Channels:
+    """A keep that can be hashed."""
     return tuple((name, tuple(np.asarray(kept).tolist())) for name, kept in sorted(keep.items()))
 
 
@@ -114,7 +115,7 @@ def _own_code_agrees(model: ModelSpec, keep: Keep) -> bool:
     dense = own_network.fresh_variables(model, jax.random.key(0))
     small = surgery.shrink(dense, networks.groups_of(model), keep)
     x = jax.random.normal(jax.random.key(1), (2, *model.input_shape))
-    own, twin = networks.network_of(model), network_at(model, _hashable(keep))
+    own, twin = networks.network_of(model), network_at(model, hashable(keep))
     try:
         got = jax.jit(own.apply)(small, x)
         jax.eval_shape(own.apply_train, small, x, jax.random.key(0))

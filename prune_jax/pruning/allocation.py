@@ -15,6 +15,7 @@ import numpy as np
 from prune_jax.pruning.granularity import ceiling, select, select_global
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
+from prune_jax.pruning.lamp import lamp_fractions
 
 
 def rounded_up(kept: int, size: int, round_to: int) -> int:
@@ -136,8 +137,40 @@ def by_norm(scores: np.ndarray) -> np.ndarray:
     return scores / max(float(np.linalg.norm(scores)), np.finfo(np.float64).tiny)
 
 
+def by_max(scores: np.ndarray) -> np.ndarray:
+    """Scores over their group's largest magnitude."""
+    return scores / max(float(np.abs(scores).max()), np.finfo(np.float64).tiny)
+
+
+def standardised(scores: np.ndarray) -> np.ndarray:
+    """Scores less their group's mean, over its standard deviation; 0 where all are equal."""
+    return (scores - scores.mean()) / max(float(scores.std()), np.finfo(np.float64).tiny)
+
+
+def by_lamp(scores: np.ndarray) -> np.ndarray:
+    """Each score over the sum of those of its group that are as large or larger (LAMP, where scores are squares).
+
+    Raises ValueError for a score below 0.
+    """
+    if scores.size and scores.min() < 0:
+        raise ValueError(
+            f"normalise is 'lamp', which adds scores up, and one is {scores.min():.3g}; take a criterion without "
+            "negative scores, or normalise 'mean'"
+        )
+    return lamp_fractions(scores)
+
+
 # How scores of different groups are made comparable, by the name that a config gives it.
-NORMALISERS: Mapping[str, Normalise] = MappingProxyType({"none": as_is, "mean": by_mean, "norm": by_norm})
+NORMALISERS: Mapping[str, Normalise] = MappingProxyType(
+    {
+        "none": as_is,
+        "mean": by_mean,
+        "max": by_max,
+        "norm": by_norm,
+        "standardise": standardised,
+        "lamp": by_lamp,
+    }
+)
 
 
 def global_ranking(

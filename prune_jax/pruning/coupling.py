@@ -10,6 +10,7 @@ rule can't prove freezes what it touches, with a reason.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from prune_jax.pruning.jaxpr.gains import with_gains
 from prune_jax.pruning.jaxpr.groups import Group, Slice, Slot, build
 from prune_jax.pruning.jaxpr.labels import Classes, Ledger
 from prune_jax.pruning.jaxpr.reading import Reading, read
@@ -36,7 +37,7 @@ def analyse(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] = ()
     reading: Reading = read(apply, params, inputs, tuple(free))
     settle_sizes(reading, apply, params, inputs)
     solved = solve(reading.ledger)
-    groups = build(reading.ledger, reading.slots, solved)
+    groups = with_gains(build(reading.ledger, reading.slots, solved), reading.body, reading.slots)
     return Analysis(groups, reading.slots, solved, reading.ledger, reading.body, reading.out_tree)
 
 

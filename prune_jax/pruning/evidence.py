@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from prune_jax.pruning.activations import Activation, activation_of, channel_sums
+from prune_jax.pruning.float_leaves import float_leaves, like_params, of_floats, scaled
 from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.second_order import Fisher, example_squares, hessian_times, hutchinson, parts_of
+from prune_jax.pruning.synaptic_flow import flow_slopes
 
-__all__ = ["NEEDS", "Activation", "Evidence", "gather", "gatherer"]
+__all__ = ["DATA_FREE", "NEEDS", "Activation", "Evidence", "Fisher", "gather", "gatherer", "part_of"]
 
 
 class Evidence(NamedTuple):
@@ -25,6 +28,9 @@ class Evidence(NamedTuple):
       grads_squared: pytree like ``params``, the mean of the squared gradient.
       activations: group name -> ``Activation`` of what the group's producer makes.
       hessian_products: pytree like ``params``, an estimate of the Hessian's diagonal.
+      hessian_gradient: pytree like ``params``, H g with the Hessian H and the gradient g of the mean loss.
+      fisher: ``Fisher``, means over examples of squared gradients, of weights and of channels.
+      synflow: pytree like ``params``, dR/dw / R of the network on ones (``synaptic_flow.flow_slopes``).
     """
 
     params: Any
@@ -34,10 +40,26 @@ class Evidence(NamedTuple):
     grads_squared: Any = None
     activations: Any = None
     hessian_products: Any = None
+    hessian_gradient: Any = None
+    fisher: Any = None
+    synflow: Any = None
 
 
 NEEDS = frozenset(Evidence._fields) - {"params", "groups"}
-_OF_LOSS = frozenset({"grads", "grads_squared", "hessian_products"})
+DATA_FREE = frozenset({"key", "synflow"})  # what no batch is looked at for
+_LIKE_PARAMS = frozenset({"grads", "grads_squared", "hessian_products", "hessian_gradient"})
+_OF_LOSS = _LIKE_PARAMS | {"fisher"}
+
+
+def part_of(evidence: Evidence, name: str) -> Evidence:
+    """Evidence of one part of the params, such as 'params' of variables that hold batch statistics as well."""
+    trees = {"params": evidence.params[name]}
+    for field in (*_LIKE_PARAMS, "synflow"):
+        if (tree := getattr(evidence, field)) is not None:
+            trees[field] = tree[name]
+    if evidence.fisher is not None:
+        trees["fisher"] = evidence.fisher._replace(weights=evidence.fisher.weights[name])
+    return evidence._replace(groups=(), **trees)
 
 
 def gather(
@@ -55,6 +77,8 @@ def gatherer(
     groups: Sequence[Group] = (),
     per_example: bool = False,
     samples: int = 1,
+    flow: Callable[[Any], Any] | None = None,
+    at_a_time: int = 16,
 ) -> Callable[[Any, Iterable[Any], jax.Array | None], Evidence]:
     """A function that gathers evidence; it is compiled once for all networks and batches of equal shapes.
 
@@ -71,6 +95,8 @@ def gatherer(
         of the gradient). Otherwise it is the mean over batches of the batch's squared mean gradient.
       samples: draws z of random signs per batch for 'hessian_products', which is the mean of
         z * (H z) with H the Hessian of the loss (Hutchinson's estimate of its diagonal).
+      flow: ``flow(params)`` -> outputs of the network on ones, for 'synflow'.
+      at_a_time: how many examples' gradients are held at the same time for 'fisher'.
 
     Returns:
       ``gathered(params, batches, key)`` -> ``Evidence``. ``batches`` is an iterable of pytrees whose
@@ -80,12 +106,13 @@ def gatherer(
       ValueError: a need is no field of ``Evidence``, or the arguments can't give it.
     """
     wanted = frozenset(needs)
-    _check(wanted, loss, apply, groups, samples)
+    _check(wanted, loss, apply, groups, samples, flow)
+    slopes = flow_slopes(flow) if flow is not None and "synflow" in wanted else None
 
     @jax.jit
     def terms(params: Any, batch: Any) -> dict[str, Any]:
         out: dict[str, Any] = {"examples": jnp.float32(_examples(batch))}
-        if wanted & {"grads", "grads_squared"}:
+        if wanted & {"grads", "grads_squared", "hessian_gradient"}:
             assert loss is not None
             out |= _gradient_terms(wanted, loss, params, batch, per_example)
         if "activations" in wanted:
@@ -96,7 +123,17 @@ def gatherer(
     @jax.jit
     def probe(params: Any, batch: Any, key: jax.Array) -> list[Any]:
         assert loss is not None
-        return _scaled(_examples(batch) / samples, _hutchinson(loss, params, batch, key))
+        return scaled(_examples(batch) / samples, hutchinson(loss, params, batch, key))
+
+    @jax.jit
+    def squares(params: Any, batch: Any) -> Any:
+        assert loss is not None
+        return example_squares(loss, params, groups, batch)
+
+    @jax.jit
+    def curved(params: Any, batch: Any, grads: list[Any], examples: Any) -> list[Any]:
+        assert loss is not None
+        return scaled(_examples(batch), hessian_times(loss, params, batch, scaled(1 / examples, grads)))
 
     def gathered(params: Any, batches: Iterable[Any], key: jax.Array | None = None) -> Evidence:
         if key is None and wanted & {"key", "hessian_products"}:
@@ -104,19 +141,29 @@ def gatherer(
                 "a PRNG key is needed for 'key' and 'hessian_products': pass key=jax.random.key(seed)"
             )
         totals: dict[str, Any] = {}
-        for number, batch in enumerate(batches if wanted - {"key"} else ()):
+        if "hessian_gradient" in wanted:
+            batches = list(batches)  # looked at twice: the gradient of all of them comes first
+        for number, batch in enumerate(batches if wanted - DATA_FREE else ()):
             totals = _plus(totals, terms(params, batch))
             for draw in range(samples if "hessian_products" in wanted else 0):
                 signs = jax.random.fold_in(cast(jax.Array, key), number * samples + draw)
                 totals = _plus(totals, {"hessian_products": probe(params, batch, signs)})
-        if not totals and wanted - {"key"}:
+            for part in parts_of(batch, at_a_time) if "fisher" in wanted else ():
+                totals = _plus(totals, {"fisher": squares(params, part)})
+        if not totals and wanted - DATA_FREE:
             raise ValueError("there are no batches to gather evidence from; give at least one")
-        return _evidence(params, groups, key, totals)
+        for batch in batches if "hessian_gradient" in wanted else ():
+            products = curved(params, batch, totals["grads"], totals["examples"])
+            totals = _plus(totals, {"hessian_gradient": products})
+        found = _evidence(params, groups, key, totals)
+        return found if slopes is None else found._replace(synflow=slopes(params))
 
     return gathered
 
 
-def _check(wanted: frozenset[str], loss: Any, apply: Any, groups: Sequence[Group], samples: int) -> None:
+def _check(
+    wanted: frozenset[str], loss: Any, apply: Any, groups: Sequence[Group], samples: int, flow: Any
+) -> None:
     unknown = sorted(wanted - NEEDS)
     if unknown:
         raise ValueError(
@@ -126,6 +173,8 @@ def _check(wanted: frozenset[str], loss: Any, apply: Any, groups: Sequence[Group
         raise ValueError(f"{min(wanted & _OF_LOSS)!r} needs a loss: pass loss=function(params, batch)")
     if "activations" in wanted and (apply is None or not groups):
         raise ValueError("'activations' needs apply=function(params, batch) and groups=find_groups(...)")
+    if "synflow" in wanted and flow is None:
+        raise ValueError("'synflow' needs flow=function(params), the network's outputs on ones")
     if samples < 1:
         raise ValueError(f"samples is {samples}; it must be at least 1")
 
@@ -145,36 +194,13 @@ def _examples(batch: Any) -> int:
     return jax.tree.leaves(batch)[0].shape[0]
 
 
-def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _of_floats(loss: Callable, params: Any, batch: Any) -> tuple[Callable, list[Any]]:
-    """The loss as a function of the float leaves alone, and these leaves."""
-    leaves, treedef = jax.tree.flatten(params)
-
-    def of_floats(floats: list[Any]) -> Any:
-        rest = iter(floats)
-        return loss(
-            jax.tree.unflatten(treedef, [next(rest) if _is_float(leaf) else leaf for leaf in leaves]), batch
-        )
-
-    return of_floats, [jnp.asarray(leaf) for leaf in leaves if _is_float(leaf)]
-
-
-def _scaled(factor: Any, leaves: list[Any]) -> list[Any]:
-    """Leaves times a number, in float32 or wider, so that sums over many batches stay exact enough."""
-    return [factor * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-
-
 def _gradient_terms(
     wanted: frozenset[str], loss: Callable, params: Any, batch: Any, per_example: bool
 ) -> dict[str, list[Any]]:
     """The batch's mean gradient and mean squared gradient, times its number of examples."""
 
     def gradient(batch: Any) -> list[Any]:
-        function, floats = _of_floats(loss, params, batch)
-        return _scaled(1, jax.grad(function)(floats))
+        return scaled(1, jax.grad(of_floats(loss, params))(float_leaves(params), batch))
 
     out = {"grads": gradient(batch)}
     if "grads_squared" in wanted and per_example:
@@ -182,28 +208,19 @@ def _gradient_terms(
         out["grads_squared"] = [(leaf * leaf).mean(0) for leaf in each]
     elif "grads_squared" in wanted:
         out["grads_squared"] = [leaf * leaf for leaf in out["grads"]]
-    return {name: _scaled(_examples(batch), leaves) for name, leaves in out.items() if name in wanted}
-
-
-def _hutchinson(loss: Callable, params: Any, batch: Any, key: jax.Array) -> list[Any]:
-    """z * (H z) for one draw of signs z."""
-    function, floats = _of_floats(loss, params, batch)
-    keys = jax.random.split(key, max(len(floats), 1))
-    signs = [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, floats, strict=False)]
-    product = jax.jvp(jax.grad(function), (floats,), (signs,))[1]
-    return [sign * entry for sign, entry in zip(signs, product, strict=True)]
+    if not wanted & {"grads", "hessian_gradient"}:
+        del out["grads"]
+    return {name: scaled(_examples(batch), leaves) for name, leaves in out.items()}
 
 
 def _evidence(params: Any, groups: Sequence[Group], key: Any, totals: dict[str, Any]) -> Evidence:
-    leaves, treedef = jax.tree.flatten(params)
-
     def mean(sums: list[Any]) -> Any:
-        means = iter(_scaled(1 / totals["examples"], sums))
-        return jax.tree.unflatten(
-            treedef, [next(means) if _is_float(leaf) else jnp.zeros(jnp.shape(leaf)) for leaf in leaves]
-        )
+        return like_params(params, scaled(1 / totals["examples"], sums))
 
-    fields = {name: mean(totals[name]) for name in _OF_LOSS if name in totals}
+    fields = {name: mean(totals[name]) for name in _LIKE_PARAMS if name in totals}
     if "activations" in totals:
         fields["activations"] = {name: activation_of(sums) for name, sums in totals["activations"].items()}
+    if "fisher" in totals:
+        slices = jax.tree.map(lambda total: total / totals["examples"], totals["fisher"]["slices"])
+        fields["fisher"] = Fisher(mean(totals["fisher"]["weights"]), slices)
     return Evidence(params, groups, key, **fields)

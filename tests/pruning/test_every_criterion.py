@@ -9,9 +9,10 @@ import pytest
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.criteria.reduction import REDUCTIONS
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.criteria.weights import prunable
-from prune_jax.pruning.evidence import NEEDS, Evidence, gather
+from prune_jax.pruning.evidence import NEEDS, Evidence, Fisher, gatherer
 from prune_jax.pruning.unstructured import unstructured_mask
 
 OF_WEIGHTS = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight"]
@@ -62,17 +63,44 @@ def evidence(seed=0, scale=1.0):
     return gathered(variables, apply, loss, seed)
 
 
-def gathered(variables, apply, loss, seed=0):
-    groups = find_groups(apply, variables, jnp.ones((2, 6, 6, 3)))
-    return gather(
+@functools.cache
+def gathering(apply, loss):
+    """Compiled once for all networks of this file that have the same tree."""
+    groups = find_groups(apply, WRAPPED[apply](network()), jnp.ones((2, 6, 6, 3)))
+    return gatherer(
         NEEDS,
-        variables,
-        batches(seed),
-        key=jax.random.key(seed),
         loss=loss,
         apply=lambda tree, batch: apply(tree, batch[0]),
+        flow=lambda tree: apply(tree, jnp.ones((1, 6, 6, 3))),
         groups=groups,
     )
+
+
+def gathered(variables, apply, loss, seed=0):
+    return gathering(apply, loss)(variables, batches(seed), jax.random.key(seed))
+
+
+TREEDEF = jax.tree.structure(network())
+
+
+def in_pairs(variables):
+    return tuple([leaf] for leaf in jax.tree.leaves(variables))
+
+
+def apply_pairs(pairs, x):
+    return apply(TREEDEF.unflatten([leaf for (leaf,) in pairs]), x)
+
+
+def loss_pairs(pairs, batch):
+    return loss(TREEDEF.unflatten([leaf for (leaf,) in pairs]), batch)
+
+
+WRAPPED = {apply: lambda variables: variables, apply_pairs: in_pairs}
+
+
+@functools.cache
+def evidence_in_pairs():
+    return gathered(in_pairs(network()), apply_pairs, loss_pairs)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
@@ -141,17 +169,117 @@ def test_it_can_be_jitted_and_only_rounds_differently(name):
 def test_it_works_on_any_pytree(name):
     """The same network in nested tuples and lists: the same scores, under other names."""
     facts = evidence()
-    leaves, treedef = jax.tree.flatten(facts.params)
-    pairs = tuple([leaf] for leaf in leaves)
-
-    def inside(function):
-        return lambda tree, *inputs: function(treedef.unflatten([leaf for (leaf,) in tree]), *inputs)
-
-    scores = channel_scores(CRITERIA[name], gathered(pairs, inside(apply), inside(loss)))
+    scores = channel_scores(CRITERIA[name], evidence_in_pairs())
     wanted = channel_scores(CRITERIA[name], facts)
     assert len(scores) == len(wanted) == 2
     for score, other in zip(scores.values(), wanted.values(), strict=True):
         np.testing.assert_array_equal(score, other)
+
+
+def permuted(facts, order):
+    """The evidence of the same network with the channels of group 'a' in another order."""
+    places = {(m.path, m.axis) for group in facts.groups if group.name == "a" for m in group.members}
+
+    def reordered(tree):
+        flat, treedef = jax.tree_util.tree_flatten_with_path(tree)
+        leaves = []
+        for path, leaf in flat:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            for axis in range(np.ndim(leaf)):
+                leaf = np.take(np.asarray(leaf), order, axis) if (name, axis) in places else leaf
+            leaves.append(leaf)
+        return treedef.unflatten(leaves)
+
+    def mine(table):
+        return {**table, "a": jax.tree.map(lambda per_channel: np.asarray(per_channel)[order], table["a"])}
+
+    changed = {}
+    for field in NEEDS - {"key"}:
+        found = getattr(facts, field)
+        if isinstance(found, Fisher):
+            changed[field] = Fisher(reordered(found.weights), mine(found.slices))
+        elif set(found) == set(facts.params):
+            changed[field] = reordered(found)
+        else:
+            changed[field] = mine(found)
+    return facts._replace(params=reordered(facts.params), **changed)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CRITERIA if name != "random"]
+)  # which follows its key alone
+def test_channels_in_another_order_have_the_same_scores_in_that_order(name):
+    facts, order = evidence(), np.array([3, 0, 7, 1, 6, 2, 5, 4])
+    before = channel_scores(CRITERIA[name], facts)
+    after = channel_scores(CRITERIA[name], permuted(facts, order))
+    np.testing.assert_allclose(after["a"], before["a"][order], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(after["b"], before["b"], rtol=1e-5, atol=1e-7)  # sums over a in another order
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_scores_of_float32_weights_are_float32(name):
+    assert {score.dtype for score in weight_scores(CRITERIA[name], evidence()).values()} == {
+        np.dtype("float32")
+    }
+
+
+COUPLED = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight" or criterion.slices]
+
+
+@pytest.mark.parametrize("name", COUPLED)
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_coupled_slices_are_scored_as_well(name, reduce):
+    facts = evidence()
+    plain = channel_scores(CRITERIA[name], facts)
+    scores = channel_scores(CRITERIA[name], facts, over="coupled", reduce=reduce)
+    assert {key: score.shape for key, score in scores.items()} == {"a": (8,), "b": (5,)}
+    assert all(np.isfinite(score).all() for score in scores.values())
+    if reduce == "first":
+        np.testing.assert_array_equal(scores["a"], plain["a"])
+
+
+@functools.cache
+def all_equal():
+    """A network of equal weights: no criterion can tell its channels apart, but for the signs of a Hessian's draws."""
+    variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5, leaf.dtype), network())
+    return gathered(variables, apply, loss)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_counts_are_exact_on_ties(name):
+    facts = all_equal()
+    scores = channel_scores(CRITERIA[name], facts)
+    assert len(allocation.uniform(facts.groups, scores, 0.5)["a"]) == 4
+    kept = allocation.global_ranking(facts.groups, scores, 0.5, normalise=allocation.as_is)
+    assert sum(len(kept[group]) for group in ("a", "b")) == 13 - 7
+    if name in OF_WEIGHTS:
+        mask = unstructured_mask(facts.params, weight_scores(CRITERIA[name], facts), 0.5, scope="global")
+        size = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 5 + 5 * 4
+        assert sum(np.sum(~leaf) for leaf in jax.tree.leaves(mask)) == -(-size // 2)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_another_network_compiles_nothing_anew(name):
+    facts, criterion, traces = evidence(), CRITERIA[name], []
+
+    @jax.jit
+    def scores(params, more):
+        traces.append(name)
+        return channel_scores(criterion, Evidence(params, facts.groups, **more))
+
+    fields = {field: getattr(facts, field) for field in criterion.needs}
+    for factor, ratio in ((1.0, 0.2), (2.0, 0.8)):
+        params = jax.tree.map(lambda leaf, by=factor: by * leaf, facts.params)
+        allocation.uniform(facts.groups, scores(params, fields), ratio)
+    assert traces == [name]
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "largest", "lamp", "bn_scale"])
+def test_signs_of_weights_do_not_matter(name):
+    facts = evidence()
+    turned = facts._replace(params=jax.tree.map(lambda leaf: -leaf, facts.params))
+    for key, score in channel_scores(CRITERIA[name], facts).items():
+        np.testing.assert_array_equal(channel_scores(CRITERIA[name], turned)[key], score)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
@@ -171,7 +299,7 @@ def test_its_scores_give_masks_of_the_exact_count(name):
     assert sum(np.sum(~leaf) for leaf in jax.tree.leaves(mask)) == -(-3 * size // 10)
 
 
-SCALED = ["l1", "l2", "largest", "random"]  # those that look at no data
+SCALED = ["l1", "l2", "largest", "random", "fpgm", "bn_scale", "lamp"]  # those that look at no data
 
 
 @pytest.mark.parametrize("name", SCALED)

@@ -11,44 +11,50 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from prune_jax.experiment import networks
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.specs import DataSpec, Gathering, ModelSpec
 from prune_jax.experiment.training import inputs
 from prune_jax.experiment.training.cohort import member_key
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.step import floats
-from prune_jax.experiment.twins import Channels, channels_of, network_at
+from prune_jax.experiment.twins import Channels, channels_of, hashable, keep_of, network_at
 from prune_jax.pruning.evidence import Evidence, gatherer
 from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.keep import shrunk_groups
 
 Batch = tuple[jax.Array, jax.Array]
 
 
-def gathered(
+def looking(
     on: Inputs,
     network: StageNetwork,
     groups: Sequence[Group],
     needs: frozenset[str],
-    how: Gathering,
+    how: Gathering | None,
     seed: int,
     key: jax.Array,
-) -> Evidence:
-    """What a criterion ``needs`` to know of a network, in evaluation mode.
+) -> Callable[[Any], Evidence]:
+    """A function of variables: what a criterion ``needs`` to know of a network with them, in evaluation mode.
 
     Args:
-        on: the data. Examples of the training split are drawn by ``seed``, each at most once.
-        network: whose variables are looked at. Gradients and the like are trees like them.
-        groups: the channels of that network.
+        on: the data. Examples of the training split are drawn by ``seed``, each at most once, and the same each time.
+        network: whose variables are looked at, or others of the same shapes.
+        groups: the channels of that network; empty where single weights are scored.
         needs: fields of ``Evidence``.
-        how: batches and examples in each.
+        how: batches and examples in each; None where no data are needed.
         seed: of the run's replica.
         key: for criteria that draw.
     """
     channels = channels_of(network.model, network.keep)
-    looked = tuple(groups) if "activations" in needs else ()
-    gather = (_made if looked else _compiled)(network.model, channels, network.data, needs, looked)
-    found = gather(network.variables, training_batches(on, network.data, how, seed), key)
-    return found._replace(groups=groups)
+    kept = hashable(network.keep) if groups and needs & {"activations", "fisher"} else None
+    gather = _compiled(network.model, channels, network.data, needs, kept)
+
+    def look(variables: Any) -> Evidence:
+        batches = () if how is None else training_batches(on, network.data, how, seed)
+        return gather(variables, batches, key)._replace(groups=groups)
+
+    return look
 
 
 def training_batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[Batch]:
@@ -68,10 +74,13 @@ def training_batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> I
         stream.close()
 
 
-def _made(
-    model: ModelSpec, channels: Channels, data: DataSpec, needs: frozenset[str], groups: tuple[Group, ...]
+@functools.cache  # a memo: compiled once for all seeds whose networks have equal shapes
+def _compiled(
+    model: ModelSpec, channels: Channels, data: DataSpec, needs: frozenset[str], kept: Channels | None
 ) -> Callable[..., Evidence]:
+    """The gatherer of a network; ``kept`` says which channels its groups have, or that none are looked at."""
     network = network_at(model, channels)
+    groups = () if kept is None else shrunk_groups(networks.groups_of(model), keep_of(kept))
 
     def apply(variables: Any, batch: Batch) -> jax.Array:
         return network.apply(variables, floats(data, batch[0]))
@@ -80,7 +89,7 @@ def _made(
         logits = apply(variables, batch).astype(jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
-    return gatherer(needs, loss=loss, apply=apply, groups=groups)
+    def flow(variables: Any) -> jax.Array:
+        return network.apply(variables, jnp.ones((1, *model.input_shape)))
 
-
-_compiled = functools.cache(_made)  # a memo: compiled once for all seeds whose networks have equal shapes
+    return gatherer(needs, loss=loss, apply=apply, groups=groups, flow=flow)

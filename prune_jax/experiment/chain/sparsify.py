@@ -9,8 +9,8 @@ import numpy as np
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import equal_damage, restore
-from prune_jax.experiment.chain.evidence import gathered
+from prune_jax.experiment.chain import equal_damage, iterations, restore
+from prune_jax.experiment.chain.evidence import looking
 from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
 from prune_jax.experiment.networks import StageNetwork
@@ -19,9 +19,9 @@ from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
 from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
-from prune_jax.pruning import allocation, masks, surgery
+from prune_jax.pruning import allocation, isomorphism, iterated, masks, surgery
 from prune_jax.pruning.criteria.table import weight_scores
-from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
@@ -29,11 +29,10 @@ from prune_jax.pruning.keep import Keep, composed, shrunk_groups
 from prune_jax.pruning.layouts import mask_of
 
 Scores = Mapping[str, np.ndarray]
+Look = Callable[[Any], Evidence]  # variables -> what the criterion may look at
 Allocate = Callable[[float], Keep]
-
-
 HOW: Mapping[str, str] = MappingProxyType(
-    {"layer": "one ratio a layer", "global": "global ranking", "sensitivity": "equal damage of each group"}
+    {"layer": "one ratio a layer", "sensitivity": "equal damage of each group"}
 )
 
 
@@ -58,6 +57,8 @@ def line(link: Link) -> str:
     """What a dry run says of it."""
     spec: Sparsify = link.spec
     how = "" if spec.granularity == "filter" else f", {units_of(spec)}"
+    how += f", {spec.reduce} over coupled slices" if spec.over == "coupled" else ""
+    how += f", {spec.iterations} iterations" if spec.iterations > 1 else ""
     return f"{spec.criterion}{how}{_amount(spec)}, recovery {spec.recovery}"
 
 
@@ -70,7 +71,7 @@ def _amount(spec: Sparsify) -> str:
     ranking = spec.ranking
     if ranking is not None:
         what = f"speedup {ranking.speedup:g}" if ranking.speedup else f"ratio {ranking.ratio:g}"
-        return f", {HOW[ranking.scope]}, {what}"
+        return f", {HOW.get(ranking.scope, f'{ranking.scope} ranking')}, {what}"
     ratios = sorted({ratio for _, ratio in spec.ratios})
     return f", ratio {ratios[0]:g}" if len(ratios) == 1 else f", ratios {ratios[0]:g} to {ratios[-1]:g}"
 
@@ -79,11 +80,9 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     context.progress.begin(link.kind, 1, 0)
     before, spec = restore.load(context.store, parent), link.spec
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
-    evidence = _evidence(context, before, spec, seed, number)
-    if cuts_channels(spec.granularity):
-        after = _cut(context, before, spec, evidence, seed)
-    else:
-        after = _masked(before, spec, evidence)
+    look = _looking(context, before, spec, seed, number)
+    channels = cuts_channels(spec.granularity)
+    after = _cut(context, before, spec, look, seed) if channels else _masked(before, spec, look)
     after = recovered(Action(context, after, spec, seed, number))
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
@@ -95,29 +94,37 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     disk.save_stage(context.store, its_id, after.variables, told)
 
 
-def _evidence(context: Context, before: StageNetwork, spec: Sparsify, seed: int, number: str) -> Evidence:
-    """What the criterion may look at; data are read only where it needs them."""
+def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, number: str) -> Look:
+    """What the criterion may look at, of any variables; data are read only where it needs them."""
     if spec.source:
         own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
     groups = shrunk_groups(networks.groups_of(before.model), before.keep)
     key = member_key(seed, f"criterion{number}")
-    if spec.evidence is None:
-        return Evidence(before.variables, groups, key=key)
-    needs = own_criterion.criterion_of(spec.criterion).needs
-    return gathered(context.data, before, groups, needs, spec.evidence, seed, key)
+    needs = own_criterion.criterion_of(spec.criterion).needs - {"key"}
+    if not needs:
+        return lambda variables: Evidence(variables, groups, key=key)
+    seen = groups if cuts_channels(spec.granularity) else ()
+    return looking(context.data, before, seen, needs, spec.evidence, seed, key)
 
 
-def _cut(
-    context: Context, before: StageNetwork, spec: Sparsify, evidence: Evidence, seed: int
-) -> StageNetwork:
+def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, seed: int) -> StageNetwork:
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
-    groups = evidence.groups
+    groups = shrunk_groups(networks.groups_of(before.model), before.keep)
     wanted = _wanted(before.model, groups, spec)
-    scores = own_criterion.scores_of(spec.criterion, evidence, wanted)
-    allocate = None
-    if spec.sensitivity is not None:
-        allocate = equal_damage.allocated(context.data, before, wanted, spec, scores, seed)
-    keep = _chosen(before, wanted, spec, scores, allocate)
+
+    def score(variables: Any) -> Scores:
+        return own_criterion.scores_of(
+            spec.criterion, look(variables), wanted, over=spec.over, reduce=spec.reduce
+        )
+
+    def choose(scores: Scores, step: Sparsify, so_far: Keep) -> Keep:
+        if step.sensitivity is None:
+            return _chosen(before, wanted, step, scores, so_far)
+        equal = equal_damage.allocated(context.data, before, wanted, step, scores, seed)
+        return _reached(before, step.ranking, equal)
+
+    steps = iterations.filter_steps(before, wanted, spec)
+    keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
     small = surgery.shrink(before.variables, groups, keep)
     return before._replace(variables=small, keep=composed(before.keep, keep))
 
@@ -129,13 +136,10 @@ def _wanted(model: ModelSpec, groups: Sequence[Group], spec: Sparsify) -> list[G
     return [group for group in groups if group.name in named]
 
 
-def _chosen(
-    before: StageNetwork, groups: list[Group], spec: Sparsify, scores: Scores, allocate: Allocate | None
-) -> Keep:
-    """Which channels of the network as it is now stay."""
+def _chosen(before: StageNetwork, groups: list[Group], spec: Sparsify, scores: Scores, so_far: Keep) -> Keep:
+    """Which channels of the network as it is now stay, of those that are left ``so_far``."""
     if spec.ranking is not None:
-        own = allocate or _by_scores(before.model, groups, spec.ranking, spec.round_to, scores)
-        return _ranked(before, spec.ranking, own)
+        return _ranked(before, groups, spec.ranking, spec.round_to, scores, so_far)
     return _to_widths(groups, networks.widths_of(before.model, spec.ratios, spec.round_to), scores)
 
 
@@ -146,33 +150,42 @@ def _to_widths(groups: Sequence[Group], widths: Mapping[str, int], scores: Score
     }
 
 
-def _by_scores(
-    model: ModelSpec, groups: list[Group], ranking: Ranking, round_to: int, scores: Scores
-) -> Allocate:
-    """The keep at each ratio of the dense network, of each layer or of all together."""
-    dense = {g.name: g.size for g in networks.groups_of(model)}
+def _ranked(
+    before: StageNetwork,
+    groups: list[Group],
+    ranking: Ranking,
+    round_to: int,
+    scores: Scores,
+    so_far: Keep,
+) -> Keep:
+    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
+    model, dense = before.model, {g.name: g.size for g in networks.groups_of(before.model)}
+    how: dict[str, Any] = {
+        "normalise": iterated.of_living(allocation.NORMALISERS[ranking.normalise]),
+        "at_least": ranking.at_least,
+        "round_to": round_to,
+        "dense": dense,
+    }
 
     def allocate(ratio: float) -> Keep:
         if ranking.scope == "layer":
             ratios = tuple((group.name, ratio) for group in groups)
-            return _to_widths(groups, networks.widths_of(model, ratios, round_to), scores)
-        return allocation.global_ranking(
-            groups,
-            scores,
-            ratio,
-            normalise=allocation.NORMALISERS[ranking.normalise],
-            at_least=ranking.at_least,
-            round_to=round_to,
-            dense=dense,
-        )
+            found = _to_widths(groups, networks.widths_of(model, ratios, round_to), scores)
+        elif ranking.scope == "isomorphic":
+            found = isomorphism.isomorphic_ranking(
+                groups, scores, ratio, isomorphism.ranks_of(before.variables), **how
+            )
+        else:
+            found = allocation.global_ranking(groups, scores, ratio, **how)
+        return iterated.nested(found, so_far)
 
-    return allocate
+    return _reached(before, ranking, allocate)
 
 
-def _ranked(before: StageNetwork, ranking: Ranking, allocate: Allocate) -> Keep:
-    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
+def _reached(before: StageNetwork, ranking: Ranking | None, allocate: Allocate) -> Keep:
+    """The keep at the ratio of the ranking, or the first that reaches its speedup."""
+    assert ranking is not None
     model = before.model
-
     if not ranking.speedup:
         return allocate(ranking.ratio)
 
@@ -183,30 +196,31 @@ def _ranked(before: StageNetwork, ranking: Ranking, allocate: Allocate) -> Keep:
     return allocate(0.0) if left <= 1 else allocation.to_speedup(allocate, macs, left)
 
 
-def _masked(before: StageNetwork, spec: Sparsify, evidence: Evidence) -> StageNetwork:
+def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     """The network with its weights of the lowest scores at zero, and the mask that holds them there."""
-    params = before.variables["params"]
-    mine = {"grads", "grads_squared", "hessian_products"}
-    of_params = {name: tree["params"] for name in mine if (tree := getattr(evidence, name)) is not None}
-    scores = weight_scores(
-        own_criterion.criterion_of(spec.criterion),
-        evidence._replace(params=params, groups=(), **of_params),
-    )
-    ranking, layout = spec.ranking, dict[str, Any](block=spec.block, pad=spec.pad)
-    if ranking is None:
-        mask = mask_of(params, scores, spec.granularity, dict(spec.ratios), before=before.mask, **layout)
-    else:
-        mask = mask_of(
-            params,
-            scores,
-            spec.granularity,
-            ranking.ratio,
-            scope="global",
-            normalise=allocation.NORMALISERS[ranking.normalise],
-            at_least=ranking.at_least,
-            where=ranking.layers or networks.default_patterns(before.model),
-            before=before.mask,
-            **layout,
+    params, ranking = before.variables["params"], spec.ranking
+    criterion = own_criterion.criterion_of(spec.criterion)
+
+    def score(held: Any) -> Scores:
+        return weight_scores(criterion, part_of(look({**before.variables, "params": held}), "params"))
+
+    how: dict[str, Any] = {}
+    if ranking is not None:
+        how = {"scope": "global", "where": ranking.layers or networks.default_patterns(before.model)}
+    chosen = dict(how)
+    if ranking is not None:
+        chosen |= {
+            "normalise": allocation.NORMALISERS[ranking.normalise],
+            "at_least": ranking.at_least,
+        }
+
+    def choose(scores: Scores, ratio: Any, mask: Any) -> Any:
+        return mask_of(
+            params, scores, spec.granularity, ratio, block=spec.block, pad=spec.pad, before=mask, **chosen
         )
+
+    ratio = dict(spec.ratios) if ranking is None else ranking.ratio
+    steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **how)
+    mask = iterated.iterated_mask(params, score, choose, steps, before.mask)
     pruned = {**before.variables, "params": masks.apply_mask(params, mask)}
     return before._replace(variables=pruned, mask=mask)

@@ -17,6 +17,7 @@ from prune_jax.experiment.chain import restore
 from prune_jax.experiment.commands import spectrum
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.pruning import allocation, unstructured
+from prune_jax.pruning.criteria.criterion import unfit
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.keep import shrunk_groups
@@ -54,12 +55,20 @@ def loaded(root: Path, stage_id: str) -> StageNetwork:
     return network
 
 
-def chosen(network: StageNetwork, granularity: str, patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+def chosen(
+    network: StageNetwork, granularity: str, patterns: Sequence[str], criterion: str
+) -> tuple[list[str], list[str]]:
     """Names of the groups or layers that are measured, and texts about those that can't be. Raises ValueError."""
     wanted = tuple(patterns) or ("*",)
     if granularity == "unstructured":
         return list(unstructured.chosen(network.variables["params"], wanted)), []
     groups = allocation.chosen(groups_of(network), wanted)
+    odd = unfit(CRITERIA[criterion], groups)
+    if odd is not None:
+        raise ValueError(
+            f"--criterion={criterion} can't score {odd[0]} of {network.model.name}: {odd[1]}; name others by "
+            "--pattern, or choose l1"
+        )
     out = [f"{group.name}, {group.unmaskable}" for group in groups if not group.maskable]
     return [group.name for group in groups if group.maskable and group.size > 1], out
 

@@ -68,7 +68,7 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
     damage.refuse_criterion(args.criterion, args.granularity)
     root, stage_id = spectrum.find_stage(args.checkpoint)
     network = damage.loaded(root, stage_id)
-    names, left_out = damage.chosen(network, args.granularity, args.pattern)
+    names, left_out = damage.chosen(network, args.granularity, args.pattern, args.criterion)
     name = args.dataset or network.data.name
     images, labels = spectrum_images.examples(network, name, args.data_dir, args.examples)
     found = damage.measured(network, names, args, ratios, images, labels)

@@ -81,24 +81,32 @@ def default_config() -> ConfigDict:
             "block": (4, 4),  # inputs and outputs of a block, at one position of a convolution's window
             "pad": False,  # whether the last M, or a block at the edge, may be smaller where a kernel doesn't fit
             # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
-            # `ratio` of all together; 'speedup': the smallest ratio that reaches `speedup` (dense MACs over small);
-            # 'erk': `ratio` of all together, small kernels losing less (of masked weights); 'sensitivity': `speedup`
-            # again, each group losing so much that, alone, all raise the loss equally.
+            # `ratio` of all together; 'isomorphic': of all groups that are built alike, each kind by itself; 'speedup':
+            # the smallest ratio that reaches `speedup` (dense MACs over small); 'sensitivity': `speedup` again, each
+            # group losing so much that, alone, all raise the loss equally; 'erk': `ratio` of all masked weights
+            # together, small kernels losing less.
             "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
             "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'
             "speedup": 2.0,
-            "speedup_scope": "layer",  # 'layer': one ratio for all layers reaches it; 'global': a global ranking does
+            # 'layer': one ratio for all layers reaches it; 'global' and 'isomorphic': such a ranking does
+            "speedup_scope": "layer",
             # Of 'sensitivity': the ratios at which each group alone is measured, over so many training examples.
             "sensitivity": {
                 "ratios": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
                 "batches": 10,
                 "batch_size": 0,  # 0: the optimiser's
             },
-            "at_least": 0.0,  # the fraction of each layer that a global ranking leaves
-            # Scores of a global ranking over their layer's 'mean' or 'norm', or 'none'. Empty: 'mean' for channels,
-            # 'none' for single weights, as papers on each do.
+            "at_least": 0.0,  # the fraction of each layer that a global or isomorphic ranking leaves
+            # Scores of such a ranking over their layer's 'mean', 'max' or 'norm', 'standardise', 'lamp', or 'none'.
+            # Empty: 'mean' for channels, 'none' for single weights, as papers on each do.
             "normalise": "",
+            # A channel's score is of the weights that make it, 'producer', or of all kernels that make or read it,
+            # 'coupled'; then `reduce` makes one of several: 'mean', 'sum', 'max', 'product' or 'first'.
+            "over": "producer",
+            "reduce": "mean",
+            # So many times what is left is scored anew, in memory, a smaller part of it each time. SynFlow takes 100.
+            "iterations": 1,
             "round_to": 1,  # kept channels are rounded up to a multiple of it
             "layers": (),  # glob patterns over group names; empty: what the paper prunes in this network
             # Prune and retrain in turn, so many times. Ratios and speedups are always of the dense network: 'linear'

@@ -21,6 +21,11 @@ def spec_of(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sensin
         raise ValueError(
             f"sparsify.sensitivity.ratios is {ratios}; they must rise, each between 0 and 1, such as (0.2, 0.5, 0.8)"
         )
+    if section.iterations > 1:
+        raise ValueError(
+            f"sparsify.iterations is {section.iterations}, and sparsify.allocation {NAME!r} measures the network once: "
+            "choose 1, or another allocation"
+        )
     size = how.batch_size or config.optimizer.batch_size
     if how.batches < 1 or size < 1 or how.batches * size > dataset.train_size:
         raise ValueError(

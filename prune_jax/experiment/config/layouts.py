@@ -35,6 +35,7 @@ def granularity_of(section: ConfigDict) -> str:
                 f"{KEY} is {granularity!r}, by which all layers lose alike, and sparsify.allocation "
                 f"{section.allocation!r}: choose 'uniform'"
             )
+        refuse_rounds(section)
     if granularity == "block":
         _named("sparsify.block", refuse_bad_block, section.block)
     if cuts_channels(granularity) and section.allocation == "erk":
@@ -46,12 +47,13 @@ def granularity_of(section: ConfigDict) -> str:
 
 
 def refuse_rounds(section: ConfigDict) -> None:
-    """Raise ValueError for several rounds of a pattern, which leaves nothing to a later one."""
-    if is_pattern(section.granularity) and section.rounds != 1:
-        raise ValueError(
-            f"sparsify.rounds is {section.rounds}, and {KEY} {section.granularity!r} says by itself how much goes: "
-            "choose 1 round"
-        )
+    """Raise ValueError for several rounds or iterations of a pattern, which leaves nothing to a later one."""
+    for key in ("rounds", "iterations"):
+        if is_pattern(section.granularity) and section[key] != 1:
+            raise ValueError(
+                f"sparsify.{key} is {section[key]}, and {KEY} {section.granularity!r} says by itself how much goes: "
+                "choose 1"
+            )
 
 
 def fields_of(section: ConfigDict) -> dict[str, Any]:

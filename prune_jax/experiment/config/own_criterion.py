@@ -49,7 +49,7 @@ def criterion_of(name: str) -> Criterion:
     except ValueError as error:
         raise ValueError(f"{KEY} is {name!r}: {error}") from error
     guarded = [f and functools.partial(_guarded, f, name) for f in (found.score, found.channels)]
-    return Criterion(guarded[0], found.unit, found.needs, guarded[1])  # type: ignore[arg-type]
+    return found._replace(score=guarded[0], channels=guarded[1])
 
 
 def _guarded(function: Callable[[Evidence], Scores], name: str, evidence: Evidence) -> Scores:
@@ -58,7 +58,9 @@ def _guarded(function: Callable[[Evidence], Scores], name: str, evidence: Eviden
     return {key: on_host(each) for key, each in scores.items()} if isinstance(scores, Mapping) else scores
 
 
-def scores_of(name: str, evidence: Evidence, groups: Sequence[Group], *, finite: bool = True) -> Scores:
+def scores_of(
+    name: str, evidence: Evidence, groups: Sequence[Group], *, finite: bool = True, **slices: str
+) -> Scores:
     """The scores that a criterion gives to the channels of ``groups``, those that are to be pruned.
 
     Args:
@@ -66,6 +68,7 @@ def scores_of(name: str, evidence: Evidence, groups: Sequence[Group], *, finite:
         evidence: with all that the criterion needs.
         groups: those that are to be pruned.
         finite: whether NaN is refused, which a trial on random weights may give by chance.
+        slices: ``over`` and ``reduce`` of ``channel_scores``.
 
     Returns:
         Group name -> scores ``(size,)``, of those groups alone.
@@ -73,7 +76,7 @@ def scores_of(name: str, evidence: Evidence, groups: Sequence[Group], *, finite:
     Raises:
         ValueError: in one line, as ``criterion_of`` and ``checked_scores``.
     """
-    scores = channel_scores(criterion_of(name), evidence)
+    scores = channel_scores(criterion_of(name), evidence, **slices)
     return checked_scores(scores, groups, f"{KEY} is {name!r}", "sparsify.layers", finite=finite)
 
 

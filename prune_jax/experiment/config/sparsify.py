@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import equal_damage, layouts, own_criterion, recovery
+from prune_jax.experiment.config import equal_damage, layouts, own_criterion, recovery, scoring_keys
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
@@ -11,10 +11,13 @@ from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
+from prune_jax.pruning.evidence import DATA_FREE
 from prune_jax.pruning.granularity import ceiling, cuts_channels
 
-ALLOCATIONS = ("uniform", "stages", "global", "speedup", "erk", "sensitivity")
-SCOPES = ("layer", "global")
+ALLOCATIONS = ("uniform", "stages", "global", "isomorphic", "speedup", "erk", "sensitivity")
+BY_SCORES = ("global", "isomorphic", "speedup", "sensitivity")  # allocations for which scores are needed
+BY_SPEEDUP = ("speedup", "sensitivity")
+SCOPES = ("layer", "global", "isomorphic")
 
 
 def in_range(key: str, value: float, low: float, high: float) -> None:
@@ -32,7 +35,7 @@ def refuse_bad_ratios(section: ConfigDict) -> None:
 
 def refuse_bad_speedup(section: ConfigDict) -> None:
     """Raise ValueError for a target speedup below 1, where the allocation reads it."""
-    if section.allocation in ("speedup", "sensitivity") and not 1 <= section.speedup < float("inf"):
+    if section.allocation in BY_SPEEDUP and not 1 <= section.speedup < float("inf"):
         raise ValueError(
             f"sparsify.speedup is {section.speedup}; allocation {section.allocation!r} needs a number of at least 1"
         )
@@ -52,7 +55,7 @@ def by_stages(section: ConfigDict) -> bool:
             "sparsify.allocation is 'stages' and sparsify.stage_ratios is (); give one ratio for each stage of the "
             "network, or choose 'uniform' and sparsify.ratio"
         )
-    if allocation in ("global", "speedup", "sensitivity") and section.stage_ratios:
+    if allocation in BY_SCORES and section.stage_ratios:
         raise ValueError(
             f"sparsify.allocation is {allocation!r}, which decides how much each layer loses, and "
             f"sparsify.stage_ratios is {tuple(section.stage_ratios)}: leave one out"
@@ -65,7 +68,7 @@ def refuse_not_for_scratch(section: ConfigDict) -> None:
     refuse_bad_rounding(section)
     one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
     layouts.granularity_of(section)
-    if section.allocation in ("global", "speedup", "sensitivity"):
+    if section.allocation in BY_SCORES:
         raise ValueError(
             f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
             "none: choose 'uniform' or 'stages'"
@@ -97,11 +100,12 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     refuse_bad_rounding(section)
     in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
-    ranking = _ranking(section, model) if allocation in ("global", "speedup", "sensitivity") else None
+    ranking = _ranking(section, model) if allocation in BY_SCORES else None
     plain = ratios_of(config, model)
     if cuts_channels(granularity):
         refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
+    scoring_keys.refuse(section, model, criterion, tuple(dict(plain)))
     return Sparsify(
         section.criterion,
         () if ranking else plain,
@@ -110,6 +114,9 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         round_to=section.round_to if cuts_channels(granularity) else 1,
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
+        iterations=section.iterations,
+        over=section.over,
+        reduce=section.reduce,
         sensitivity=equal_damage.spec_of(config, model, dataset),
         **recovered,
         **layouts.fields_of(section),
@@ -119,9 +126,16 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
 def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
     layers = tuple(section.layers)
     normalise = section.normalise or ("mean" if cuts_channels(section.granularity) else "none")
-    if section.allocation == "global":
+    if not cuts_channels(section.granularity) and section.allocation == "isomorphic":
+        raise ValueError(
+            "sparsify.allocation is 'isomorphic', which ranks channels of groups that are built alike; with "
+            f"granularity {section.granularity!r} choose 'uniform' or 'global'"
+        )
+    if section.allocation not in BY_SPEEDUP:
         in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
-        ranking = Ranking(layers, section.ratio, at_least=section.at_least, normalise=normalise)
+        ranking = Ranking(
+            layers, section.ratio, scope=section.allocation, at_least=section.at_least, normalise=normalise
+        )
         _refuse_floors(model, section, ranking)
         return ranking
     if not cuts_channels(section.granularity):
@@ -143,13 +157,16 @@ def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
 
 
 def _refuse_floors(model: ModelSpec, section: ConfigDict, ranking: Ranking) -> None:
-    """Raise ValueError where ``at_least`` of every layer leaves less to go than ``ratio`` asks for."""
-    sizes = networks.unit_sizes(model, ranking.layers, section.granularity, section.block).values()
-    reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
-    if section.at_least and ceiling(section.ratio, sum(sizes)) > reach:
+    """Raise ValueError where ``at_least`` of every layer, or one unit, leaves less to go than ``ratio`` asks for."""
+    for sizes in scoring_keys.ranked_sizes(model, ranking, section.granularity, section.block):
+        reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
+        if ceiling(section.ratio, sum(sizes)) <= reach:
+            continue
+        floor = f"sparsify.at_least is {section.at_least:g} and " if section.at_least else ""
+        left = "at_least of every layer left" if floor else "no layer emptied"
         raise ValueError(
-            f"sparsify.at_least is {section.at_least:g} and sparsify.ratio {section.ratio:g}; with at_least of every "
-            f"layer left, a ratio of {reach / sum(sizes):.4g} can be reached: lower one of them"
+            f"{floor}sparsify.ratio {'' if floor else 'is '}{section.ratio:g}; with {left}, a ratio of "
+            f"{reach / sum(sizes):.4g} can be reached: lower {'one of them' if floor else 'it'}"
         )
 
 
@@ -190,7 +207,7 @@ def _criterion(
 
 def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) -> Gathering | None:
     """Over which examples evidence is gathered; None where the criterion needs no data."""
-    if not criterion.needs - {"key"}:
+    if not criterion.needs - DATA_FREE:
         return None
     batches, size = config.sparsify.evidence.batches, config.sparsify.evidence.batch_size
     size = size or config.optimizer.batch_size

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from prune_jax.pruning.criteria.reduction import OVER, REDUCTIONS, reduced_over_slices
 from prune_jax.pruning.criteria.weights import Scores, producer_mean, scored_leaves
 from prune_jax.pruning.evidence import NEEDS, Evidence
 from prune_jax.pruning.jaxpr.groups import Group
@@ -22,34 +23,78 @@ class Criterion(NamedTuple):
       needs: names of fields of ``Evidence`` besides params and groups.
       channels: of unit 'weight', the scores of channels (like ``score`` of unit 'channel') where they aren't
         the mean over the producer's weights.
+      slices: of unit 'channel', whether the score looks at the part of ``group.producer`` alone, so that each coupled
+        slice can be asked for in its place. Of unit 'weight' it can be in any case.
+      unfit: why a group can't be scored, in words, or ''; a config with such a group is refused before any work.
     """
 
     score: Callable[[Evidence], Scores]
     unit: Literal["weight", "channel"]
     needs: frozenset[str] = frozenset()
     channels: Callable[[Evidence], Scores] | None = None
+    slices: bool = False
+    unfit: Callable[[Group], str] | None = None
 
 
-def channel_scores(criterion: Criterion, evidence: Evidence) -> Scores:
+def channel_scores(
+    criterion: Criterion, evidence: Evidence, *, over: str = "producer", reduce: str = "mean"
+) -> Scores:
     """Scores for granularity 'filter'.
 
     Args:
       criterion: of any unit.
       evidence: with all that the criterion needs, and with groups.
+      over: 'producer' looks at the weights that make a channel (arXiv 2301.05219), 'coupled' at every kernel that
+        makes or reads it (arXiv 2301.12900): each is scored as if it were the producer.
+      reduce: of 'coupled', how the slices' scores become one: 'mean', 'sum', 'max', 'product', or 'first', the
+        producer's.
 
     Returns:
       Group name -> scores (channels,), for groups that aren't frozen. float64 NumPy outside of a trace.
 
     Raises:
       KeyError: params lack a group's producer.
-      ValueError: the evidence lacks what the criterion needs.
+      ValueError: the evidence lacks what the criterion needs, or the criterion can't score slices.
     """
     _check(criterion, evidence)
+    refuse_over(criterion, over, reduce)
+    if over == "producer":
+        return _of_producers(criterion, evidence)
+    return reduced_over_slices(lambda facts: _of_producers(criterion, facts), evidence, reduce)
+
+
+def _of_producers(criterion: Criterion, evidence: Evidence) -> Scores:
     if criterion.unit == "channel":
         return criterion.score(evidence)
     if criterion.channels is not None:
         return criterion.channels(evidence)
     return producer_mean(criterion.score(evidence), evidence.groups)
+
+
+def refuse_over(
+    criterion: Criterion, over: str, reduce: str, keys: tuple[str, str] = ("over", "reduce")
+) -> None:
+    """Raise ValueError, in one line, for slices that a criterion can't score and words that aren't known.
+
+    Args:
+      criterion: the criterion.
+      over: see ``channel_scores``.
+      reduce: see there.
+      keys: what a message calls the two.
+    """
+    for key, value, known in zip(keys, (over, reduce), (OVER, tuple(REDUCTIONS)), strict=True):
+        if value not in known:
+            raise ValueError(f"{key} is {value!r}; choose one of {', '.join(map(repr, known))}")
+    if over == "producer" and reduce != "mean":
+        raise ValueError(
+            f"{keys[1]} is {reduce!r}, which makes one score of several slices, and {keys[0]} 'producer' is one slice; "
+            f"choose {keys[0]}='coupled', or leave {keys[1]} out"
+        )
+    if over == "coupled" and criterion.unit == "channel" and not criterion.slices:
+        raise ValueError(
+            f"{keys[0]} is 'coupled', but criterion {name_of(criterion)!r} scores a channel as a whole, not the slices "
+            f"of its kernels; choose {keys[0]}='producer', or a criterion of weights such as 'l1'"
+        )
 
 
 def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
@@ -79,6 +124,12 @@ def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
 def name_of(criterion: Criterion) -> str:
     """The name of the criterion's function."""
     return getattr(criterion.score, "__name__", repr(criterion.score))
+
+
+def unfit(criterion: Criterion, groups: Sequence[Group]) -> tuple[str, str] | None:
+    """The first of the groups that the criterion can't score, and why; None where it can score all."""
+    found = ((group.name, criterion.unfit(group)) for group in groups if criterion.unfit is not None)
+    return next((pair for pair in found if pair[1]), None)
 
 
 def missing(criterion: Criterion, available: frozenset[str] | set[str]) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
-"""Criteria that look at the gradient of the loss."""
+"""Criteria that look at the gradient of the loss, or of what stands for it. w: weight, g: mean gradient of the loss."""
 
-from prune_jax.pruning.criteria.weights import Scores, mapped, producer_sum, scored_leaves
+from prune_jax.pruning.criteria.weights import (
+    Scores,
+    mapped,
+    on_host,
+    producer_sum,
+    products,
+    prunable,
+    scored_leaves,
+)
 from prune_jax.pruning.evidence import Evidence
-
-
-def _products(evidence: Evidence) -> Scores:
-    """w * g of every weight: to first order, minus what the loss gains when the weight is set to 0."""
-    return mapped(
-        lambda weights, grads: weights * grads, scored_leaves(evidence), scored_leaves(evidence, "grads")
-    )
 
 
 def taylor(evidence: Evidence) -> Scores:
@@ -16,7 +17,7 @@ def taylor(evidence: Evidence) -> Scores:
 
     Source: Molchanov et al., CVPR 2019, arXiv 1906.10771, without the square, which changes no rank.
     """
-    return mapped(abs, _products(evidence))
+    return mapped(abs, products(evidence))
 
 
 def taylor_of_channels(evidence: Evidence) -> Scores:
@@ -26,4 +27,92 @@ def taylor_of_channels(evidence: Evidence) -> Scores:
     filter may cancel, so it isn't the mean of the weights' own scores. The paper squares this sum for
     each batch and adds up; here g is the mean gradient first, and the absolute value is taken of the sum.
     """
-    return mapped(abs, producer_sum(_products(evidence), evidence.groups))
+    return mapped(abs, producer_sum(products(evidence), evidence.groups))
+
+
+def fisher(evidence: Evidence) -> Scores:
+    """Change of the loss without a weight, to second order: w^2 * F / 2, F the mean over examples of g^2.
+
+    F is the diagonal of the empirical Fisher information, which stands for the Hessian's of LeCun et al., NIPS 1989.
+    """
+    assert evidence.fisher is not None
+    weights = scored_leaves(evidence)
+    squares = scored_leaves(evidence._replace(grads_squared=evidence.fisher.weights), "grads_squared")
+    return mapped(lambda w, square: w * w * square / 2, weights, squares)
+
+
+def fisher_of_channels(evidence: Evidence) -> Scores:
+    """Mean over examples of (sum of w * g over the channel's filter)^2 / 2, g an example's own gradient.
+
+    Source: Wang et al., EigenDamage, ICML 2019, arXiv 1905.05934, Sec. 3.1 (OBD of filters); Theis et al., 2018.
+    """
+    found = {
+        group.name: evidence.fisher.slices[group.name][group.producer.path, group.producer.axis]
+        for group in prunable(evidence.groups)
+    }
+    return mapped(lambda square: on_host(square) / 2, found)
+
+
+def hessian(evidence: Evidence) -> Scores:
+    """Change of the loss without a weight, to second order at a minimum: w^2 * H_ii / 2 (LeCun et al., NIPS 1989).
+
+    H_ii is Hutchinson's estimate of the Hessian's diagonal, so a score may be below 0.
+    """
+    return mapped(
+        lambda w, curvature: w * w * curvature / 2,
+        scored_leaves(evidence),
+        scored_leaves(evidence, "hessian_products"),
+    )
+
+
+def hessian_of_channels(evidence: Evidence) -> Scores:
+    """Sum of the weights' scores over the channel's filter: the off-diagonal Hessian is left out."""
+    return producer_sum(hessian(evidence), evidence.groups)
+
+
+def snip(evidence: Evidence) -> Scores:
+    """Connection sensitivity: abs(w * g), the slope of the loss along a factor at the weight.
+
+    Source: Lee et al., ICLR 2019, arXiv 1810.02340, Sec. 4.1, without the division by the sum of all, which changes no
+    rank. The same number as ``taylor`` of a weight; a channel has the sum of its weights' scores.
+    """
+    return mapped(abs, products(evidence))
+
+
+def snip_of_channels(evidence: Evidence) -> Scores:
+    """Sum of abs(w * g) over the channel's filter; nothing cancels, other than in ``taylor``."""
+    return producer_sum(snip(evidence), evidence.groups)
+
+
+def grasp(evidence: Evidence) -> Scores:
+    """Gradient signal preservation: w * (H g), by which half the gradient's squared norm falls without the weight.
+
+    The paper's score is S = -w * (H g), and the weights of the highest S go. Here larger means keep, so it is -S.
+    Source: Wang et al., ICLR 2020, arXiv 2002.07376, Sec. 4 and Algorithm 1, which divide the logits by 200 in H and g;
+    here the loss is as it is given.
+    """
+    return mapped(
+        lambda w, product: w * product, scored_leaves(evidence), scored_leaves(evidence, "hessian_gradient")
+    )
+
+
+def grasp_of_channels(evidence: Evidence) -> Scores:
+    """Sum of the weights' scores over the channel's filter."""
+    return producer_sum(grasp(evidence), evidence.groups)
+
+
+def synflow(evidence: Evidence) -> Scores:
+    """Synaptic flow abs(w) * dR/dw, here over R: the share of R that goes through the weight.
+
+    R is the sum of the outputs of the network with abs(w) on ones. In a network of ReLUs without biases the scores of
+    each layer add up to 1. Source: Tanaka et al., NeurIPS 2020, arXiv 2006.05467, Sec. 5; meant for
+    ``config.sparsify.iterations = 100``.
+    """
+    return mapped(
+        lambda w, slope: abs(w) * slope, scored_leaves(evidence), scored_leaves(evidence, "synflow")
+    )
+
+
+def synflow_of_channels(evidence: Evidence) -> Scores:
+    """The share of R that goes through the channel: the sum over its filter."""
+    return producer_sum(synflow(evidence), evidence.groups)

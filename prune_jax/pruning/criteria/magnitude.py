@@ -5,6 +5,7 @@ import numpy as np
 
 from prune_jax.pruning.criteria.weights import (
     Scores,
+    like,
     mapped,
     on_host,
     producer_mean,
@@ -13,6 +14,7 @@ from prune_jax.pruning.criteria.weights import (
     scored_leaves,
 )
 from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.lamp import lamp_fractions
 
 
 def l1(evidence: Evidence) -> Scores:
@@ -36,6 +38,22 @@ def l2_of_channels(evidence: Evidence) -> Scores:
 def largest(evidence: Evidence) -> Scores:
     """The l1 score turned around: the largest go first, as a control."""
     return mapped(lambda score: -score, l1(evidence))
+
+
+def lamp(evidence: Evidence) -> Scores:
+    """Layer-adaptive magnitude: w_u^2 over the sum of w_v^2 of all weights of the kernel that are as large or larger.
+
+    Scores of different kernels can be compared as they are, and the largest of each is 1: a global ranking takes no
+    kernel's last weight. Source: Lee et al., ICLR 2021, arXiv 2010.07611, Eq. (3).
+    """
+    return mapped(
+        lambda square, leaf: like(lamp_fractions(square), leaf), l2(evidence), scored_leaves(evidence)
+    )
+
+
+def lamp_of_channels(evidence: Evidence) -> Scores:
+    """LAMP of the filters' squared norms, in ascending order within the group."""
+    return mapped(lamp_fractions, producer_mean(l2(evidence), evidence.groups))
 
 
 def random(evidence: Evidence) -> Scores:

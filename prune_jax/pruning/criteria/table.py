@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prune_jax.pruning.criteria import gradient, magnitude
+from prune_jax.pruning.criteria import geometry, gradient, magnitude, norm_scale
 from prune_jax.pruning.criteria.criterion import Criterion, channel_scores, missing, weight_scores
 
 __all__ = ["CRITERIA", "Criterion", "channel_scores", "missing", "weight_scores"]
+
+_GRADS = frozenset({"grads"})
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {
@@ -16,8 +18,21 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
         "random": Criterion(
             magnitude.random, "weight", frozenset({"key"}), channels=magnitude.random_of_channels
         ),
-        "taylor": Criterion(
-            gradient.taylor, "weight", frozenset({"grads"}), channels=gradient.taylor_of_channels
+        "fpgm": Criterion(geometry.fpgm, "channel", slices=True),
+        "bn_scale": Criterion(norm_scale.bn_scale, "channel", unfit=norm_scale.without_norm),
+        "lamp": Criterion(magnitude.lamp, "weight", channels=magnitude.lamp_of_channels),
+        "taylor": Criterion(gradient.taylor, "weight", _GRADS, gradient.taylor_of_channels),
+        "taylor_gate": Criterion(norm_scale.taylor_gate, "channel", _GRADS, unfit=norm_scale.without_gate),
+        "fisher": Criterion(gradient.fisher, "weight", frozenset({"fisher"}), gradient.fisher_of_channels),
+        "hessian": Criterion(
+            gradient.hessian, "weight", frozenset({"hessian_products"}), gradient.hessian_of_channels
+        ),
+        "snip": Criterion(gradient.snip, "weight", _GRADS, gradient.snip_of_channels),
+        "grasp": Criterion(
+            gradient.grasp, "weight", frozenset({"hessian_gradient"}), gradient.grasp_of_channels
+        ),
+        "synflow": Criterion(
+            gradient.synflow, "weight", frozenset({"synflow"}), gradient.synflow_of_channels
         ),
     }
 )

@@ -34,6 +34,11 @@ def root(array: Any) -> Any:
     return jnp.sqrt(array) if isinstance(array, jax.core.Tracer) else np.sqrt(array)
 
 
+def like(array: Any, leaf: Any) -> Any:
+    """The array in the leaf's dtype, or in float32 where that is wider."""
+    return array.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+
 def scored_leaves(evidence: Evidence, field: str = "params") -> dict[str, Any]:
     """The leaves whose weights a criterion scores: every kernel, and what makes a prunable group.
 
@@ -94,3 +99,8 @@ def _summed(group: Group, leaf: Any) -> Any:
 def mapped(function: Callable[..., Any], *tables: Mapping[str, Any]) -> Scores:
     """``function`` of the arrays that tables with the same keys hold."""
     return {name: function(*(table[name] for table in tables)) for name in tables[0]}
+
+
+def products(evidence: Evidence) -> Scores:
+    """w * g of every scored weight: to first order, minus what the loss gains when the weight is set to 0."""
+    return mapped(lambda w, g: w * g, scored_leaves(evidence), scored_leaves(evidence, "grads"))

@@ -24,6 +24,16 @@ class Slice(NamedTuple):
     index: np.ndarray  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
 
 
+class Gain(NamedTuple):
+    """A leaf that multiplies channels one by one, such as a norm's scale, and the leaf that is then added.
+
+    ``shift`` is None where nothing is added, and empty where what is added is no leaf by itself.
+    """
+
+    scale: str
+    shift: str | None
+
+
 class Group(NamedTuple):
     """Channels that are of one kind; each lives or dies with all its positions in ``members``.
 
@@ -32,6 +42,7 @@ class Group(NamedTuple):
     reduction over the channels would count masked ones, so that surgery alone defines the pruned
     network; ``unmaskable`` says which. ``constants`` of the network equal a power of the group's
     size, and nothing shows that they are meant as one: they stay as they are when the group is cut.
+    ``gains`` multiply the channels one by one, as the scale of a norm does, in the order of the program.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Group(NamedTuple):
     maskable: bool
     unmaskable: str | None = None
     constants: tuple[float, ...] = ()
+    gains: tuple[Gain, ...] = ()
 
 
 class Slot(NamedTuple):

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import optax
 
 from prune_jax import nearest
+from prune_jax.pruning.allocation import NORMALISERS
 from prune_jax.pruning.blocks import refuse_bad_block
+from prune_jax.pruning.criteria.criterion import refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
 from prune_jax.pruning.n_of_m import is_pattern, pattern_of
@@ -32,6 +34,10 @@ class Asked(NamedTuple):
     loss: Callable[..., Any] | None
     key: Any
     masked: bool
+    over: str = "producer"
+    reduce: str = "mean"
+    normalise: str | None = None
+    iterations: int = 1
     block: tuple[int, ...] = (4, 4)
     pad: bool = False
 
@@ -50,6 +56,7 @@ def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
     _choice("scope", found.scope, SCOPES)
     _amount(found)
     _floors(found)
+    _scoring(found)
     if not cuts_channels(granularity):
         _weights(found)
     return found
@@ -131,17 +138,39 @@ def _floors(asked: Asked) -> None:
         raise ValueError(f"round_to is {to!r}; kept channels are rounded up to a multiple of a whole number")
 
 
+def _scoring(asked: Asked) -> None:
+    refuse_over(asked.criterion, asked.over, asked.reduce)
+    if asked.normalise is not None:
+        _choice("normalise", asked.normalise, tuple(NORMALISERS))
+    many = asked.iterations
+    if not isinstance(many, Integral) or isinstance(many, bool) or many < 1:
+        raise ValueError(f"iterations is {many!r}; it must be a whole number of at least 1")
+    if many > 1 and asked.keep is not None:
+        raise ValueError(f"iterations is {many}, and keep says already what stays; leave one out")
+
+
 def _weights(asked: Asked) -> None:
     what = f"granularity is {asked.granularity!r}"
-    if asked.ratio is None and not is_pattern(asked.granularity):
+    if is_pattern(asked.granularity):
+        _pattern(asked, what)
+    elif asked.ratio is None:
         raise ValueError(f"{what}, which takes a ratio, not a speedup or a keep")
     if asked.scope == "isomorphic":
         raise ValueError(f"{what}, which takes scope='layer' or 'global'")
-    if is_pattern(asked.granularity) and (asked.scope != "layer" or asked.at_least):
-        raise ValueError(f"{what}, by which all layers lose alike; leave scope and at_least out")
+    if asked.over != "producer":
+        raise ValueError(
+            f"over is {asked.over!r}, which speaks of channels; with {what.replace(' is', '')} leave it out"
+        )
     if asked.granularity == "block":
         refuse_bad_block(asked.block)
     if not isinstance(asked.at_least, float):
         raise ValueError(f"at_least is {asked.at_least!r}; with {what.replace(' is', '')} it is a fraction")
     if asked.round_to != 1:
         raise ValueError(f"round_to is {asked.round_to!r}, which speaks of channels; leave it out")
+
+
+def _pattern(asked: Asked, what: str) -> None:
+    if asked.scope != "layer" or asked.at_least or asked.normalise is not None or asked.iterations > 1:
+        raise ValueError(
+            f"{what}, by which all layers lose alike; leave scope, at_least, normalise and iterations out"
+        )

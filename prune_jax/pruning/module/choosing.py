@@ -9,9 +9,12 @@ from flax import nnx
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.granularity import ceiling
+from prune_jax.pruning.isomorphism import alike
+from prune_jax.pruning.iterated import exponential_ratios, nested, of_living
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import Keep
 from prune_jax.pruning.module.asked import Asked
+from prune_jax.pruning.rounds import cumulative_speedups
 
 Scores = Mapping[str, np.ndarray]
 
@@ -39,12 +42,24 @@ def named(groups: Sequence[Group], layers: Any, types: Any) -> list[Group]:
     return found
 
 
+def steps_of(asked: Asked) -> list[Asked]:
+    """What is asked for in each iteration: ratios and speedups that grow to the last by the same factor."""
+    n = asked.iterations
+    if asked.speedup is not None:
+        return [asked._replace(speedup=each) for each in cumulative_speedups(asked.speedup, n, "geometric")]
+    if isinstance(asked.ratio, Mapping):
+        each = {pattern: exponential_ratios(0.0, ratio, n) for pattern, ratio in asked.ratio.items()}
+        return [asked._replace(ratio={p: ratios[k] for p, ratios in each.items()}) for k in range(n)]
+    return [asked._replace(ratio=ratio) for ratio in exponential_ratios(0.0, asked.ratio or 0.0, n)]
+
+
 def chosen(
     asked: Asked,
     groups: Sequence[Group],
     scores: Scores,
     macs: Callable[[Keep], int],
-    shapes: Mapping[str, Any],
+    ranks: Mapping[str, int],
+    so_far: Keep,
 ) -> Keep:
     """The keep of the network as it is.
 
@@ -53,18 +68,22 @@ def chosen(
       groups: those that are pruned.
       scores: of each group's channels.
       macs: cost of a keep.
-      shapes: leaf path -> a leaf's shape.
+      ranks: leaf path -> how many axes the leaf has.
+      so_far: what earlier iterations left.
     """
-    if asked.speedup is None:
-        return _at_ratio(asked, groups, scores, asked.ratio, shapes)
 
-    def allocate(ratio: float) -> Keep:
-        return _at_ratio(asked, groups, scores, ratio, shapes)
+    def allocate(ratio: Any) -> Keep:
+        return nested(_at_ratio(asked, groups, scores, ratio, ranks), so_far)
+
+    if asked.speedup is None:
+        return allocate(asked.ratio)
 
     return allocation.to_speedup(allocate, macs, asked.speedup)
 
 
-def _at_ratio(asked: Asked, groups: Sequence[Group], scores: Scores, ratio: Any, shapes: Any) -> Keep:
+def _at_ratio(
+    asked: Asked, groups: Sequence[Group], scores: Scores, ratio: Any, ranks: Mapping[str, int]
+) -> Keep:
     if asked.scope == "layer":
         found = {}
         for group in groups:
@@ -77,8 +96,8 @@ def _at_ratio(asked: Asked, groups: Sequence[Group], scores: Scores, ratio: Any,
     if asked.scope == "global":
         return _together(asked, groups, scores, ratio)
     keep: Keep = {}
-    for alike in _isomorphic(groups, shapes):
-        keep |= _together(asked, alike, scores, ratio)
+    for each in alike(groups, ranks):
+        keep |= _together(asked, each, scores, ratio)
     return keep
 
 
@@ -96,22 +115,9 @@ def _floor(group: Group, asked: Asked) -> int:
 
 
 def _together(asked: Asked, groups: Sequence[Group], scores: Scores, ratio: float) -> Keep:
-    """The lowest ``ceil(ratio * all)`` channels of these groups, each score over its group's mean."""
-    marks = [allocation.by_mean(np.asarray(scores[g.name], np.float64)) for g in groups]
+    """The lowest ``ceil(ratio * all)`` channels of these groups, scores made comparable between groups."""
+    normalise = of_living(allocation.NORMALISERS[asked.normalise or "mean"])
+    marks = [normalise(np.asarray(scores[g.name], np.float64)) for g in groups]
     floors = [_floor(group, asked) for group in groups]
     gone = ceiling(ratio, sum(group.size for group in groups))
     return allocation.ranked_together(groups, marks, gone, floors, asked.round_to)
-
-
-def _isomorphic(groups: Sequence[Group], shapes: Mapping[str, Any]) -> list[list[Group]]:
-    """Groups whose channels have the same kinds of weights: leaf name, rank and axis of every member.
-
-    Source: Fang et al., Isomorphic Pruning for Vision Models, ECCV 2024, arXiv 2407.04616.
-    """
-    classes: dict[Any, list[Group]] = {}
-    for group in groups:
-        members = sorted(
-            (path.rsplit("/", 1)[-1], len(shapes[path]), axis) for path, axis, _ in group.members
-        )
-        classes.setdefault(tuple(members), []).append(group)
-    return list(classes.values())

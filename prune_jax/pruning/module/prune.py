@@ -10,16 +10,18 @@ from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.criterion import checked_scores, name_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.isomorphism import ranks_of
+from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
 from prune_jax.pruning.layouts import mask_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
-from prune_jax.pruning.module.choosing import chosen, named
+from prune_jax.pruning.module.choosing import chosen, named, steps_of
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
-from prune_jax.pruning.module.scoring import refuse_lacking, scores_of
+from prune_jax.pruning.module.scoring import refuse_lacking, refuse_unfit, scoring
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
 
@@ -36,6 +38,10 @@ def prune(
     layers: Any = "*",
     at_least: float | int = 0.0,
     round_to: int = 1,
+    over: str = "producer",
+    reduce: str = "mean",
+    normalise: str | None = None,
+    iterations: int = 1,
     optimizer: Any = None,
     batches: Any = None,
     loss: Callable[..., Any] | None = None,
@@ -58,13 +64,18 @@ def prune(
       keep: group name -> indices of the channels that stay, instead of a criterion's choice.
       criterion: a name of the table (``prune_jax.pruning.criteria.table``), a ``Criterion``, or a function of
         ``Evidence`` that returns group name -> scores (with granularity 'unstructured' leaf path -> scores).
-      scope: 'layer' prunes every group alike; 'global' ranks all channels together, each score over its group's
-        mean; 'isomorphic' ranks together groups with the same kinds of weights.
+      scope: 'layer' prunes every group alike; 'global' ranks all channels together; 'isomorphic' ranks together
+        groups that are built alike.
       granularity: 'filter', or 'head' for attention heads alone. With masks: 'unstructured' for single weights, 'block'
         for blocks of them, and '2:4', or any N:M, which leaves N of each M along a kernel's inputs and takes no ratio.
       layers: a pattern over group names or several, or of an nnx module an nnx filter of the leaf that makes a group.
       at_least: what every group keeps: a fraction (float) or a number of channels (int).
       round_to: kept channels are rounded up to a multiple of it.
+      over: 'producer' scores the weights that make a channel, 'coupled' all kernels that make or read it.
+      reduce: of 'coupled', how their scores become one: 'mean', 'sum', 'max', 'product' or 'first'.
+      normalise: makes groups comparable where they are ranked together: 'none', 'mean', 'max', 'norm', 'standardise' or
+        'lamp'. None: 'mean' for channels, 'none' for single weights.
+      iterations: what is left is scored anew so many times, a smaller part of it each time. SynFlow takes 100.
       optimizer: an optax state or an ``nnx.Optimizer``, cut along.
       batches: an iterable of batches for criteria that need data.
       loss: ``loss(model, batch)`` of an nnx module or callable, ``loss(variables, batch)`` of others.
@@ -90,7 +101,7 @@ def prune(
     what = asked(
         criterion, granularity, ratio=ratio, speedup=speedup, keep=keep, scope=scope, layers=layers,
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
-        block=block, pad=pad,
+        over=over, reduce=reduce, normalise=normalise, iterations=iterations, block=block, pad=pad,
     )  # fmt: skip
     refuse_lacking(what)
     refuse_transformation(optimizer)
@@ -129,16 +140,19 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
         allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
     if what.masked:
         mine = [group for group in mine if group.maskable]
-    scores = scores_of(
-        what, start.variables, groups, start.twin(start.keep), start.called, len(start.dense.inputs)
-    )
-    shapes = {path: leaf.shape for path, leaf in leaf_paths(start.dense.variables)}
-    return chosen(
-        what,
-        mine,
-        checked_scores(scores, mine, f"criterion is {name_of(what.criterion)!r}", "layers"),
-        lambda keep: costs(composed(start.keep, keep)).macs,
-        shapes,
+    refuse_unfit(what, mine)
+    score = scoring(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
+    ranks, name = ranks_of(start.dense.variables), name_of(what.criterion)
+
+    def macs(keep: Keep) -> int:
+        return costs(composed(start.keep, keep)).macs
+
+    return iterated_keep(
+        start.variables,
+        groups,
+        lambda held: checked_scores(score(held), mine, f"criterion is {name!r}", "layers"),
+        lambda scores, step, so_far: chosen(step, mine, scores, macs, ranks, so_far),
+        steps_of(what),
     )
 
 
@@ -210,12 +224,23 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
             f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
             "(apply, variables)"
         )
-    scores = scores_of(what, start.whole, (), start.dense.apply, start.called, len(start.dense.inputs))
-    patterns = (what.layers,) if isinstance(what.layers, str) else tuple(what.layers)
-    mask = mask_of(
-        start.whole, scores, what.granularity, what.ratio, scope=what.scope, at_least=float(what.at_least),
-        where=patterns, before=start.mask, block=what.block, pad=what.pad,
-    )  # fmt: skip
+    score = scoring(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
+    how: dict[str, Any] = {
+        "scope": what.scope,
+        "where": (what.layers,) if isinstance(what.layers, str) else tuple(what.layers),
+    }
+    normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
+
+    def choose(scores: Any, ratio: Any, mask: Any) -> Any:
+        return mask_of(
+            start.whole, scores, what.granularity, ratio, normalise=normalise, at_least=float(what.at_least),
+            before=mask, block=what.block, pad=what.pad, **how,
+        )  # fmt: skip
+
+    # A pattern takes no ratio: one step asks for whatever it says.
+    ratio: Any = what.ratio
+    steps = mask_ratios(start.whole, ratio, what.iterations, before=start.mask, **how)
+    mask = iterated_mask(start.whole, score, choose, steps, start.mask)
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
     cost = _costs(start)({})
     kept = sum(

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, weight_scores
-from prune_jax.pruning.evidence import Evidence, gather
+from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, unfit, weight_scores
+from prune_jax.pruning.evidence import DATA_FREE, Evidence, gatherer
 from prune_jax.pruning.granularity import cuts_channels
+from prune_jax.pruning.iterated import refuse_unmaskable
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.module.asked import Asked
 
@@ -20,54 +22,77 @@ def refuse_lacking(asked: Asked) -> None:
     """Raise ValueError, in one line, for a criterion that needs what isn't given."""
     if asked.keep is not None:
         return
-    given = set()
+    given = {"synflow"}
     if asked.key is not None:
         given.add("key")
     if asked.batches is not None:
         given.add("activations")
         if asked.loss is not None:
-            given |= {"grads", "grads_squared"} | ({"hessian_products"} if asked.key is not None else set())
+            given |= {"grads", "grads_squared", "hessian_gradient", "fisher"}
+            given |= {"hessian_products"} if asked.key is not None else set()
     lacks = missing(asked.criterion, given)
     if lacks:
         way = GIVE.get(lacks[0], "batches=[...] and loss=function(model, batch)")
         raise ValueError(f"criterion is {name_of(asked.criterion)!r}, which needs {lacks[0]}; give {way}")
 
 
-def scores_of(
+def scoring(
     asked: Asked,
     variables: Any,
     groups: Sequence[Group],
     apply: Callable[..., Any],
     called: Callable[[Any], Any],
-    inputs: int,
-) -> Scores:
-    """Scores by group name, or by leaf path with granularity 'unstructured'.
+    inputs: Sequence[jax.ShapeDtypeStruct],
+) -> Callable[[Any], Scores]:
+    """A function of variables: scores by group name, or by leaf path where weights are masked.
 
     Args:
       asked: what ``prune`` was asked for.
-      variables: of the network as it is.
+      variables: of the network as it is; the function takes these, or others of the same shapes.
       groups: of the network as it is; empty for single weights.
       apply: its function of variables and inputs.
       called: the model as the user's loss takes it, from variables.
-      inputs: how many inputs ``apply`` takes: the first entries of a batch.
+      inputs: what ``apply`` takes: the first entries of a batch.
     """
+    criterion, loss, many = asked.criterion, asked.loss, len(inputs)
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(variables)):
         raise ValueError(
-            f"target holds shapes without numbers, which {name_of(asked.criterion)!r} can't score; give keep"
+            f"target holds shapes without numbers, which {name_of(criterion)!r} can't score; give keep"
         )
-    evidence = Evidence(variables, groups, key=asked.key)
-    if asked.criterion.needs - {"key"}:
-        loss = asked.loss
-        evidence = gather(
-            asked.criterion.needs,
-            variables,
-            asked.batches,
-            key=asked.key,
-            loss=loss and (lambda v, batch: loss(called(v), batch)),
-            apply=lambda v, batch: apply(
-                v, *(batch[:inputs] if isinstance(batch, tuple | list) else (batch,))
-            ),
-            groups=groups,
+    needs = criterion.needs - {"key"}
+    batches = asked.batches
+    if asked.iterations > 1 and needs - DATA_FREE:
+        batches = list(batches)  # looked at in every iteration
+    gather = gatherer(
+        needs,
+        loss=loss and (lambda v, batch: loss(called(v), batch)),
+        apply=lambda v, batch: apply(v, *(batch[:many] if isinstance(batch, tuple | list) else (batch,))),
+        groups=groups,
+        flow=lambda v: apply(v, *(jnp.ones(x.shape, _kind(x)) for x in inputs)),
+    )
+
+    def scores(variables: Any) -> Scores:
+        facts = Evidence(variables, groups, key=asked.key)
+        if needs:
+            facts = gather(variables, batches if needs - DATA_FREE else (), asked.key)
+        if cuts_channels(asked.granularity):
+            return channel_scores(criterion, facts, over=asked.over, reduce=asked.reduce)
+        return weight_scores(criterion, facts)
+
+    return scores
+
+
+def _kind(x: jax.ShapeDtypeStruct) -> Any:
+    """The dtype of an input of ones: the widest float there is, and whole numbers as they are."""
+    return float if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+
+
+def refuse_unfit(asked: Asked, groups: Sequence[Group]) -> None:
+    """Raise ValueError, in one line, for a group that the criterion can't score, or that can't be masked."""
+    odd = unfit(asked.criterion, groups)
+    if odd is not None:
+        raise ValueError(
+            f"criterion is {name_of(asked.criterion)!r}, which can't score {odd[0]!r}: {odd[1]}; leave it out of "
+            "layers, or take a criterion of weights such as 'l1'"
         )
-    scorer: Any = channel_scores if cuts_channels(asked.granularity) else weight_scores
-    return scorer(asked.criterion, evidence)
+    refuse_unmaskable(groups, asked.iterations)

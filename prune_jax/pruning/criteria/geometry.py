@@ -1,0 +1,50 @@
+"""Criteria that look at where a filter lies among the others of its layer."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prune_jax.pruning.criteria.weights import Scores, prunable, scored_leaves
+from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.jaxpr.groups import Group
+
+
+def fpgm(evidence: Evidence) -> Scores:
+    """Sum of a filter's Euclidean distances to all other filters of its layer.
+
+    Filters near the geometric median go: the others can stand for them. Source: He et al., CVPR 2019,
+    arXiv 1811.00250, Eq. (5).
+    """
+    leaves = scored_leaves(evidence)
+    return {
+        group.name: _distances(_filters(leaves[group.producer.path], group))
+        for group in prunable(evidence.groups)
+    }
+
+
+def _filters(leaf: Any, group: Group) -> Any:
+    """The producer's weights as one row per channel; of a channel with fewer positions the rest is 0."""
+    axis, index = group.producer.axis, group.producer.index
+    rows = np.full((group.size, np.bincount(index[index >= 0]).max()), leaf.shape[axis])  # a row of zeros
+    for channel in range(group.size):
+        mine = np.flatnonzero(index == channel)
+        rows[channel, : len(mine)] = mine
+    lib: Any = jnp if isinstance(leaf, jax.core.Tracer) else np
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32) if lib is jnp else np.float64)
+    flat = lib.moveaxis(wide, axis, 0).reshape(leaf.shape[axis], -1)
+    flat = lib.concatenate([flat, lib.zeros((1, flat.shape[1]), flat.dtype)])
+    return flat[rows].reshape(group.size, -1)
+
+
+def _distances(filters: Any) -> Any:
+    """Row sums of the matrix of distances, from one matrix product: |a - b|^2 = |a|^2 + |b|^2 - 2 a b."""
+    if isinstance(filters, jax.core.Tracer):
+        lib: Any = jnp
+        products = jnp.matmul(filters, filters.T, precision=jax.lax.Precision.HIGHEST)
+    else:
+        lib, products = np, filters @ filters.T
+    squares = (filters * filters).sum(1)
+    distances = lib.sqrt(lib.maximum(squares[:, None] + squares[None, :] - 2 * products, 0))
+    return (distances * (1 - lib.eye(len(filters), dtype=filters.dtype))).sum(1)
