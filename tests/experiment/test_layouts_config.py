@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_runs import mlp_config
 
-from prune_jax.experiment import dry_run, specs
+from prune_jax.experiment import dry_run, networks, specs
 from prune_jax.experiment.config import sweep
 
 
@@ -85,3 +85,44 @@ def test_a_short_last_group_where_that_is_asked_for(digits):
     assert cut.pad
     assert dict(cut.ratios)["layers/0"] == pytest.approx(1 / 3)
     assert np.isclose(specs.stated(cut)["ratios"][0][1], 1 / 3)
+
+
+ATTENTION = """
+import jax
+from flax import nnx
+
+class Net(nnx.Module):
+    def __init__(self, rngs, width, classes):
+        self.stem = nnx.Linear(width, 12, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(4, 12, decode=False, rngs=rngs)
+        self.head = nnx.Linear(12, classes, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.stem(x[..., 0])
+        return self.head((x + self.attention(x)).mean(1))
+
+def net(num_classes, input_shape, rngs):
+    return Net(rngs, input_shape[1], num_classes)
+"""
+
+
+def test_heads_of_attention_are_named_by_their_granularity(digits, write):
+    config = mlp_config()
+    config.seeds, config.model.name, config.model.options = (0,), f"{write(ATTENTION)}:net", {}
+
+    def cut(**changes):
+        dotted = {f"sparsify.{key}": value for key, value in {"granularity": "head", **changes}.items()}
+        return sweep.plan_arms(sweep.override(config, dotted), None, digits)[0].chain[1]
+
+    assert cut().ratios == (("attention/query/kernel:1", 0.5),)
+    ranking = cut(allocation="global", ratio=0.25).ranking
+    assert (ranking.ratio, ranking.normalise) == (0.25, "mean")
+    assert networks.unit_sizes(cut_model(config, digits), ranking.layers, "head") == {
+        "attention/query/kernel:1": 4
+    }
+    with pytest.raises(ValueError, match="no group's channels are attention heads, groups are stem"):
+        cut(layers=("stem",))
+
+
+def cut_model(config, digits):
+    return sweep.plan_arms(config, None, digits)[0].model

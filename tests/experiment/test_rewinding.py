@@ -236,6 +236,10 @@ def test_killed_anywhere_ends_bit_identical(tmp_path, digits, changes):
     ("changes", "message"),
     [
         ({"rewind.to": 4}, "rewind.to is 4 in stage 2 of the chain, and pretrain.epochs 3: allowed: 0 to 3"),
+        (
+            {"rewind.to": 1, "sparsify.recovery": "orthp"},
+            "'orthp', which stage 2 of the chain, a rewind to epoch 1",
+        ),
         ({"rewind.to": -1}, "rewind.to is -1; allowed: an epoch of pretraining"),
         ({"rewind.to": "start"}, "rewind.to is 'start'"),
         (

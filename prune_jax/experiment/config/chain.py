@@ -79,6 +79,7 @@ def chain_of(
         chain.append(_stage(link, own, images, model, dataset))
     refuse_falling(tuple(chain), model)
     rewinding.refuse_beyond(chain)
+    rewinding.refuse_undone(chain)
     return tuple(chain)
 
 

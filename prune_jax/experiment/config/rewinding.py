@@ -1,12 +1,13 @@
 """What goes back to pretraining: ``config.rewind`` its weights, ``config.retrain.schedule`` its learning rates."""
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.specs import DataSpec, Initialise, ModelSpec, Pretrain, Rewind, Stage
+from prune_jax.experiment.specs import DataSpec, Initialise, ModelSpec, Pretrain, Rewind, Sparsify, Stage
 from prune_jax.schedules import LRSchedule, is_recipe, retraining
 
 
@@ -47,6 +48,16 @@ def refuse_beyond(chain: Sequence[Stage]) -> None:
             raise ValueError(
                 f"rewind.to is {spec.to} in stage {place} of the chain, and pretrain.epochs {head.train.epochs}: "
                 f"allowed: 0 to {head.train.epochs}"
+            )
+
+
+def refuse_undone(chain: Sequence[Stage]) -> None:
+    """Raise ValueError for a recovery whose weights a rewind right after it would take away."""
+    for place, (before, spec) in enumerate(itertools.pairwise(chain), 1):
+        if isinstance(spec, Rewind) and isinstance(before, Sparsify) and before.recovery != "none":
+            raise ValueError(
+                f"sparsify.recovery is {before.recovery!r}, which stage {place} of the chain, a rewind to epoch "
+                f"{spec.to}, would undo: choose recovery 'none', or leave the rewind out"
             )
 
 
