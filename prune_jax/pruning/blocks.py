@@ -124,19 +124,23 @@ def block_mask(
     return jax.tree.unflatten(jax.tree.structure(params), [masks[path] for path in leaves])
 
 
-def _blocks(matrices: np.ndarray, block: Block) -> np.ndarray:
-    positions, inputs, outputs = matrices.shape
-    return matrices.reshape(positions, inputs // block[0], block[0], outputs // block[1], block[1])
-
-
 def _means(scores: np.ndarray, axes: KernelAxes, block: Block) -> np.ndarray:
     """Mean score of each block's own weights, in float64."""
-    how = {"rows": block[0], "columns": block[1]}
-    sums = _blocks(as_matrices(scores, axes, **how), block).sum((2, 4), dtype=np.float64)
     ones = np.broadcast_to(np.ones((), np.float32), axes.shape)
-    return sums / _blocks(as_matrices(ones, axes, **how), block).sum((2, 4))
+    whole = as_matrices(scores, axes, rows=block[0], columns=block[1])
+    sums = _summed(whole, block, np.float64)
+    if whole.shape == axes.matrices:
+        return sums / (block[0] * block[1])
+    return sums / _summed(as_matrices(ones, axes, rows=block[0], columns=block[1]), block, np.float64)
 
 
 def _any(alive: np.ndarray, axes: KernelAxes, block: Block) -> np.ndarray:
-    blocks = _blocks(as_matrices(alive, axes, rows=block[0], columns=block[1]), block)
-    return np.asarray(blocks.any((2, 4)))
+    counts = _summed(as_matrices(alive, axes, rows=block[0], columns=block[1]), block, np.int64)
+    return counts > 0
+
+
+def _summed(matrices: np.ndarray, block: Block, dtype: type) -> np.ndarray:
+    """Sum of each block: down its rows first, along which memory lies, then across."""
+    positions, inputs, outputs = matrices.shape
+    rows = matrices.reshape(positions, inputs // block[0], block[0], outputs).sum(2, dtype=dtype)
+    return rows.reshape(positions, inputs // block[0], outputs // block[1], block[1]).sum(3)

@@ -34,6 +34,12 @@ def mask_of(
 
     Raises:
       KeyError, ValueError: as the function of each granularity.
+
+    Example:
+      >>> params = {"a": {"kernel": np.array([[3.0, -1.0], [2.0, 4.0]])}}
+      >>> mask_of(params, {"a/kernel": abs(params["a"]["kernel"])}, "1:2", None)["a"]["kernel"]
+      array([[ True, False],
+             [False,  True]])
     """
     if is_pattern(granularity):
         layers = how.get("where", ("*",))

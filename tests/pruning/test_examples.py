@@ -11,7 +11,17 @@ from flax import nnx
 NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 
 
-MODULES = ("granularity", "rounds", "unstructured", "kernel_axes", "n_of_m", "blocks", "erk", "module.prune")
+MODULES = (
+    "granularity",
+    "rounds",
+    "unstructured",
+    "kernel_axes",
+    "n_of_m",
+    "blocks",
+    "erk",
+    "layouts",
+    "module.prune",
+)
 
 
 @pytest.mark.parametrize("module", MODULES)

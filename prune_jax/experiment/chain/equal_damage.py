@@ -51,10 +51,9 @@ def allocated(
     how = spec.sensitivity
     assert how is not None  # the config gives it
     names = [group.name for group in groups]
-    without = without_channels(network.variables, groups, scores)
-    found = sensitivity(
-        loss_of(on, network, how.gathering, seed), network.variables, without, names, how.ratios
-    )
+    variables = jax.device_put(network.variables)  # once: what a group changes is all that is copied later
+    without = without_channels(variables, groups, scores)
+    found = sensitivity(loss_of(on, network, how.gathering, seed), variables, without, names, how.ratios)
     damage = found.values - found.dense
     highest = float(np.max(damage, initial=0.0, where=np.isfinite(damage)))
 

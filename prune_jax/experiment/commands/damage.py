@@ -102,13 +102,14 @@ def measured(
             images
         )
 
-    key = jax.random.key(0)
+    # Once on the device: what a group changes is all that is copied later.
+    key, variables = jax.random.key(0), jax.device_put(network.variables)
     if args.granularity == "unstructured":
-        evidence = Evidence(network.variables, key=key)
-        without = without_weights(network.variables, weight_scores(CRITERIA[args.criterion], evidence))
+        evidence = Evidence(variables, key=key)
+        without = without_weights(variables, weight_scores(CRITERIA[args.criterion], evidence))
     else:
         groups = groups_of(network)
-        evidence = Evidence(network.variables, groups, key=key)
+        evidence = Evidence(variables, groups, key=key)
         scores = channel_scores(CRITERIA[args.criterion], evidence)
-        without = without_channels(network.variables, groups, scores)
-    return sensitivity(both, network.variables, without, names, ratios)
+        without = without_channels(variables, groups, scores)
+    return sensitivity(both, variables, without, names, ratios)
