@@ -5,6 +5,7 @@ import pytest
 from small_runs import mlp_config
 
 from prune_jax.experiment import dry_run, networks, specs
+from prune_jax.experiment.chain import record
 from prune_jax.experiment.config import sweep
 
 
@@ -39,6 +40,8 @@ def test_erk_is_ratios_of_its_own(digits):
     sizes = {"layers/0": 640, "layers/1": 100, "head": 100}
     gone = {name: round(ratio * sizes[name]) for name, ratio in cut.ratios}
     assert sum(gone.values()) == 0.8 * 840
+    arm = arm_of(digits, granularity="unstructured", allocation="erk", ratio=0.8, layers=("*",))
+    assert record.axes_of(arm).ratio == "erk 0.8"
     densities = {name: 1 - dict(cut.ratios)[name] for name in sizes}
     # 168 stay; raw 74/640 and 20/100 twice: sums 74, 20, 20
     wanted = {name: 168 / 114 * part for name, part in {"layers/0": 74 / 640, "layers/1": 0.2}.items()}

@@ -33,6 +33,7 @@ from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.measure import JACOBIAN
 from prune_jax.fairness.decode import decode
 from prune_jax.pruning.cost import Cost
+from prune_jax.pruning.granularity import ceiling, cuts_channels
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
@@ -55,7 +56,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         dataset=f"{last.data.name}/split{last.data.split_seed}",
         network=network_name(arm.model),
         method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
-        axes=_axes(arm),
+        axes=axes_of(arm),
         costs=fairness.Costs(
             CONVENTION,
             dense.macs,
@@ -148,7 +149,8 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _axes(arm: Arm) -> fairness.Axes:
+def axes_of(arm: Arm) -> fairness.Axes:
+    """The five axes of a run's method (§2.1)."""
     cuts = [stage for stage in arm.chain if isinstance(stage, Sparsify)]
     ratios = sorted({ratio for _, ratio in arm.ratios})
     text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
@@ -156,11 +158,21 @@ def _axes(arm: Arm) -> fairness.Axes:
         whole = not isinstance(arm.chain[0], Scratch)
         return fairness.Axes("random", "filter", "0" if whole else text, "none", "none")
     last, ranking = cuts[-1], cuts[-1].ranking
+    if not cuts_channels(last.granularity) and len(ratios) > 1:  # no other allocation gives masks several
+        text = f"erk {_together(arm.model, last):.4g}"
     if ranking is not None:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"global {ranking.ratio:g}"
     schedule = "one-shot" if len(cuts) == 1 else "iterative"
     base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
     return fairness.Axes(base, units_of(last), text, last.criterion, schedule)
+
+
+def _together(model: ModelSpec, cut: Sparsify) -> float:
+    """The fraction of weights, or of blocks, that is gone of all layers together."""
+    sizes = networks.sizes_of(model, ("*",), cut)
+    return sum(ceiling(ratio, sizes[name]) for name, ratio in cut.ratios) / sum(
+        sizes[name] for name, _ in cut.ratios
+    )
 
 
 def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:
