@@ -168,6 +168,7 @@ class Sparsify:
     of the first keep their ids.
     ``iterations``: so many times what is left is scored anew. ``over`` and ``reduce``: which coupled slices a
     channel's score is of, and how they become one, see ``pruning.criteria.criterion.channel_scores``.
+    ``compensate``: whether weights that the criterion changes besides choosing are changed.
     """
 
     criterion: str
@@ -183,6 +184,7 @@ class Sparsify:
     iterations: int = 1
     over: str = "producer"
     reduce: str = "mean"
+    compensate: bool = True
     block: tuple[int, ...] = ()
     pad: bool = False
     recalibration: Gathering | None = None

@@ -1,25 +1,22 @@
 """How large the activations of each group's channels are, in any network.
 
-The walk over the jaxpr knows which axis of which array has a group's channels. Here the program is
-run with real numbers, and where the weight that makes the channels meets the data, sums over all
-other axes of the result are taken along. Nothing is registered on layers.
+The walk over the jaxpr knows which axis of which array has a group's channels. Where the weight that
+makes the channels meets the data, sums over all other axes of the result are read (``tapped``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.extend.core import Literal
 
 from prune_jax.pruning.coupling import Analysis, analyse
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.jaxpr.rules_control import CALLS, scan_counts
 from prune_jax.pruning.jaxpr.values import Value, is_activation
 from prune_jax.pruning.jaxpr.walk import Body, Node
-from prune_jax.pruning.slimming.resize import bind
+from prune_jax.pruning.tapped import Probe, Probes, is_open, run
 
 
 class Activation(NamedTuple):
@@ -50,15 +47,12 @@ class _Tap(NamedTuple):
     channel: np.ndarray
 
 
-class _Sought(NamedTuple):
+class Sought(NamedTuple):
     """A group, the number of its producer's leaf, and its channel of each label (-1: none)."""
 
     group: Group
     leaf: int
     channel_of: np.ndarray
-
-
-Taps = dict[int, list[_Tap]]  # id of a node -> what to read of its results
 
 
 def channel_sums(apply: Callable, params: Any, groups: Sequence[Group], *inputs: Any) -> dict[str, Sums]:
@@ -79,17 +73,37 @@ def channel_sums(apply: Callable, params: Any, groups: Sequence[Group], *inputs:
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), (params, *inputs))
     analysis = analyse(apply, *shapes)
-    taps: Taps = {}
-    for sought in _sought(analysis, groups):
+    probes: Probes = {}
+    for each in sought(analysis, groups):
         if not (
-            _find(analysis.body, sought, taps, strict=True)
-            or _find(analysis.body, sought, taps, strict=False)
+            _find(analysis.body, each, probes, strict=True)
+            or _find(analysis.body, each, probes, strict=False)
         ):
             raise ValueError(
-                f"group {sought.group.name!r}: no array of the network has its activations, so they can't be "
+                f"group {each.group.name!r}: no array of the network has its activations, so they can't be "
                 "measured; use a criterion that needs no activations"
             )
-    return _run(analysis.body, jax.tree.leaves((params, *inputs)), taps)[1]
+    return run(analysis.body, jax.tree.leaves((params, *inputs)), probes)[1]
+
+
+def squared_means(apply: Callable, params: Any, groups: Sequence[Group], batch: Any) -> dict[str, Any]:
+    """Sum over examples of (mean abs a) ** 2 of each channel, the mean over the positions of one example.
+
+    Args:
+      apply: ``apply(params, batch)``; every example is given as a batch of one.
+      params, groups: as for ``channel_sums``.
+      batch: a pytree whose leaves have the examples on their first axis.
+
+    Returns:
+      Group name -> (channels,). Raises what ``channel_sums`` raises.
+    """
+
+    def means(example: Any) -> dict[str, Any]:
+        one = jax.tree.map(lambda x: x[None], example)
+        sums = channel_sums(apply, params, groups, one)
+        return {name: each.magnitude / each.count for name, each in sums.items()}
+
+    return jax.tree.map(lambda each: (each * each).sum(0), jax.vmap(means)(batch))
 
 
 def activation_of(sums: Sums) -> Activation:
@@ -97,7 +111,8 @@ def activation_of(sums: Sums) -> Activation:
     return Activation(sums.magnitude / sums.count, jnp.sqrt(sums.square))
 
 
-def _sought(analysis: Analysis, groups: Sequence[Group]) -> list[_Sought]:
+def sought(analysis: Analysis, groups: Sequence[Group]) -> list[Sought]:
+    """What to look for of each group that can be pruned; ValueError for groups of other params."""
     slots = {(slot.path, slot.axis): slot for slot in analysis.slots}
     classes = analysis.classes
     out = []
@@ -113,47 +128,43 @@ def _sought(analysis: Analysis, groups: Sequence[Group]) -> list[_Sought]:
             )
         channel = np.full(len(classes.frozen), -1)
         channel[classes.of[slot.labels[index >= 0]]] = index[index >= 0]
-        out.append(_Sought(group, slot.leaf, channel[classes.of]))
+        out.append(Sought(group, slot.leaf, channel[classes.of]))
     return out
 
 
-def _find(body: Body, sought: _Sought, taps: Taps, *, strict: bool) -> bool:
+def _find(body: Body, wanted: Sought, probes: Probes, *, strict: bool) -> bool:
     """Note every equation where the producer meets data; inner programs first. Whether there is one.
 
     Without ``strict``, weights that met other weights count as data, as learned queries need.
     """
     found = False
     for node in body.nodes:
-        if not any(sought.leaf in value.leaves for value in node.ins):
+        if not any(wanted.leaf in value.leaves for value in node.ins):
             continue
-        inner = _is_open(node) and _find(node.bodies[0], sought, taps, strict=strict)
-        tap = None if inner else _tap(node, sought, strict)
+        inner = is_open(node) and _find(node.bodies[0], wanted, probes, strict=strict)
+        tap = None if inner else _tap(node, wanted, strict)
         if tap is not None:
-            taps.setdefault(id(node), []).append(tap)
+            probes.setdefault(id(node), []).append(Probe(tap.group, functools.partial(_sums, tap)))
         found |= inner or tap is not None
     return found
 
 
-def _is_open(node: Node) -> bool:
-    """Whether the equation's program can be run step by step here; loops of unknown length can't."""
-    return bool(node.bodies) and node.eqn.primitive.name in (*CALLS, "scan")
-
-
-def _tap(node: Node, sought: _Sought, strict: bool) -> _Tap | None:
+def _tap(node: Node, wanted: Sought, strict: bool) -> _Tap | None:
     def computed(value: Value) -> bool:
         return value.data if strict else is_activation(value)
 
-    if not any(sought.leaf in value.leaves and not computed(value) for value in node.ins):
+    if not any(wanted.leaf in value.leaves and not computed(value) for value in node.ins):
         return None
     for result, value in enumerate(node.outs):
         for axis, labels in enumerate(value.axes if computed(value) else ()):
-            channel = np.where(labels >= 0, sought.channel_of[np.maximum(labels, 0)], -1)
-            if len(np.unique(channel[channel >= 0])) == sought.group.size:
-                return _Tap(sought.group.name, sought.group.size, result, axis, channel)
+            channel = np.where(labels >= 0, wanted.channel_of[np.maximum(labels, 0)], -1)
+            if len(np.unique(channel[channel >= 0])) == wanted.group.size:
+                return _Tap(wanted.group.name, wanted.group.size, result, axis, channel)
     return None
 
 
-def _sums(tap: _Tap, array: Any) -> Sums:
+def _sums(tap: _Tap, _: list[Any], outs: list[Any]) -> Sums:
+    array = outs[tap.result]
     wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
     rest = tuple(k for k in range(array.ndim) if k != tap.axis)
     mine = tap.channel >= 0
@@ -163,47 +174,3 @@ def _sums(tap: _Tap, array: Any) -> Sums:
 
     entries = jnp.full(len(tap.channel), array.size // len(tap.channel), wide.dtype)
     return Sums(*map(per_channel, (jnp.abs(wide).sum(rest), (wide * wide).sum(rest), entries)))
-
-
-def _added(one: Mapping[str, Sums], other: Mapping[str, Sums]) -> dict[str, Sums]:
-    both = {name: jax.tree.map(jnp.add, one[name], other[name]) for name in one if name in other}
-    return {**one, **other, **both}
-
-
-def _run(body: Body, args: list[Any], taps: Taps) -> tuple[list[Any], dict[str, Sums]]:
-    """Results of a walked program on arrays, and the sums that were read on the way."""
-    env: dict[Any, Any] = dict(zip(body.jaxpr.invars, args, strict=True))
-    env.update(zip(body.jaxpr.constvars, body.consts, strict=True))
-    sums: dict[str, Sums] = {}
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else env[atom]
-
-    for node in body.nodes:
-        outs, more = _step(node, [read(atom) for atom in node.eqn.invars], taps)
-        env.update(zip(node.eqn.outvars, outs, strict=False))
-        sums = _added(sums, more)
-        for tap in taps.get(id(node), ()):
-            sums = _added(sums, {tap.group: _sums(tap, outs[tap.result])})
-    return [read(atom) for atom in body.jaxpr.outvars], sums
-
-
-def _step(node: Node, ins: list[Any], taps: Taps) -> tuple[list[Any], dict[str, Sums]]:
-    if not (_is_open(node) and _has_tap(node.bodies[0], taps)):
-        return bind(node.eqn, ins), {}
-    if node.eqn.primitive.name != "scan":
-        return _run(node.bodies[0], ins, taps)
-    p = node.eqn.params
-    n, carried = scan_counts(node.eqn)
-
-    def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], Any]:
-        outs, sums = _run(node.bodies[0], [*ins[:n], *carry, *x], taps)
-        return outs[:carried], (outs[carried:], sums)
-
-    first, scanned = ins[n : n + carried], ins[n + carried :]
-    carry, (ys, sums) = lax.scan(step, first, scanned, p["length"], p["reverse"], p["unroll"])
-    return [*carry, *ys], jax.tree.map(lambda steps: steps.sum(0), sums)
-
-
-def _has_tap(body: Body, taps: Taps) -> bool:
-    return any(id(node) in taps or any(_has_tap(inner, taps) for inner in node.bodies) for node in body.nodes)

@@ -6,13 +6,29 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from prune_jax.pruning.activations import Activation, activation_of, channel_sums
+from prune_jax.pruning.activations import Activation, activation_of, channel_sums, squared_means
+from prune_jax.pruning.feature_maps import map_ranks
 from prune_jax.pruning.float_leaves import float_leaves, like_params, of_floats, scaled
+from prune_jax.pruning.inputs.products import traced
+from prune_jax.pruning.inputs.sums import InputGram, KernelInput, kernel_sums
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.second_order import Fisher, example_squares, hessian_times, hutchinson, parts_of
 from prune_jax.pruning.synaptic_flow import flow_slopes
 
-__all__ = ["DATA_FREE", "NEEDS", "Activation", "Evidence", "Fisher", "gather", "gatherer", "part_of"]
+__all__ = [
+    "DATA_FREE",
+    "NEEDS",
+    "OF_GROUPS",
+    "OF_KERNELS",
+    "Activation",
+    "Evidence",
+    "Fisher",
+    "InputGram",
+    "KernelInput",
+    "gather",
+    "gatherer",
+    "part_of",
+]
 
 
 class Evidence(NamedTuple):
@@ -27,6 +43,13 @@ class Evidence(NamedTuple):
       grads: pytree like ``params``, the mean gradient of the loss.
       grads_squared: pytree like ``params``, the mean of the squared gradient.
       activations: group name -> ``Activation`` of what the group's producer makes.
+      example_activations: group name -> (channels,), the root of the sum over examples of (mean abs a) ** 2,
+        the mean over the positions of one example.
+      map_ranks: group name -> (channels,), the mean rank of the channel's feature maps over all examples;
+        groups without feature maps are left out (``feature_maps``).
+      inputs: leaf path -> ``KernelInput``, what a kernel multiplies. Left out are kernels that meet data
+        nowhere, in a loop of unknown length, or in two ways that lie differently in the leaf.
+      input_grams: leaf path -> ``InputGram``, how these inputs go together.
       hessian_products: pytree like ``params``, an estimate of the Hessian's diagonal.
       hessian_gradient: pytree like ``params``, H g with the Hessian H and the gradient g of the mean loss.
       fisher: ``Fisher``, means over examples of squared gradients, of weights and of channels.
@@ -39,6 +62,10 @@ class Evidence(NamedTuple):
     grads: Any = None
     grads_squared: Any = None
     activations: Any = None
+    example_activations: Any = None
+    map_ranks: Any = None
+    inputs: Any = None
+    input_grams: Any = None
     hessian_products: Any = None
     hessian_gradient: Any = None
     fisher: Any = None
@@ -49,6 +76,8 @@ NEEDS = frozenset(Evidence._fields) - {"params", "groups"}
 DATA_FREE = frozenset({"key", "synflow"})  # what no batch is looked at for
 _LIKE_PARAMS = frozenset({"grads", "grads_squared", "hessian_products", "hessian_gradient"})
 _OF_LOSS = _LIKE_PARAMS | {"fisher"}
+OF_GROUPS = frozenset({"activations", "example_activations", "map_ranks"})  # read of arrays, by group
+OF_KERNELS = frozenset({"inputs", "input_grams"})  # read of arrays, by leaf
 
 
 def part_of(evidence: Evidence, name: str) -> Evidence:
@@ -57,6 +86,12 @@ def part_of(evidence: Evidence, name: str) -> Evidence:
     for field in (*_LIKE_PARAMS, "synflow"):
         if (tree := getattr(evidence, field)) is not None:
             trees[field] = tree[name]
+    for field in OF_KERNELS:
+        if (known := getattr(evidence, field)) is not None:
+            inside = f"{name}/"
+            trees[field] = {
+                path.removeprefix(inside): one for path, one in known.items() if path.startswith(inside)
+            }
     if evidence.fisher is not None:
         trees["fisher"] = evidence.fisher._replace(weights=evidence.fisher.weights[name])
     return evidence._replace(groups=(), **trees)
@@ -88,7 +123,7 @@ def gatherer(
     Args:
       needs: fields of ``Evidence`` that are to be filled (a criterion's ``needs``).
       loss: ``loss(params, batch)`` -> scalar, the mean over the batch's examples.
-      apply: ``apply(params, batch)`` -> outputs, for 'activations'; it picks the inputs from the batch.
+      apply: ``apply(params, batch)`` -> outputs, for what is read of arrays; it picks the inputs from the batch.
       groups: whose activations are read.
       per_example: 'grads_squared' is the mean over examples of the squared gradient of each, with every
         example as a batch of one (the empirical Fisher's diagonal; it takes a batch times the memory
@@ -115,9 +150,9 @@ def gatherer(
         if wanted & {"grads", "grads_squared", "hessian_gradient"}:
             assert loss is not None
             out |= _gradient_terms(wanted, loss, params, batch, per_example)
-        if "activations" in wanted:
+        if wanted & (OF_GROUPS | OF_KERNELS):
             assert apply is not None
-            out["activations"] = channel_sums(apply, params, groups, batch)
+            out |= _array_terms(wanted, apply, params, groups, batch)
         return out
 
     @jax.jit
@@ -171,8 +206,11 @@ def _check(
         )
     if loss is None and wanted & _OF_LOSS:
         raise ValueError(f"{min(wanted & _OF_LOSS)!r} needs a loss: pass loss=function(params, batch)")
-    if "activations" in wanted and (apply is None or not groups):
-        raise ValueError("'activations' needs apply=function(params, batch) and groups=find_groups(...)")
+    if wanted & OF_GROUPS and (apply is None or not groups):
+        name = min(wanted & OF_GROUPS)
+        raise ValueError(f"{name!r} needs apply=function(params, batch) and groups=find_groups(...)")
+    if wanted & OF_KERNELS and apply is None:
+        raise ValueError(f"{min(wanted & OF_KERNELS)!r} needs apply=function(params, batch)")
     if "synflow" in wanted and flow is None:
         raise ValueError("'synflow' needs flow=function(params), the network's outputs on ones")
     if samples < 1:
@@ -213,6 +251,25 @@ def _gradient_terms(
     return {name: scaled(_examples(batch), leaves) for name, leaves in out.items()}
 
 
+def _array_terms(
+    wanted: frozenset[str], apply: Callable, params: Any, groups: Sequence[Group], batch: Any
+) -> dict[str, Any]:
+    """Sums of what the network computes on the batch."""
+    out: dict[str, Any] = {}
+    if "activations" in wanted:
+        out["activations"] = channel_sums(apply, params, groups, batch)
+    if "example_activations" in wanted:
+        out["example_activations"] = squared_means(apply, params, groups, batch)
+    if "map_ranks" in wanted:
+        out["map_ranks"] = map_ranks(apply, params, groups, batch)
+    if wanted & OF_KERNELS:
+        leaves = jax.tree.leaves((params, batch))
+        inputs, grams = kernel_sums(traced(apply, params, batch), leaves, grams="input_grams" in wanted)
+        out |= {"inputs": inputs} if "inputs" in wanted else {}
+        out |= {"input_grams": grams} if "input_grams" in wanted else {}
+    return out
+
+
 def _evidence(params: Any, groups: Sequence[Group], key: Any, totals: dict[str, Any]) -> Evidence:
     def mean(sums: list[Any]) -> Any:
         return like_params(params, scaled(1 / totals["examples"], sums))
@@ -220,6 +277,11 @@ def _evidence(params: Any, groups: Sequence[Group], key: Any, totals: dict[str, 
     fields = {name: mean(totals[name]) for name in _LIKE_PARAMS if name in totals}
     if "activations" in totals:
         fields["activations"] = {name: activation_of(sums) for name, sums in totals["activations"].items()}
+    if "example_activations" in totals:
+        fields["example_activations"] = jax.tree.map(jnp.sqrt, totals["example_activations"])
+    if "map_ranks" in totals:
+        fields["map_ranks"] = {name: ranks / count for name, (ranks, count) in totals["map_ranks"].items()}
+    fields |= {name: totals[name] for name in OF_KERNELS if name in totals}
     if "fisher" in totals:
         slices = jax.tree.map(lambda total: total / totals["examples"], totals["fisher"]["slices"])
         fields["fisher"] = Fisher(mean(totals["fisher"]["weights"]), slices)

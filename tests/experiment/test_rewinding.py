@@ -240,6 +240,10 @@ def test_killed_anywhere_ends_bit_identical(tmp_path, digits, changes):
             {"rewind.to": 1, "sparsify.recovery": "orthp"},
             "'orthp', which stage 2 of the chain, a rewind to epoch 1",
         ),
+        (
+            {"rewind.to": 1, "sparsify.criterion": "flap"},
+            "'flap', which changes the weights that stay, and stage 2",
+        ),
         ({"rewind.to": -1}, "rewind.to is -1; allowed: an epoch of pretraining"),
         ({"rewind.to": "start"}, "rewind.to is 'start'"),
         (

@@ -1,5 +1,6 @@
 """The contract of a criterion, over every one in the table: a new one is tested by being added."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,13 +10,15 @@ import pytest
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.criteria.criterion import scores_slices
 from prune_jax.pruning.criteria.reduction import REDUCTIONS
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.criteria.weights import prunable
-from prune_jax.pruning.evidence import NEEDS, Evidence, Fisher, gatherer
+from prune_jax.pruning.evidence import NEEDS, OF_KERNELS, Evidence, Fisher, InputGram, gatherer
 from prune_jax.pruning.unstructured import unstructured_mask
 
 OF_WEIGHTS = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight"]
+OF_CHANNELS = [name for name, criterion in CRITERIA.items() if not criterion.weights_only]
 
 
 def layer(rng, *shape):
@@ -108,10 +111,10 @@ def test_it_declares_its_unit_and_needs(name):
     criterion = CRITERIA[name]
     assert criterion.unit in ("weight", "channel")
     assert criterion.needs <= NEEDS
-    assert criterion.unit == "weight" or criterion.channels is None
+    assert criterion.unit == "weight" or (criterion.channels is None and not criterion.weights_only)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", OF_CHANNELS)
 def test_one_finite_score_per_channel_of_every_prunable_group(name):
     facts = evidence()
     scores = channel_scores(CRITERIA[name], facts)
@@ -136,7 +139,7 @@ def test_one_finite_score_per_weight_of_every_kernel(name):
         assert all(np.isfinite(score).all() for score in scores.values())
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", OF_CHANNELS)
 def test_the_same_evidence_gives_the_same_scores_and_is_left_alone(name):
     facts = evidence()
     before = jax.tree.map(np.array, facts.params)
@@ -151,7 +154,7 @@ def test_it_can_be_jitted_and_only_rounds_differently(name):
     facts = evidence()
     fields = {field: getattr(facts, field) for field in CRITERIA[name].needs}
     units = {"channel": channel_scores, "weight": weight_scores}
-    for unit in ("channel", "weight") if name in OF_WEIGHTS else ("channel",):
+    for unit in [u for u, names in (("channel", OF_CHANNELS), ("weight", OF_WEIGHTS)) if name in names]:
         traced = jax.jit(
             lambda params, more, of=units[unit]: of(CRITERIA[name], Evidence(params, facts.groups, **more))
         )(facts.params, fields)
@@ -165,7 +168,7 @@ def test_it_can_be_jitted_and_only_rounds_differently(name):
             np.testing.assert_allclose(traced[key], score, rtol=1e-5, atol=1e-6 * np.abs(score).max())
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", OF_CHANNELS)
 def test_it_works_on_any_pytree(name):
     """The same network in nested tuples and lists: the same scores, under other names."""
     facts = evidence()
@@ -193,11 +196,23 @@ def permuted(facts, order):
     def mine(table):
         return {**table, "a": jax.tree.map(lambda per_channel: np.asarray(per_channel)[order], table["a"])}
 
+    def of_inputs(known):
+        """The rows of b's kernel, in the order (window, channels of a), which alone reads a."""
+        rows = (np.arange(9)[:, None] * 8 + order[None]).reshape(-1)
+        mine = known["params/b/kernel"]
+        if isinstance(mine, InputGram):
+            matrix = np.asarray(mine.matrix)[:, rows][:, :, rows]
+            return {**known, "params/b/kernel": dataclasses.replace(mine, matrix=matrix)}
+        total, square = (np.asarray(each)[:, rows] for each in (mine.total, mine.square))
+        return {**known, "params/b/kernel": dataclasses.replace(mine, total=total, square=square)}
+
     changed = {}
     for field in NEEDS - {"key"}:
         found = getattr(facts, field)
         if isinstance(found, Fisher):
             changed[field] = Fisher(reordered(found.weights), mine(found.slices))
+        elif field in OF_KERNELS:
+            changed[field] = of_inputs(found)
         elif set(found) == set(facts.params):
             changed[field] = reordered(found)
         else:
@@ -206,7 +221,7 @@ def permuted(facts, order):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CRITERIA if name != "random"]
+    "name", [name for name in OF_CHANNELS if name != "random"]
 )  # which follows its key alone
 def test_channels_in_another_order_have_the_same_scores_in_that_order(name):
     facts, order = evidence(), np.array([3, 0, 7, 1, 6, 2, 5, 4])
@@ -223,7 +238,7 @@ def test_scores_of_float32_weights_are_float32(name):
     }
 
 
-COUPLED = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight" or criterion.slices]
+COUPLED = [name for name in OF_CHANNELS if scores_slices(CRITERIA[name])]
 
 
 @pytest.mark.parametrize("name", COUPLED)
@@ -248,17 +263,18 @@ def all_equal():
 @pytest.mark.parametrize("name", CRITERIA)
 def test_counts_are_exact_on_ties(name):
     facts = all_equal()
-    scores = channel_scores(CRITERIA[name], facts)
-    assert len(allocation.uniform(facts.groups, scores, 0.5)["a"]) == 4
-    kept = allocation.global_ranking(facts.groups, scores, 0.5, normalise=allocation.as_is)
-    assert sum(len(kept[group]) for group in ("a", "b")) == 13 - 7
+    if name in OF_CHANNELS:
+        scores = channel_scores(CRITERIA[name], facts)
+        assert len(allocation.uniform(facts.groups, scores, 0.5)["a"]) == 4
+        kept = allocation.global_ranking(facts.groups, scores, 0.5, normalise=allocation.as_is)
+        assert sum(len(kept[group]) for group in ("a", "b")) == 13 - 7
     if name in OF_WEIGHTS:
         mask = unstructured_mask(facts.params, weight_scores(CRITERIA[name], facts), 0.5, scope="global")
         size = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 5 + 5 * 4
         assert sum(np.sum(~leaf) for leaf in jax.tree.leaves(mask)) == -(-size // 2)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", OF_CHANNELS)
 def test_another_network_compiles_nothing_anew(name):
     facts, criterion, traces = evidence(), CRITERIA[name], []
 
@@ -282,7 +298,7 @@ def test_signs_of_weights_do_not_matter(name):
         np.testing.assert_array_equal(channel_scores(CRITERIA[name], turned)[key], score)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
+@pytest.mark.parametrize("name", OF_CHANNELS)
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.99])
 def test_its_scores_allocate_to_the_exact_count(name, ratio):
     facts = evidence()

@@ -11,20 +11,27 @@ from flax import nnx
 NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
 
 
-MODULES = (
-    "granularity",
-    "rounds",
-    "unstructured",
-    "kernel_axes",
-    "n_of_m",
-    "blocks",
-    "erk",
-    "layouts",
-    "module.prune",
+@pytest.mark.parametrize(
+    "module",
+    [
+        "blocks",
+        "compensation",
+        "erk",
+        "granularity",
+        "inputs.layout",
+        "isomorphism",
+        "iterated",
+        "kernel_axes",
+        "lamp",
+        "layouts",
+        "module.prune",
+        "n_of_m",
+        "rounds",
+        "slices",
+        "synaptic_flow",
+        "unstructured",
+    ],
 )
-
-
-@pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"prune_jax.pruning.{module}"), extraglobs=NAMES)
     assert found.attempted

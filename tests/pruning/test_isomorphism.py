@@ -81,6 +81,20 @@ def test_prune_has_it_as_a_scope_with_any_normaliser():
         )
 
 
+@pytest.mark.parametrize("scope", ["global", "isomorphic"])
+def test_a_ratio_that_empties_a_group_is_refused_before_any_scoring(scope):
+    def never(evidence):
+        raise AssertionError
+
+    how = {"criterion": never, "scope": scope}
+    with pytest.raises(ValueError, match=r"ratio is 0.9, but with one channel of every group left, 0.7"):
+        prune_jax.prune((apply, PARAMS), jnp.ones((1, 3)), ratio=0.9, **how)
+    with pytest.raises(
+        ValueError, match=r"with at_least=0.5 of every group left, 0\.(47|5).*or lower at_least"
+    ):
+        prune_jax.prune((apply, PARAMS), jnp.ones((1, 3)), ratio=0.6, at_least=0.5, **how)
+
+
 def test_prune_over_coupled_slices():
     found = prune_jax.prune(
         (apply, PARAMS), jnp.ones((1, 3)), ratio=0.5, layers="b", over="coupled", reduce="max"

@@ -19,7 +19,7 @@ from prune_jax.experiment.training.cohort import member_key
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.step import floats
 from prune_jax.experiment.twins import Channels, channels_of, hashable, keep_of, network_at
-from prune_jax.pruning.evidence import Evidence, gatherer
+from prune_jax.pruning.evidence import OF_GROUPS, Evidence, gatherer
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import shrunk_groups
 
@@ -47,7 +47,7 @@ def looking(
         key: for criteria that draw.
     """
     channels = channels_of(network.model, network.keep)
-    kept = hashable(network.keep) if groups and needs & {"activations", "fisher"} else None
+    kept = hashable(network.keep) if groups and needs & (OF_GROUPS | {"fisher"}) else None
     gather = _compiled(network.model, channels, network.data, needs, kept)
 
     def look(variables: Any) -> Evidence:

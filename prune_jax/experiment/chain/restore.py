@@ -28,6 +28,9 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
     if not before_recovery:
         variables = disk.load_variables(store, stage_id, _like(model, keep))
         return StageNetwork(model, data, variables, keep, mask)
+    if "cut" in lineage[0][1]:  # weights were changed as well as cut
+        kept_cut = disk.load_cut(store, stage_id, _like(model, keep), lineage[0][1]["cut"])
+        return StageNetwork(model, data, kept_cut, keep, mask)
     before = load(store, lineage[0][1]["parent"])
     groups = shrunk_groups(networks.groups_of(model), before.keep)
     cut = surgery.shrink(before.variables, groups, relative(before.keep, keep))

@@ -20,7 +20,8 @@ from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
 from prune_jax.pruning import allocation, isomorphism, iterated, masks, surgery
-from prune_jax.pruning.criteria.table import weight_scores
+from prune_jax.pruning.compensation import compensated, keeping_first
+from prune_jax.pruning.criteria.table import Criterion, weight_scores
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.groups import Group
@@ -57,6 +58,7 @@ def line(link: Link) -> str:
     """What a dry run says of it."""
     spec: Sparsify = link.spec
     how = "" if spec.granularity == "filter" else f", {units_of(spec)}"
+    how += "" if spec.compensate else ", without its compensation"
     how += f", {spec.reduce} over coupled slices" if spec.over == "coupled" else ""
     how += f", {spec.iterations} iterations" if spec.iterations > 1 else ""
     return f"{spec.criterion}{how}{_amount(spec)}, recovery {spec.recovery}"
@@ -82,10 +84,13 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     look = _looking(context, before, spec, seed, number)
     channels = cuts_channels(spec.granularity)
-    after = _cut(context, before, spec, look, seed) if channels else _masked(before, spec, look)
-    after = recovered(Action(context, after, spec, seed, number))
+    cut = _cut(context, before, spec, look, seed) if channels else _masked(before, spec, look)
+    after = recovered(Action(context, cut, spec, seed, number))
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
+    if spec.recovery != "none" and _compensation(spec).compensate is not None:
+        disk.save_cut(context.store, its_id, cut.variables)
+        told["cut"] = disk.digest_of(cut.variables)
     if after.mask is not None:
         disk.save_mask(context.store, its_id, after.mask)
         leaves = leaf_paths(after.mask)
@@ -111,6 +116,7 @@ def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, see
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
     groups = shrunk_groups(networks.groups_of(before.model), before.keep)
     wanted = _wanted(before.model, groups, spec)
+    look, first = keeping_first(look)
 
     def score(variables: Any) -> Scores:
         return own_criterion.scores_of(
@@ -125,7 +131,7 @@ def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, see
 
     steps = iterations.filter_steps(before, wanted, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
-    small = surgery.shrink(before.variables, groups, keep)
+    small = surgery.shrink(compensated(_compensation(spec), first[0], keep), groups, keep)
     return before._replace(variables=small, keep=composed(before.keep, keep))
 
 
@@ -200,9 +206,10 @@ def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     """The network with its weights of the lowest scores at zero, and the mask that holds them there."""
     params, ranking = before.variables["params"], spec.ranking
     criterion = own_criterion.criterion_of(spec.criterion)
+    facts, first = keeping_first(lambda held: part_of(look({**before.variables, "params": held}), "params"))
 
     def score(held: Any) -> Scores:
-        return weight_scores(criterion, part_of(look({**before.variables, "params": held}), "params"))
+        return weight_scores(criterion, facts(held))
 
     how: dict[str, Any] = {}
     if ranking is not None:
@@ -222,5 +229,11 @@ def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     ratio = dict(spec.ratios) if ranking is None else ranking.ratio
     steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **how)
     mask = iterated.iterated_mask(params, score, choose, steps, before.mask)
-    pruned = {**before.variables, "params": masks.apply_mask(params, mask)}
-    return before._replace(variables=pruned, mask=mask)
+    left = masks.apply_mask(compensated(_compensation(spec), first[0], mask), mask)
+    return before._replace(variables={**before.variables, "params": left}, mask=mask)
+
+
+def _compensation(spec: Sparsify) -> Criterion:
+    """The criterion, without its compensation where the spec asks for none."""
+    criterion = own_criterion.criterion_of(spec.criterion)
+    return criterion if spec.compensate else criterion._replace(compensate=None)

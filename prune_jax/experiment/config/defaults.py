@@ -115,6 +115,9 @@ def default_config() -> ConfigDict:
             "rounds_schedule": "linear",
             # Training examples, without augmentation, for criteria that need gradients or activations.
             "evidence": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
+            # Whether weights are changed that a criterion changes besides choosing ('flap', 'thinet', 'channel_lasso',
+            # 'sparsegpt'); False is the control.
+            "compensate": True,
             # Or 'orthp'; 'recalibrate': statistics of batch norm anew, over training batches; 'reinit': the control,
             # the same small network at random weights, nothing inherited.
             "recovery": "none",

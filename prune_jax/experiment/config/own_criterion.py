@@ -48,8 +48,11 @@ def criterion_of(name: str) -> Criterion:
         missing(found, NEEDS)
     except ValueError as error:
         raise ValueError(f"{KEY} is {name!r}: {error}") from error
-    guarded = [f and functools.partial(_guarded, f, name) for f in (found.score, found.channels)]
-    return found._replace(score=guarded[0], channels=guarded[1])
+    return found._replace(
+        score=functools.partial(_guarded, found.score, name),
+        channels=found.channels and functools.partial(_guarded, found.channels, name),
+        compensate=found.compensate and functools.partial(call_own, found.compensate, name, KEY),
+    )
 
 
 def _guarded(function: Callable[[Evidence], Scores], name: str, evidence: Evidence) -> Scores:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from prune_jax.experiment.config.own_criterion import criterion_of
 from prune_jax.experiment.specs import DataSpec, Initialise, ModelSpec, Pretrain, Rewind, Sparsify, Stage
 from prune_jax.schedules import LRSchedule, is_recipe, retraining
 
@@ -52,12 +53,20 @@ def refuse_beyond(chain: Sequence[Stage]) -> None:
 
 
 def refuse_undone(chain: Sequence[Stage]) -> None:
-    """Raise ValueError for a recovery whose weights a rewind right after it would take away."""
+    """Raise ValueError for a recovery, or a compensation, whose weights a rewind right after it would take away."""
     for place, (before, spec) in enumerate(itertools.pairwise(chain), 1):
-        if isinstance(spec, Rewind) and isinstance(before, Sparsify) and before.recovery != "none":
+        if not (isinstance(spec, Rewind) and isinstance(before, Sparsify)):
+            continue
+        undone = f"stage {place} of the chain, a rewind to epoch {spec.to}, would undo:"
+        if before.recovery != "none":
             raise ValueError(
-                f"sparsify.recovery is {before.recovery!r}, which stage {place} of the chain, a rewind to epoch "
-                f"{spec.to}, would undo: choose recovery 'none', or leave the rewind out"
+                f"sparsify.recovery is {before.recovery!r}, which {undone} choose recovery 'none', or leave the rewind "
+                "out"
+            )
+        if before.compensate and criterion_of(before.criterion).compensate is not None:
+            raise ValueError(
+                f"sparsify.criterion is {before.criterion!r}, which changes the weights that stay, and {undone} set "
+                "sparsify.compensate to False, or leave the rewind out"
             )
 
 

@@ -3,15 +3,23 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import equal_damage, layouts, own_criterion, recovery, scoring_keys
+from prune_jax.experiment.config import (
+    criterion_trial,
+    equal_damage,
+    layouts,
+    own_criterion,
+    recovery,
+    scoring_keys,
+)
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
 from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.nearest import one_of
 from prune_jax.pruning.allocation import NORMALISERS, least_width
+from prune_jax.pruning.criteria.criterion import WEIGHTS_ONLY
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
-from prune_jax.pruning.evidence import DATA_FREE
+from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS
 from prune_jax.pruning.granularity import ceiling, cuts_channels
 
 ALLOCATIONS = ("uniform", "stages", "global", "isomorphic", "speedup", "erk", "sensitivity")
@@ -117,6 +125,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         iterations=section.iterations,
         over=section.over,
         reduce=section.reduce,
+        compensate=section.compensate or criterion.compensate is None,
         sensitivity=equal_damage.spec_of(config, model, dataset),
         **recovered,
         **layouts.fields_of(section),
@@ -200,6 +209,9 @@ def _criterion(
             f"sparsify.criterion is {section.criterion!r}, which scores whole channels, and sparsify.granularity "
             f"{granularity!r}; choose granularity 'filter', or a criterion of single weights such as 'l1'"
         )
+    if cuts_channels(granularity) and criterion.weights_only:
+        raise ValueError(f"sparsify.criterion is {section.criterion!r}, which {WEIGHTS_ONLY}")
+    criterion_trial.refuse_unscored(section.criterion, model, granularity, pruned)
     if source and cuts_channels(granularity):
         own_criterion.refuse_misfit(section.criterion, source, model, pruned)
     return criterion, source
@@ -217,6 +229,6 @@ def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) ->
             f"{name}: sparsify.evidence.batches is {batches} and batch_size {size}; {dataset.name} has "
             f"{dataset.train_size} training examples, so batches * batch_size is allowed from 1 to that"
         )
-    if not cuts_channels(config.sparsify.granularity) and "activations" in criterion.needs:
-        raise ValueError(f"{name}; activations are of channels: choose granularity 'filter'")
+    if not cuts_channels(config.sparsify.granularity) and criterion.needs & OF_GROUPS:
+        raise ValueError(f"{name}, which are of channels: choose granularity 'filter'")
     return Gathering(batches, size)

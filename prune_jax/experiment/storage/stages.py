@@ -71,6 +71,17 @@ def load_mask(store: Store, stage_id: str, like: Any) -> Any:
         return store.checkpointer.restore((folder / "mask").absolute(), like)
 
 
+def save_cut(store: Store, stage_id: str, variables: Any) -> None:
+    """Keep the variables before recovery, where they can't be cut again from the parent's: before ``save_stage``."""
+    _save(store, store.root / "stages" / stage_id / "cut", collective.fetch(variables))
+
+
+def load_cut(store: Store, stage_id: str, like: Any, digest: str) -> Any:
+    """What ``save_cut`` kept, shaped ``like``; CheckpointError when it can't be read."""
+    folder = store.root / "stages" / stage_id
+    return _load(store, folder / "cut", like, digest, remove=folder)
+
+
 def save_measured(store: Store, stage_id: str, name: str, values: dict[str, Any]) -> None:
     """Keep what was measured on a finished stage's checkpoint, beside it."""
     _write_json(store.root / "stages" / stage_id / "measured" / f"{name}.json", values)

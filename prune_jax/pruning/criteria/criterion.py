@@ -11,6 +11,15 @@ from prune_jax.pruning.evidence import NEEDS, Evidence
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.unstructured import is_kernel
 
+CHANNELS_ONLY = (
+    "scores whole channels, so it can't rank single weights; use granularity 'filter', or a criterion of unit 'weight' "
+    "such as 'l1'"
+)
+WEIGHTS_ONLY = (
+    "scores single weights, which says nothing of channels; use granularity 'unstructured', or a criterion of channels "
+    "such as 'channel_lasso' or 'l1'"
+)
+
 
 class Criterion(NamedTuple):
     """Importance as a function of evidence, with what it needs.
@@ -26,6 +35,11 @@ class Criterion(NamedTuple):
       slices: of unit 'channel', whether the score looks at the part of ``group.producer`` alone, so that each coupled
         slice can be asked for in its place. Of unit 'weight' it can be in any case.
       unfit: why a group can't be scored, in words, or ''; a config with such a group is refused before any work.
+      compensate: changes weights after the choice, where that is part of the method: a function of the evidence
+        and of the keep (unit 'channel') or mask (unit 'weight') that returns params like the evidence's, before
+        anything is cut or masked.
+      weights_only: of unit 'weight', whether the scores say nothing of channels.
+      whole: of unit 'weight', whether ``channels`` looks at a channel as a whole, not at a slice of a kernel.
     """
 
     score: Callable[[Evidence], Scores]
@@ -34,6 +48,9 @@ class Criterion(NamedTuple):
     channels: Callable[[Evidence], Scores] | None = None
     slices: bool = False
     unfit: Callable[[Group], str] | None = None
+    compensate: Callable[[Evidence, Any], Any] | None = None
+    weights_only: bool = False
+    whole: bool = False
 
 
 def channel_scores(
@@ -54,12 +71,17 @@ def channel_scores(
 
     Raises:
       KeyError: params lack a group's producer.
-      ValueError: the evidence lacks what the criterion needs, or the criterion can't score slices.
+      ValueError: the evidence lacks what the criterion needs, or the criterion can't score slices or channels.
     """
+    if criterion.weights_only:
+        raise ValueError(f"criterion {name_of(criterion)!r} {WEIGHTS_ONLY}")
     _check(criterion, evidence)
     refuse_over(criterion, over, reduce)
     if over == "producer":
         return _of_producers(criterion, evidence)
+    if criterion.unit == "weight" and criterion.channels is None:
+        weights = criterion.score(evidence)  # once for all slices
+        return reduced_over_slices(lambda facts: producer_mean(weights, facts.groups), evidence, reduce)
     return reduced_over_slices(lambda facts: _of_producers(criterion, facts), evidence, reduce)
 
 
@@ -69,6 +91,13 @@ def _of_producers(criterion: Criterion, evidence: Evidence) -> Scores:
     if criterion.channels is not None:
         return criterion.channels(evidence)
     return producer_mean(criterion.score(evidence), evidence.groups)
+
+
+def scores_slices(criterion: Criterion) -> bool:
+    """Whether the criterion can score each coupled slice of a channel by itself."""
+    return (
+        criterion.slices if criterion.unit == "channel" else not (criterion.whole or criterion.weights_only)
+    )
 
 
 def refuse_over(
@@ -90,7 +119,7 @@ def refuse_over(
             f"{keys[1]} is {reduce!r}, which makes one score of several slices, and {keys[0]} 'producer' is one slice; "
             f"choose {keys[0]}='coupled', or leave {keys[1]} out"
         )
-    if over == "coupled" and criterion.unit == "channel" and not criterion.slices:
+    if over == "coupled" and not scores_slices(criterion):
         raise ValueError(
             f"{keys[0]} is 'coupled', but criterion {name_of(criterion)!r} scores a channel as a whole, not the slices "
             f"of its kernels; choose {keys[0]}='producer', or a criterion of weights such as 'l1'"
@@ -105,20 +134,17 @@ def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
       evidence: with all that the criterion needs; groups may be empty.
 
     Returns:
-      Leaf path -> scores of the leaf's shape, for every kernel of the params.
+      Leaf path -> scores of the leaf's shape, for every kernel of the params that the criterion can score.
 
     Raises:
       ValueError: the criterion's unit is 'channel', or the evidence lacks what it needs.
     """
     if criterion.unit != "weight":
-        raise ValueError(
-            f"criterion {name_of(criterion)!r} scores whole channels, so it can't rank single weights; "
-            "use granularity 'filter', or a criterion of unit 'weight' such as 'l1'"
-        )
+        raise ValueError(f"criterion {name_of(criterion)!r} {CHANNELS_ONLY}")
     _check(criterion, evidence)
     kernels = [path for path, leaf in scored_leaves(evidence).items() if is_kernel(leaf)]
     scores = criterion.score(evidence)
-    return {path: scores[path] for path in kernels}
+    return {path: scores[path] for path in kernels if path in scores}
 
 
 def name_of(criterion: Criterion) -> str:

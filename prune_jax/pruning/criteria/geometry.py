@@ -27,10 +27,10 @@ def fpgm(evidence: Evidence) -> Scores:
 def _filters(leaf: Any, group: Group) -> Any:
     """The producer's weights as one row per channel; of a channel with fewer positions the rest is 0."""
     axis, index = group.producer.axis, group.producer.index
-    rows = np.full((group.size, np.bincount(index[index >= 0]).max()), leaf.shape[axis])  # a row of zeros
-    for channel in range(group.size):
-        mine = np.flatnonzero(index == channel)
-        rows[channel, : len(mine)] = mine
+    order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]  # positions, channel by channel
+    channel, counts = index[order], np.bincount(index[order], minlength=group.size)
+    rows = np.full((group.size, counts.max()), leaf.shape[axis])  # where there is no position, a row of zeros
+    rows[channel, np.arange(len(order)) - (np.cumsum(counts) - counts)[channel]] = order
     lib: Any = jnp if isinstance(leaf, jax.core.Tracer) else np
     wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32) if lib is jnp else np.float64)
     flat = lib.moveaxis(wide, axis, 0).reshape(leaf.shape[axis], -1)

@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from prune_jax.pruning.criteria import geometry, gradient, magnitude, norm_scale
+from prune_jax.pruning.criteria import (
+    activation,
+    geometry,
+    gradient,
+    magnitude,
+    norm_scale,
+    reconstruction,
+    sparsegpt,
+)
 from prune_jax.pruning.criteria.criterion import Criterion, channel_scores, missing, weight_scores
 
 __all__ = ["CRITERIA", "Criterion", "channel_scores", "missing", "weight_scores"]
 
 _GRADS = frozenset({"grads"})
+_INPUTS = frozenset({"inputs"})
+_GRAMS = frozenset({"input_grams"})
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {
@@ -33,6 +43,19 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
         ),
         "synflow": Criterion(
             gradient.synflow, "weight", frozenset({"synflow"}), gradient.synflow_of_channels
+        ),
+        "activation": Criterion(activation.activation, "channel", frozenset({"example_activations"})),
+        "mean_activation": Criterion(activation.mean_activation, "channel", frozenset({"activations"})),
+        "hrank": Criterion(activation.hrank, "channel", frozenset({"map_ranks"})),
+        "wanda": Criterion(activation.wanda, "weight", _INPUTS, activation.wanda_of_channels, whole=True),
+        "ria": Criterion(activation.ria, "weight", _INPUTS, weights_only=True),
+        "flap": Criterion(activation.flap, "channel", _INPUTS, compensate=activation.add_mean_outputs),
+        "thinet": Criterion(reconstruction.thinet, "channel", _GRAMS, compensate=reconstruction.scale_inputs),
+        "channel_lasso": Criterion(
+            reconstruction.channel_lasso, "channel", _GRAMS, compensate=reconstruction.solve_weights
+        ),
+        "sparsegpt": Criterion(
+            sparsegpt.sparsegpt, "weight", _GRAMS, compensate=sparsegpt.update_remaining, weights_only=True
         ),
     }
 )

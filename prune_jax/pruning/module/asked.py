@@ -9,7 +9,7 @@ import optax
 from prune_jax import nearest
 from prune_jax.pruning.allocation import NORMALISERS
 from prune_jax.pruning.blocks import refuse_bad_block
-from prune_jax.pruning.criteria.criterion import refuse_over
+from prune_jax.pruning.criteria.criterion import CHANNELS_ONLY, WEIGHTS_ONLY, name_of, refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
 from prune_jax.pruning.n_of_m import is_pattern, pattern_of
@@ -38,6 +38,7 @@ class Asked(NamedTuple):
     reduce: str = "mean"
     normalise: str | None = None
     iterations: int = 1
+    compensate: bool = True
     block: tuple[int, ...] = (4, 4)
     pad: bool = False
 
@@ -88,8 +89,9 @@ def _choice(name: str, value: Any, known: tuple[str, ...]) -> None:
 def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Criterion:
     if isinstance(criterion, str):
         _choice("criterion", criterion, tuple(CRITERIA))
-        return CRITERIA[criterion]
+        criterion = CRITERIA[criterion]
     if isinstance(criterion, Criterion):
+        _unit(criterion, granularity, rest["keep"])
         return criterion
     if callable(criterion):  # it may look at whatever is given
         data = rest["batches"] is not None and rest["loss"] is not None
@@ -99,6 +101,13 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
     raise ValueError(
         f"criterion is {criterion!r}; give a name ({', '.join(CRITERIA)}), a Criterion or a function of evidence"
     )
+
+
+def _unit(criterion: Criterion, granularity: str, keep: Any) -> None:
+    if cuts_channels(granularity) and criterion.weights_only and keep is None:
+        raise ValueError(f"criterion is {name_of(criterion)!r}, which {WEIGHTS_ONLY}")
+    if not cuts_channels(granularity) and criterion.unit == "channel":
+        raise ValueError(f"criterion is {name_of(criterion)!r}, which {CHANNELS_ONLY}")
 
 
 def _amount(asked: Asked) -> None:

@@ -53,6 +53,32 @@ def steps_of(asked: Asked) -> list[Asked]:
     return [asked._replace(ratio=ratio) for ratio in exponential_ratios(0.0, asked.ratio or 0.0, n)]
 
 
+def refuse_out_of_reach(asked: Asked, groups: Sequence[Group], ranks: Mapping[str, int]) -> None:
+    """Raise ValueError, in one line, where groups ranked together can't lose ``ratio`` without one being emptied.
+
+    Args:
+      asked: what ``prune`` was asked for.
+      groups: those that are pruned.
+      ranks: leaf path -> how many axes the leaf has.
+    """
+    if asked.scope == "layer" or asked.ratio is None:
+        return
+    assert not isinstance(asked.ratio, Mapping)  # ``asked`` takes one ratio where groups are ranked together
+    for each in [list(groups)] if asked.scope == "global" else alike(groups, ranks):
+        size = sum(group.size for group in each)
+        reach = size - sum(_floor(group, asked._replace(round_to=1)) for group in each)
+        if ceiling(asked.ratio, size) > reach:
+            floor = (
+                f"at_least={asked.at_least} of every group"
+                if asked.at_least
+                else "one channel of every group"
+            )
+            raise ValueError(
+                f"ratio is {asked.ratio}, but with {floor} left, {reach / size:.4g} of {each[0].name!r} and those "
+                f"ranked with it is all that can go; ask for less{', or lower at_least' if asked.at_least else ''}"
+            )
+
+
 def chosen(
     asked: Asked,
     groups: Sequence[Group],

@@ -6,8 +6,10 @@ from typing import Any
 import jax
 
 from prune_jax.pruning import allocation
+from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.criterion import checked_scores, name_of
+from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.heads import head_groups
 from prune_jax.pruning.isomorphism import ranks_of
@@ -18,10 +20,16 @@ from prune_jax.pruning.keep import Keep, checked, composed
 from prune_jax.pruning.layouts import mask_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
-from prune_jax.pruning.module.choosing import chosen, named, steps_of
+from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
-from prune_jax.pruning.module.scoring import refuse_lacking, refuse_unfit, scoring
+from prune_jax.pruning.module.scoring import (
+    looking,
+    refuse_lacking,
+    refuse_unfit,
+    refuse_unscored,
+    scores_of,
+)
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
 
@@ -48,6 +56,7 @@ def prune(
     key: jax.Array | None = None,
     masked: bool = False,
     free: Sequence[str] = (),
+    compensate: bool = True,
     block: tuple[int, ...] = (4, 4),
     pad: bool = False,
 ) -> Pruned:
@@ -83,6 +92,8 @@ def prune(
       masked: masks instead of surgery. Groups that no mask can stand for stay dense.
       free: of 'inputs' and 'outputs', which ends of the network may lose channels (the last axis of floats). The small
         model takes inputs without the channels that went, ``x[..., pruned.keep[name]]``.
+      compensate: whether weights are changed that the criterion changes besides choosing, as 'flap', 'thinet',
+        'channel_lasso' and 'sparsegpt' do.
       block: inputs and outputs of a block.
       pad: the last M of a kernel, or a block at its edge, may be smaller; else a kernel that doesn't fit is refused.
 
@@ -101,7 +112,8 @@ def prune(
     what = asked(
         criterion, granularity, ratio=ratio, speedup=speedup, keep=keep, scope=scope, layers=layers,
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
-        over=over, reduce=reduce, normalise=normalise, iterations=iterations, block=block, pad=pad,
+        over=over, reduce=reduce, normalise=normalise, iterations=iterations, compensate=compensate,
+        block=block, pad=pad,
     )  # fmt: skip
     refuse_lacking(what)
     refuse_transformation(optimizer)
@@ -109,7 +121,7 @@ def prune(
     if not cuts_channels(granularity):
         return _single_weights(start, what, optimizer)
     costs = _costs(start)
-    now = _decided(start, what, costs)
+    now, start = _decided(start, what, costs)
     if masked:
         return _masked(start, composed(start.keep, now), optimizer, costs)
     total = composed(start.keep, now)
@@ -124,14 +136,14 @@ def _costs(start: Start) -> Callable[[Mapping[str, Any]], Cost]:
     )
 
 
-def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
-    """Which channels of the network as it is stay."""
+def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[Keep, Start]:
+    """Which channels of the network as it is stay, and the network with the criterion's compensation."""
     groups = start.now
     if what.keep is not None:
         keep = checked(groups, what.keep)
         if what.masked:
             _refuse_unmaskable(groups, keep)
-        return keep
+        return keep, start
     taken = start.dense.source.taken
     mine = named(groups, what.layers, taken and taken.types)
     if what.granularity == "head":
@@ -141,19 +153,32 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> Keep:
     if what.masked:
         mine = [group for group in mine if group.maskable]
     refuse_unfit(what, mine)
-    score = scoring(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
+    look, first = keeping_first(
+        looking(what, start.variables, groups, start.twin(start.keep), start.called, start.dense.inputs)
+    )
     ranks, name = ranks_of(start.dense.variables), name_of(what.criterion)
+    refuse_out_of_reach(what, mine, ranks)
 
     def macs(keep: Keep) -> int:
         return costs(composed(start.keep, keep)).macs
 
-    return iterated_keep(
+    keep = iterated_keep(
         start.variables,
         groups,
-        lambda held: checked_scores(score(held), mine, f"criterion is {name!r}", "layers"),
+        lambda held: checked_scores(scores_of(what, look(held)), mine, f"criterion is {name!r}", "layers"),
         lambda scores, step, so_far: chosen(step, mine, scores, macs, ranks, so_far),
         steps_of(what),
     )
+    return keep, _compensated(start, what, first[0], keep)
+
+
+def _compensated(start: Start, what: Asked, facts: Evidence, keep: Keep) -> Start:
+    """The network with other weights, where the criterion changes some; nothing is cut yet."""
+    if not what.compensate or what.criterion.compensate is None:
+        return start
+    variables = compensated(what.criterion, facts, keep)
+    whole = None if start.whole is None else grown(start.whole, variables, start.groups, start.keep)
+    return start._replace(variables=variables, whole=whole)
 
 
 def _refuse_unmaskable(groups: Sequence[Group], keep: Keep) -> None:
@@ -224,12 +249,19 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
             f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
             "(apply, variables)"
         )
-    score = scoring(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
+    look, first = keeping_first(
+        looking(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
+    )
     how: dict[str, Any] = {
         "scope": what.scope,
         "where": (what.layers,) if isinstance(what.layers, str) else tuple(what.layers),
     }
     normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
+
+    def score(held: Any) -> Any:
+        scores = scores_of(what, look(held))
+        refuse_unscored(what, start.whole, how["where"], scores)
+        return scores
 
     def choose(scores: Any, ratio: Any, mask: Any) -> Any:
         return mask_of(
@@ -248,7 +280,8 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
         for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)
         if start.dense.source.counted(path)
     )
-    masked, after = apply_mask(start.whole, mask), cost._replace(params=kept)
+    whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
+    masked, after = apply_mask(whole, mask), cost._replace(params=kept)
     return held(start, masked, mask, start.keep, optimizer, cost, after)
 
 

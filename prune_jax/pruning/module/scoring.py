@@ -1,6 +1,7 @@
 """Scores of a model's channels or weights, with the evidence that the criterion needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -8,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, unfit, weight_scores
-from prune_jax.pruning.evidence import DATA_FREE, Evidence, gatherer
+from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS, OF_KERNELS, Evidence, gatherer
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.iterated import refuse_unmaskable
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.module.asked import Asked
+from prune_jax.pruning.unstructured import chosen, kernels
 
 Scores = dict[str, np.ndarray]
-GIVE = {"key": "key=jax.random.key(seed)", "activations": "batches=[...]"}
+GIVE = {"key": "key=jax.random.key(seed)", **dict.fromkeys(OF_GROUPS | OF_KERNELS, "batches=[...]")}
 
 
 def refuse_lacking(asked: Asked) -> None:
@@ -26,7 +28,7 @@ def refuse_lacking(asked: Asked) -> None:
     if asked.key is not None:
         given.add("key")
     if asked.batches is not None:
-        given.add("activations")
+        given |= OF_GROUPS | OF_KERNELS
         if asked.loss is not None:
             given |= {"grads", "grads_squared", "hessian_gradient", "fisher"}
             given |= {"hessian_products"} if asked.key is not None else set()
@@ -36,15 +38,31 @@ def refuse_lacking(asked: Asked) -> None:
         raise ValueError(f"criterion is {name_of(asked.criterion)!r}, which needs {lacks[0]}; give {way}")
 
 
-def scoring(
+def refuse_unscored(asked: Asked, variables: Any, patterns: Sequence[str], scores: Scores) -> None:
+    """Raise ValueError, in one line, for a layer that is to be pruned and whose weights have no scores."""
+    ratios = tuple(asked.ratio) if isinstance(asked.ratio, Mapping) else ("*",)
+    why = "it meets data nowhere that a trace can follow; " if asked.criterion.needs & OF_KERNELS else ""
+    for name, path in chosen(variables, patterns).items():
+        if path not in scores and any(fnmatchcase(name, pattern) for pattern in ratios):
+            raise ValueError(
+                f"criterion is {name_of(asked.criterion)!r}, which has no scores of {name}; {why}name "
+                f"other layers, such as layers={next(iter(_scored(variables, scores)), '*')!r}"
+            )
+
+
+def _scored(variables: Any, scores: Scores) -> list[str]:
+    return [name for name, path in kernels(variables).items() if path in scores]
+
+
+def looking(
     asked: Asked,
     variables: Any,
     groups: Sequence[Group],
     apply: Callable[..., Any],
     called: Callable[[Any], Any],
     inputs: Sequence[jax.ShapeDtypeStruct],
-) -> Callable[[Any], Scores]:
-    """A function of variables: scores by group name, or by leaf path where weights are masked.
+) -> Callable[[Any], Evidence]:
+    """A function of variables: what the criterion may look at.
 
     Args:
       asked: what ``prune`` was asked for.
@@ -71,15 +89,19 @@ def scoring(
         flow=lambda v: apply(v, *(jnp.ones(x.shape, _kind(x)) for x in inputs)),
     )
 
-    def scores(variables: Any) -> Scores:
-        facts = Evidence(variables, groups, key=asked.key)
-        if needs:
-            facts = gather(variables, batches if needs - DATA_FREE else (), asked.key)
-        if cuts_channels(asked.granularity):
-            return channel_scores(criterion, facts, over=asked.over, reduce=asked.reduce)
-        return weight_scores(criterion, facts)
+    def look(variables: Any) -> Evidence:
+        if not needs:
+            return Evidence(variables, groups, key=asked.key)
+        return gather(variables, batches if needs - DATA_FREE else (), asked.key)
 
-    return scores
+    return look
+
+
+def scores_of(asked: Asked, facts: Evidence) -> Scores:
+    """Scores by group name, or by leaf path with granularity 'unstructured'."""
+    if cuts_channels(asked.granularity):
+        return channel_scores(asked.criterion, facts, over=asked.over, reduce=asked.reduce)
+    return weight_scores(asked.criterion, facts)
 
 
 def _kind(x: jax.ShapeDtypeStruct) -> Any:

@@ -1,0 +1,63 @@
+"""Whether a criterion that looks at arrays has scores of all that is pruned: tried on shapes, before any work."""
+
+import functools
+from typing import Any
+
+import jax
+
+from prune_jax.experiment import networks
+from prune_jax.experiment.config.own_criterion import KEY, criterion_of
+from prune_jax.experiment.own.parts import is_own
+from prune_jax.experiment.specs import ModelSpec
+from prune_jax.pruning.criteria.table import channel_scores, weight_scores
+from prune_jax.pruning.evidence import OF_GROUPS, OF_KERNELS, gather
+from prune_jax.pruning.granularity import cuts_channels
+from prune_jax.pruning.unstructured import kernels
+
+WHY = {
+    "map_ranks": "no convolution over two axes makes it, so that it has no feature maps",
+    "inputs": "no kernel that reads it meets data where a trace can follow",
+    "input_grams": "no kernel that reads it meets data where a trace can follow",
+}
+OF_A_KERNEL = "its kernel meets data nowhere that a trace can follow"
+
+
+def refuse_unscored(name: str, model: ModelSpec, granularity: str, pruned: tuple[str, ...]) -> None:
+    """Raise ValueError, in one line, where a criterion has no scores of something that is to be pruned.
+
+    Args:
+        name: of the criterion. One of the table that looks at activations or inputs is tried; one of the user's own
+            need not be traceable.
+        model: the network.
+        granularity: 'filter', or another, which prunes single weights.
+        pruned: names of groups, or of layers for single weights.
+    """
+    needs = criterion_of(name).needs
+    if is_own(name) or not needs or not needs <= OF_GROUPS | OF_KERNELS:
+        return
+    of_weights = not cuts_channels(granularity)
+    scored = _scored(name, model, of_weights)
+    gone = [each for each in pruned if each not in scored]
+    if gone:
+        why = OF_A_KERNEL if of_weights else WHY.get(min(needs), "the criterion leaves it out")
+        raise ValueError(
+            f"{KEY} is {name!r}, which has no scores of {gone[0]}: {why}; leave it out of sparsify.layers, or choose "
+            "a criterion of weights such as 'l1'"
+        )
+
+
+@functools.cache  # a memo: every run of a sweep asks again
+def _scored(name: str, model: ModelSpec, of_weights: bool) -> frozenset[str]:
+    """The groups, or layers, that the criterion has scores of. Nothing is computed."""
+    network, criterion = networks.network_of(model), criterion_of(name)
+    groups = networks.groups_of(model)
+
+    def scores(variables: Any, images: jax.Array) -> Any:
+        evidence = gather(criterion.needs, variables, [images], apply=network.apply, groups=groups)
+        return (weight_scores if of_weights else channel_scores)(criterion, evidence)
+
+    found = jax.eval_shape(scores, network.variables, networks.example_of(model))
+    if not of_weights:
+        return frozenset(found)
+    layers = kernels(network.variables["params"])
+    return frozenset(layer for layer, path in layers.items() if f"params/{path}" in found)

@@ -1,0 +1,1 @@
+"""What a kernel multiplies: its inputs, in any traceable network."""
