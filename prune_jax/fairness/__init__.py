@@ -4,6 +4,9 @@ from prune_jax.fairness.anomaly import Anomaly
 from prune_jax.fairness.comparison import Comparison, compare
 from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
 from prune_jax.fairness.jsv import JSVSummary
+from prune_jax.fairness.letter_display import indistinct_sets, letters
+from prune_jax.fairness.ranked_groups import Ranking, Rankings, comparable
+from prune_jax.fairness.ranking import rank, rank_retrainings
 from prune_jax.fairness.record import (
     Axes,
     Costs,
@@ -16,7 +19,7 @@ from prune_jax.fairness.record import (
     Summary,
 )
 from prune_jax.fairness.setups import SETUPS, Verdict, strictest_setup
-from prune_jax.fairness.significance import Sample, Welch, welch
+from prune_jax.fairness.significance import Sample, Welch, holm, welch
 from prune_jax.fairness.storage import from_json, read, read_folder, to_json, write
 from prune_jax.fairness.validation import validate, validate_published
 
@@ -30,6 +33,8 @@ __all__ = [
     "EpochMetrics",
     "JSVSummary",
     "Optimiser",
+    "Ranking",
+    "Rankings",
     "RoundCurve",
     "RunRecord",
     "Sample",
@@ -38,9 +43,15 @@ __all__ = [
     "Summary",
     "Verdict",
     "Welch",
+    "comparable",
     "compare",
     "cross_validate",
     "from_json",
+    "holm",
+    "indistinct_sets",
+    "letters",
+    "rank",
+    "rank_retrainings",
     "read",
     "read_folder",
     "strictest_setup",

@@ -51,6 +51,11 @@ def lift_one_round(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def lift_untimed(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 -> 4, which may hold the seconds of sparsifying actions: of a version 3 record they are unstated."""
+    return data
+
+
 def _stage(kind: str, epochs: Any, schedule: Any, base: Any = None) -> dict[str, Any]:
     ids = None if base is None else [base]
     return {"kind": kind, "ids": ids, "epochs": epochs, "schedule": schedule}

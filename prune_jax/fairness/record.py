@@ -195,7 +195,8 @@ class Optimiser:
 class RunRecord:
     """One arm: what was run, at what cost, through which chain, with which result for every seed.
 
-    ``job`` names the cluster job that made it (launcher, id); comparisons don't look at it.
+    ``job`` names the cluster job that made it (launcher, id); comparisons don't look at it, nor at ``seconds``:
+    stage kind -> what the stages of that kind took on ``device``, one number for each seed.
     ``stages`` is None when the chain is unstated. ``results`` holds the seeds; a published record that
     states only mean and std has ``summary`` instead. ``source`` names where a published record is printed.
     """
@@ -216,11 +217,13 @@ class RunRecord:
     commit: str | None = None
     command: str | None = None
     job: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", plain(self.config))
+        object.__setattr__(self, "seconds", plain(self.seconds))
         seeds = [result.seed for result in self.results]
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"record {self.name!r} holds a seed twice: {sorted(seeds)}")

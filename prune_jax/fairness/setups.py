@@ -89,7 +89,8 @@ def strictest_setup(a: RunRecord, b: RunRecord, rate_tolerance: float = 0.02) ->
     """Judge two records by every setup of Table 2, and by Table 4's ``same_overall_schedule``.
 
     A field that either record leaves unstated never counts as equal. ``rate_tolerance`` (ours; the paper
-    says 'same') bounds the relative difference of speedups, or else compressions, and of SX-B's compute.
+    says 'same') bounds the relative difference of speedups, or else compressions, and of SX-B's compute. Where
+    both speedups are 1, as under masks, compressions alone are compared.
     Raises ValueError for a negative tolerance.
     """
     if rate_tolerance < 0:
@@ -128,6 +129,10 @@ def _dataset(a: RunRecord, b: RunRecord, _: float) -> Break | None:
 
 def _rate(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
     pairs = {kind: (getattr(a.costs, kind), getattr(b.costs, kind)) for kind in ("speedup", "compression")}
+    if pairs["speedup"] == (1.0, 1.0) and None not in pairs["compression"]:
+        del pairs[
+            "speedup"
+        ]  # masks leave multiply-accumulates as they are: 1x of both says nothing of how much went
     if any(_near(x, y, tolerance) for x, y in pairs.values()):
         return None
     kind = next((kind for kind, pair in pairs.items() if None not in pair), "speedup")

@@ -1,4 +1,4 @@
-"""Welch's two-sided t-test from runs or from printed mean, std and n; never a NaN."""
+"""Welch's two-sided t-test from runs or from printed mean, std and n, and Holm's correction; never a NaN."""
 
 import math
 import statistics
@@ -56,6 +56,42 @@ def welch(a: Sample | Sequence[float], b: Sample | Sequence[float]) -> Welch:
     t = difference / math.sqrt(va + vb)
     df = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
     return Welch(difference, t, df, float(2.0 * stdtr(df, -abs(t))))
+
+
+def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Correct the p-values of several tests for their number, by Holm's step-down.
+
+    Of m tests the k-th smallest p, k from 1, is multiplied by m - k + 1. It is never below the corrected one
+    before it, and never above 1. A test is then significant at level a where its corrected p is below a. The
+    chance of one false claim or more is at most a, however the tests depend on each other.
+
+    Args:
+        ps: the p of each test, in any order. None is a test that could not be made; it is not counted.
+
+    Returns:
+        The corrected p of each, in the same order; None stays None.
+
+    Raises:
+        ValueError: a p is no number from 0 to 1.
+
+    Example:
+        >>> holm([0.04, 0.01, None, 0.03])
+        (0.06, 0.03, None, 0.06)
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979), 65-70.
+    """
+    for p in ps:
+        if p is not None and not 0.0 <= p <= 1.0:
+            raise ValueError(
+                f"a p-value is a number from 0 to 1, got {p!r}; None says that it was not tested"
+            )
+    order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    corrected: list[float | None] = [None] * len(ps)
+    highest = 0.0
+    for rank, (p, place) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p))
+        corrected[place] = highest
+    return tuple(corrected)
 
 
 def _untestable(a: Sample, b: Sample) -> str | None:

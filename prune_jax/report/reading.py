@@ -163,6 +163,19 @@ def spectra_before(record: RunRecord) -> dict[str, list[JSVSummary]]:
     return {name: summaries for name, summaries in found.items() if summaries}
 
 
+def start_jsv(result: SeedResult) -> float | None:
+    """The mean JSV of what the last stage starts from: after the action and its recovery."""
+    return result.epochs[0].mean_jsv if result.epochs else None
+
+
+def amount(record: RunRecord) -> str:
+    """How much was pruned, as text: the ratio, and the speedup, or of a mask the compression, where it is stated."""
+    speedup, compression = record.costs.speedup, record.costs.compression
+    if speedup == 1.0 and compression is not None:
+        return f"ratio {record.axes.ratio}, compression {compression:.2f}x"
+    return f"ratio {record.axes.ratio}" + (f", speedup {speedup:.2f}x" if speedup else "")
+
+
 def trainability_accuracies(record: RunRecord) -> list[float]:
     """Trainability accuracy, Eq. (1), of every seed in percent."""
     each = schedules(record)

@@ -11,9 +11,11 @@ from prune_jax.report import (
     beside_paper,
     cross_validating,
     curves,
+    damage,
     figures,
     jacobian_figures,
     jacobian_tables,
+    method_ranking,
     plateau,
     pruning_value,
     tables,
@@ -31,6 +33,9 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "beside_paper": ("Beside the paper", beside_paper.fullest),
         "cross_validation": ("Both methods under both retrainings", cross_validating.cross_validation),
         "lr_spread": ("Fixed schedules beside plateau-extended ones", plateau.lr_spread),
+        "method_ranking": ("Methods, ranked within setups that hold", method_ranking.ranking),
+        "retraining_ranking": ("Retrainings of the same pruned networks", method_ranking.retraining_ranking),
+        "damage_and_lr": ("Damage to the Jacobian beside the effect of the LR", damage.damage),
         "accuracy": ("Every run", tables.accuracy),
     }
 )

@@ -1,5 +1,7 @@
 """The sparsifying action on disk, each choice recomputed in NumPy from the network before it."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -85,6 +87,20 @@ def test_single_weights_of_all_layers_go_by_magnitude_and_stay_gone(root, digits
     assert (
         kept.costs.pruned_macs < kept.costs.dense_macs or kept.costs.pruned_params < kept.costs.dense_params
     )
+
+
+def test_the_record_holds_the_seconds_of_all_actions_and_none_where_an_older_stage_tells_none(root, digits):
+    changes = {"sparsify.granularity": "unstructured", "sparsify.allocation": "global", "sparsify.ratio": 0.7}
+    arm, context, _ = finished(root, digits, **changes, **{"sparsify.rounds": 2})
+    places = [i for i, spec in enumerate(arm.chain) if isinstance(spec, specs.Sparsify)]
+    files = [[root / "stages" / ids[i] / "stage.json" for i in places] for ids in arm.ids]
+    told = [[json.loads(path.read_text())["seconds"] for path in paths] for paths in files]
+    assert min(map(min, told)) > 0
+    assert record.make_record(context.store, arm, "a test").seconds == {"sparsify": [a + b for a, b in told]}
+    whole = files[1][0].read_text()
+    files[1][0].write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "seconds"}))
+    assert record.make_record(context.store, arm, "a test").seconds == {}
+    files[1][0].write_text(whole)
 
 
 def test_a_target_speedup_is_met_and_one_channel_more_would_miss_it(root, digits):

@@ -60,6 +60,7 @@ def full_record():
         device="cpu",
         commit="abc",
         command="python run.py",
+        seconds={"sparsify": (0.5, 0.25)},
         config={"seeds": (0, 1), "nested": {"x": None}},
         source=None,
     )
@@ -93,6 +94,13 @@ def test_a_spectrum_knows_its_bins():
     assert JSVSummary(1, 0.0, None, None, None, None, None, 0, 10, None).edges() == ()
     with pytest.raises(ValueError, match="stated together"):
         replace(SPECTRUM, first_bin=None)
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_the_seconds_of_an_older_record_are_unstated(schema):
+    old = json.loads(to_json(full_record())) | {"schema": schema}
+    del old["seconds"]
+    assert from_json(json.dumps(old)) == replace(full_record(), seconds={})
 
 
 def test_a_record_of_version_1_reads_with_its_spectra_unstated():
@@ -145,7 +153,7 @@ def edited(**changes):
         (edited(config=[]), "r.config must be an object"),
         (edited(axes=None), "r.axes must be an object, got None"),
         (edited(name=5), "r.name must be a string, got 5"),
-        (edited(schema=99), "schema 99; this release reads 0 to 3"),
+        (edited(schema=99), "schema 99; this release reads 0 to 4"),
         (edited(schema="1"), "states no schema version"),
     ],
 )

@@ -73,8 +73,18 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         commit=commit(),
         command=command,
         job=slurm.current(os.environ),
+        seconds=_seconds(store, arm),
         config=arm.config,
     )
+
+
+def _seconds(store: disk.Store, arm: Arm) -> dict[str, list[float]]:
+    """Of each seed what its sparsifying actions took together; empty without any, or where one doesn't tell."""
+    acts = [link.ids for link in links(arm) if isinstance(link.spec, Sparsify)]
+    told = [[(disk.read_stage(store, its_id) or {}).get("seconds") for its_id in ids] for ids in acts]
+    if not told or any(None in each for each in told):
+        return {}
+    return {"sparsify": [sum(each) for each in zip(*told, strict=True)]}
 
 
 def costs_of(store: disk.Store, arm: Arm) -> list[list[Cost]]:

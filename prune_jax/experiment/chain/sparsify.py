@@ -1,9 +1,11 @@
 """The sparsifying action as a stage: score, choose, cut or mask, and recover where the spec asks for it."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import jax
 import numpy as np
 
 from prune_jax import fairness
@@ -82,11 +84,14 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     context.progress.begin(link.kind, 1, 0)
     before, spec = restore.load(context.store, parent), link.spec
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
+    began = time.monotonic()
     look = _looking(context, before, spec, seed, number)
     channels = cuts_channels(spec.granularity)
     cut = _cut(context, before, spec, look, seed) if channels else _masked(before, spec, look)
     after = recovered(Action(context, cut, spec, seed, number))
-    told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent}
+    jax.block_until_ready((after.variables, after.mask))  # JAX may still be computing
+    seconds = time.monotonic() - began
+    told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent, "seconds": seconds}
     told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
     if spec.recovery != "none" and _compensation(spec).compensate is not None:
         disk.save_cut(context.store, its_id, cut.variables)
