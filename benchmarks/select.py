@@ -7,7 +7,8 @@ to few values, as low precision gives. 'select' is ``granularity.select``; 'args
 host; 'jaxpruner' sorts them in JAX, settles ties by index and rounds the number that stays, in float32, as
 jaxpruner's mask_calculator.py does; 'threshold' sorts in JAX and keeps what is greater than the k-th score. They take
 turns. Seconds are medians over the rounds, also as multiples of select's. ``count_error`` is how many weights too
-many (+) or too few (-) are pruned.
+many (+) or too few (-) are pruned. 'layouts' are whole masks on eight layers of as many weights together: 2:4, and
+blocks of 4 x 4 that are ranked over all layers.
 """
 
 import argparse
@@ -23,7 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prune_jax.pruning.blocks import block_mask
 from prune_jax.pruning.granularity import ceiling, select
+from prune_jax.pruning.n_of_m import Pattern, n_of_m_mask
 
 
 def main():
@@ -47,10 +50,31 @@ def main():
         "different": measured(normal, asked),
         "ties": measured(np.floor(normal / step) * step, asked),
     }
+    result["layouts"] = layouts(normal, asked)
     text = json.dumps(result, indent=1)
     print(text)
     if asked.out:
         asked.out.write_text(text + "\n")
+
+
+def layouts(scores, asked):
+    """Seconds for whole masks of weights in groups, on eight layers alike."""
+    rows = scores.size // (8 * 1024)
+    tree = {
+        f"layer{k}": {"kernel": part} for k, part in enumerate(scores[: rows * 8192].reshape(8, rows, 1024))
+    }
+    flat = {f"{name}/kernel": layer["kernel"] for name, layer in tree.items()}
+    ways = {
+        "2:4": lambda: n_of_m_mask(tree, flat, Pattern(2, 4), pad=True),
+        "block 4x4": lambda: block_mask(tree, flat, asked.ratio, (4, 4), scope="global", pad=True),
+    }
+    seconds = {name: [] for name in ways}
+    for _ in range(asked.rounds):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: round(statistics.median(times), 3) for name, times in seconds.items()}
 
 
 def by_argsort(scores, gone):

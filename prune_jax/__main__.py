@@ -1,8 +1,11 @@
-"""``python -m prune_jax COMMAND``: run, cost, groups, spectrum, compare, report; ``COMMAND --help`` says more."""
+"""``python -m prune_jax COMMAND``: run, cost, groups, spectrum, sensitivity, compare, report.
+
+``COMMAND --help`` says more.
+"""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
 
@@ -21,20 +24,27 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "prune_jax.experiment.commands.spectrum",
             "Jacobian singular values of a finished stage",
         ),
+        "sensitivity": (
+            "prune_jax.experiment.commands.sensitivity",
+            "what a finished stage loses when one group alone is pruned",
+        ),
         "compare": ("prune_jax.fairness.cli", "which comparison setups hold between runs"),
         "report": ("prune_jax.report.cli", "our runs beside a table of the paper, cell by cell"),
     }
 )
 # Command -> who draws its figure.
 DRAWINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"spectrum": ("prune_jax.report.jacobian_figures", "one_histogram")}
+    {
+        "spectrum": ("prune_jax.report.jacobian_figures", "one_histogram"),
+        "sensitivity": ("prune_jax.report.heat_map", "heat_map"),
+    }
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Unknown commands and arguments end with code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    listing = "\n".join(f"  {name:9}{does}" for name, (_, does) in COMMANDS.items())
+    listing = "\n".join(f"  {name:12}{does}" for name, (_, does) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m prune_jax",
         description=f"commands:\n{listing}",
@@ -50,9 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_arguments(own)
     if name in DRAWINGS:  # experiments know no figures
         _hush()
-        module, function = DRAWINGS[name]
-        return command.run(own.parse_args(given[1:]), getattr(import_module(module), function))
+        return command.run(own.parse_args(given[1:]), _drawing(name))
     return command.run(own.parse_args(given[1:]))
+
+
+def _drawing(name: str) -> Callable[..., bool]:
+    """What draws a command's figure; without matplotlib nothing is drawn, which False says."""
+    module, function = DRAWINGS[name]
+    try:
+        return getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        return lambda *_: False
 
 
 def _hush() -> None:

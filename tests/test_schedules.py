@@ -1,5 +1,7 @@
 """Schedules against the paper's own lists (hand-written), optax and the laws of head, tail and compose."""
 
+import doctest
+import importlib
 import math
 
 import jax
@@ -264,3 +266,9 @@ def test_optax_function_equals_at(schedule):
     wanted = [schedule.at(int(step) // steps_per_epoch) for step in steps]
     # float32 curve evaluation: a few ulp, relative to the largest LR near the end of a cosine
     np.testing.assert_allclose(jitted(steps), wanted, rtol=2e-6, atol=1e-7 * max(wanted))
+
+
+def test_examples_of_a_retrainings_recipes():
+    found = doctest.testmod(importlib.import_module("prune_jax.schedules.after_pretraining"))
+    assert found.attempted
+    assert not found.failed

@@ -6,6 +6,7 @@ from prune_jax.experiment.devices import mesh as devices_mesh
 from prune_jax.experiment.devices import strategy
 from prune_jax.experiment.specs import (
     Imported,
+    Initialise,
     Measure,
     ModelSpec,
     Pretrain,
@@ -38,7 +39,7 @@ class Arm(NamedTuple):
     def model(self) -> ModelSpec:
         """The dense network at the chain's head."""
         first = self.chain[0]
-        assert isinstance(first, Pretrain | Imported | Scratch)
+        assert isinstance(first, Pretrain | Imported | Initialise | Scratch)
         return first.model
 
     @property

@@ -1,16 +1,19 @@
 """What a launch would do, before it does anything: runs, stages, ids, costs."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.chain.kinds import kind_of
+from prune_jax.experiment.chain.rewind import beginning
 from prune_jax.experiment.cluster.shards import WHOLE, Shard, part
 from prune_jax.experiment.config.chain import override as override
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.networks import steps_per_epoch
-from prune_jax.experiment.specs import Scratch, Sparsify
+from prune_jax.experiment.specs import Rewind, Scratch, Sparsify
 from prune_jax.pruning.cost import Cost
+from prune_jax.pruning.granularity import cuts_channels
 
 
 def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> Iterator[str]:
@@ -29,11 +32,15 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
             shared = sum(stage_id in seen for stage_id in link.ids)
             note = f"  (shared with a run above: {shared} of {len(link.ids)})" if shared else ""
             said = kind_of(link.spec).line(link)
+            early = beginning(arm, link.spec) if isinstance(link.spec, Rewind) else None
+            if early is not None:
+                flops = _flops(dense, early.chain[0], dataset)
+                new = {ids[0] for ids in early.ids} - seen
+                total += flops * len(new)
+                said += f", {flops:.2e} FLOPs a seed" if new else ", which a stage above is"
+                seen |= new
             if kind_of(link.spec).trains:
-                train = link.spec.train
-                steps = steps_per_epoch(dataset.train_size, train.batch_size)
-                # the field's rule of thumb: a backward pass costs two forward passes
-                flops = 6.0 * (cost or dense).macs * steps * train.batch_size * train.epochs
+                flops = _flops(cost or dense, link.spec, dataset)
                 total += flops * (len(link.ids) - shared)
                 said += f", {'at most ' * (cost is None)}{flops:.2e} FLOPs a seed"
             elif isinstance(link.spec, Sparsify) and len(arm.chain) > 3 and cost is not None:
@@ -41,6 +48,12 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
             yield f"  {link.kind:9} {link.ids[0]}  {said}{note}"
             seen.update(link.ids)
     yield f"{len(mine)} runs, {len(seen)} distinct stages, {total:.2e} training FLOPs in all; nothing was started"
+
+
+def _flops(cost: Cost, spec: Any, dataset: AnyDataset) -> float:
+    """FLOPs of a training stage; the field's rule of thumb: a backward pass costs two forward passes."""
+    steps = steps_per_epoch(dataset.train_size, spec.train.batch_size)
+    return 6.0 * cost.macs * steps * spec.train.batch_size * spec.train.epochs
 
 
 def _end(dense: Cost, small: Cost | None) -> str:
@@ -65,7 +78,7 @@ def widths_along(arm: Arm) -> list[dict[str, int] | None]:
     for spec in arm.chain:
         if isinstance(spec, Scratch):
             widths = networks.widths_of(arm.model, spec.ratios, spec.round_to)
-        elif isinstance(spec, Sparsify) and spec.granularity == "filter":
+        elif isinstance(spec, Sparsify) and cuts_channels(spec.granularity):
             known = spec.ranking is None and widths is not None
             mine = networks.widths_of(arm.model, spec.ratios, spec.round_to)
             widths = {**(widths or {}), **mine} if known else None

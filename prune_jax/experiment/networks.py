@@ -13,10 +13,12 @@ from prune_jax import models
 from prune_jax.experiment.devices import strategy
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
-from prune_jax.experiment.specs import DataSpec, ModelSpec, Ratios
+from prune_jax.experiment.specs import DataSpec, ModelSpec, Ratios, Sparsify
 from prune_jax.pruning import allocation, surgery, unstructured
+from prune_jax.pruning.blocks import block_counts
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep
 
@@ -164,20 +166,29 @@ def kernel_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratio
     return tuple((name, float(ratio)) for name in named)
 
 
-def unit_sizes(spec: ModelSpec, layers: Sequence[str], granularity: str) -> dict[str, int]:
-    """How many units each layer has that a pattern of ``layers`` names: channels, or with 'unstructured' weights.
+def unit_sizes(
+    spec: ModelSpec, layers: Sequence[str], granularity: str, block: Sequence[int] = ()
+) -> dict[str, int]:
+    """How many units each layer has that a pattern of ``layers`` names: channels, blocks where so asked, or weights.
 
     Raises ValueError for a pattern that names nothing.
     """
     patterns = tuple(layers) or default_patterns(spec)
-    if granularity == "filter":
+    if cuts_channels(granularity):
         sizes = {group.name: group.size for group in groups_of(spec)}
         return {name: sizes[name] for name in _named(spec, patterns)}
     params = network_of(spec).variables["params"]
     leaves = dict(leaf_paths(params))
+    if granularity == "block":
+        return block_counts(params, (block[0], block[1]), patterns, pad=True)
     return {
         name: math.prod(leaves[path].shape) for name, path in unstructured.chosen(params, patterns).items()
     }
+
+
+def sizes_of(spec: ModelSpec, layers: Sequence[str], action: Sparsify) -> dict[str, int]:
+    """``unit_sizes`` of the units that a sparsifying action chooses among."""
+    return unit_sizes(spec, layers, action.granularity, action.block)
 
 
 def _named(spec: ModelSpec, patterns: tuple[str, ...]) -> list[str]:

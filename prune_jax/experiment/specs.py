@@ -110,13 +110,21 @@ class Imported:
 
 
 @dataclasses.dataclass(frozen=True)
+class Initialise:
+    """The dense network at random weights, those that ``Pretrain`` with the same seed begins from."""
+
+    data: DataSpec
+    model: ModelSpec
+
+
+@dataclasses.dataclass(frozen=True)
 class Ranking:
     """An allocation for which scores are needed: how much goes is said, of which layer is not.
 
     ``layers`` are patterns over names. ``ratio`` is the fraction removed of all of them together, of the dense
     network; ``speedup``, where it is above 0, is the target instead (dense MACs over small MACs).
     ``scope`` 'global' ranks all channels together, 'isomorphic' those of groups that are built alike, 'layer' gives
-    every layer one ratio.
+    every layer one ratio, 'sensitivity' ratios of equal damage.
     ``at_least`` is the fraction of each layer that stays; ``normalise`` makes layers comparable.
     """
 
@@ -137,15 +145,27 @@ class Gathering:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sensing:
+    """How sensitivities are measured: each group alone at these ratios, over so many training examples."""
+
+    ratios: tuple[float, ...]
+    gathering: Gathering
+
+
+@dataclasses.dataclass(frozen=True)
 class Sparsify:
     """The sparsifying action: a criterion's lowest scores go; optional recovery.
 
     ``ratios`` are (layer, fraction removed) pairs, always of the dense network, also in a later round.
     ``ranking`` says instead how the scores divide what is to go. ``granularity`` 'filter' cuts channels,
-    'unstructured' masks single weights. ``round_to``: kept channels are rounded up to a multiple of it.
-    ``evidence`` is stated where the criterion needs data. ``source``: of a criterion of the user's own the
-    SHA-256 of the file that holds it. ``recovery_version``: which definition of OrthP it was, see
-    ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages of the first keep their ids.
+    'head' those of attention heads alone. 'unstructured' masks single weights, 'block' blocks of them,
+    ``block`` inputs times outputs, and 'N:M' leaves N of each M along the contraction axis. ``pad``: the last
+    of these may be smaller where they don't fit. ``round_to``: kept channels are rounded up to a multiple of it.
+    ``evidence`` is stated where the criterion needs data, ``recalibration`` where the recovery does,
+    ``sensitivity`` where groups lose so much that each alone does equal damage.
+    ``source``: of a criterion of the user's own the SHA-256 of the file that holds it. ``recovery_version``:
+    which definition of OrthP it was, see ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages
+    of the first keep their ids.
     ``iterations``: so many times what is left is scored anew. ``over`` and ``reduce``: which coupled slices a
     channel's score is of, and how they become one, see ``pruning.criteria.criterion.channel_scores``.
     ``compensate``: whether weights that the criterion changes besides choosing are changed.
@@ -165,6 +185,10 @@ class Sparsify:
     over: str = "producer"
     reduce: str = "mean"
     compensate: bool = True
+    block: tuple[int, ...] = ()
+    pad: bool = False
+    recalibration: Gathering | None = None
+    sensitivity: Sensing | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +197,16 @@ class Retrain:
 
     data: DataSpec
     train: TrainSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewind:
+    """Give the weights that are left the values that they had after ``to`` epochs of pretraining; 0: at random.
+
+    Batch statistics go back too. What was pruned stays pruned.
+    """
+
+    to: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +220,7 @@ class Scratch:
     round_to: int = 1
 
 
-Stage = Pretrain | Imported | Sparsify | Retrain | Scratch
+Stage = Pretrain | Imported | Initialise | Sparsify | Rewind | Retrain | Scratch
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -215,7 +249,7 @@ class Measure:
 
 
 def kind(spec: Stage) -> str:
-    """What a stage is: ``pretrain``, ``imported``, ``sparsify``, ``retrain`` or ``scratch``."""
+    """What a stage is, by its class's name in small letters: ``pretrain``, ``sparsify``, ``retrain`` ..."""
     return type(spec).__name__.lower()
 
 

@@ -7,16 +7,21 @@ from prune_jax.schedules import LRSchedule, compose
 
 ALL = ("pretrain", "sparsify", "retrain", "scratch")
 AFTER_BASE = ("sparsify", "retrain")
+BASES = ("pretrain", "initialise")
 
 
 def base_ids(record: RunRecord) -> frozenset[str] | None:
-    """Ids of the base model over the seeds (its last pretrain stage); empty when there is no base model."""
+    """Ids of the base model over the seeds; empty when there is no base model.
+
+    It is the last pretrain stage, or the random weights that were pruned at initialisation: §2.1 calls both base
+    models. A rewound run has the base model that was pruned, not the early weights that it went back to.
+    """
     if record.stages is None:
         return None
-    pretraining = _stages(record, ("pretrain",))
-    if not pretraining or _stages(record, ("scratch",)):
+    base = _stages(record, BASES)
+    if not base or _stages(record, ("scratch",)):
         return frozenset()
-    ids = pretraining[-1].ids
+    ids = base[-1].ids
     return frozenset(ids) if ids else None
 
 

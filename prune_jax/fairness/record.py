@@ -11,15 +11,15 @@ from typing import Any
 from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.schedules import LRSchedule
 
-STAGE_KINDS = ("pretrain", "sparsify", "retrain", "scratch")
+STAGE_KINDS = ("pretrain", "initialise", "sparsify", "rewind", "retrain", "scratch")
 
 
 @dataclass(frozen=True)
 class Axes:
     """The five axes of a pruning method (§2.1), in the field's words.
 
-    ``base_model``: 'pretrained' or 'random'; ``granularity``: 'filter', 'channel', 'unstructured', 'N:M';
-    ``ratio``: the fraction removed, as written ('0.9', '[0, 0.6, 0.6]', 'global 0.5'); ``criterion``;
+    ``base_model``: 'pretrained' or 'random'; ``granularity``: 'filter', 'channel', 'head', 'unstructured', '2:4',
+    'block 4x4'; ``ratio``: the fraction removed, as written ('0.9', '[0, 0.6, 0.6]', 'global 0.5'); ``criterion``;
     ``schedule``: 'one-shot', 'iterative' or 'progressive'.
     """
 
@@ -58,7 +58,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Stage:
-    """One link of the chain: 'pretrain', 'sparsify', 'retrain' or 'scratch'.
+    """One link of the chain: 'pretrain' or 'initialise', 'sparsify', 'rewind', 'retrain', or 'scratch'.
+
+    'initialise' are random weights that are pruned, 'rewind' gives what is left its weights of an early epoch; both
+    train nothing.
 
     ``ids``: the content hash for each seed, in the order of the seeds. ``schedule``: canonical LR schedule
     text over ``epochs``; a one-shot sparsify has epochs 0 and needs none. Under a rule that ends LR stages it

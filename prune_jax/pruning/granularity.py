@@ -2,8 +2,9 @@
 
 The rule is the same everywhere: the lowest scores go, and of equal scores the earlier one goes first.
 A count is never missed by ties, and the same scores always give the same choice. Granularity 'filter'
-scores channels (``allocation`` turns the choice into a keep), 'unstructured' scores single weights
-(``unstructured`` turns the choice into a mask).
+scores channels (``allocation`` turns the choice into a keep), and 'head' those channels alone that are
+attention heads (``heads``). 'unstructured' scores single weights (``unstructured`` turns the choice into a
+mask), 'block' scores blocks of them (``blocks``), and 'N:M' compares the M of each group (``n_of_m``).
 """
 
 import math
@@ -14,11 +15,16 @@ from typing import Any
 import jax
 import numpy as np
 
-GRANULARITIES = ("filter", "unstructured")
+GRANULARITIES = ("filter", "head", "unstructured", "block")  # and patterns N:M
 SCOPES = ("layer", "global")
 
 # 0.7 * 10 is 7.000000000000001 on some paths of arithmetic; a ratio isn't meant that precisely.
 NOISE = 1e-9
+
+
+def cuts_channels(granularity: str) -> bool:
+    """Whether whole channels go, by surgery; else weights are held at zero by a mask."""
+    return granularity in ("filter", "head")
 
 
 def ceiling(ratio: float, size: int) -> int:
@@ -136,3 +142,37 @@ def _within_floors(flats: list[np.ndarray], gone: int, floors: Sequence[int]) ->
             gone -= flats[k].size - floors[k]
         rest = [k for k in rest if k not in short] if short else []
     return keeps
+
+
+def select_each(scores: Any, gone: int, axis: int = -1) -> np.ndarray:
+    """Which entries stay when the ``gone`` lowest of every line along an axis go.
+
+    Args:
+      scores: an array; larger means keep. Lines are short: the work grows with the square of their length.
+      gone: how many of each line go.
+      axis: along which the lines lie.
+
+    Returns:
+      A boolean NumPy array of the scores' shape. Of each line exactly ``gone`` entries are False: the lowest, of
+      equal ones those that come earlier.
+
+    Raises:
+      ValueError: a score is NaN, or a line is shorter than ``gone``.
+
+    Example:
+      >>> select_each(np.array([[4.0, 1.0, 3.0, 2.0], [5.0, 5.0, 5.0, 5.0]]), 2)
+      array([[ True, False,  True, False],
+             [False, False,  True,  True]])
+    """
+    lines = np.moveaxis(_comparable(scores).reshape(np.shape(scores)), axis, 0)
+    if not 0 <= gone <= len(lines):
+        raise ValueError(f"{gone} of every {len(lines)} are to go; ask for fewer")
+    rank: Any = np.zeros(
+        lines.shape, np.uint8 if len(lines) < 256 else np.uint32
+    )  # how many of its line go before it
+    for later in range(1, len(lines)):
+        for earlier in range(later):
+            first = lines[earlier] <= lines[later]
+            rank[later] += first
+            rank[earlier] += ~first
+    return np.moveaxis(rank >= gone, 0, axis)

@@ -47,7 +47,7 @@ def chosen(params: Any, patterns: Sequence[str]) -> dict[str, str]:
     return {n: path for n, path in named.items() if any(fnmatchcase(n, pattern) for pattern in patterns)}
 
 
-def _alive(before: Any, params: Any) -> dict[str, np.ndarray]:
+def alive_of(before: Any, params: Any) -> dict[str, np.ndarray]:
     """What an earlier mask leaves of every leaf, at the mask's own shapes; one entry that stays without one."""
     shapes = {path: np.shape(leaf) for path, leaf in leaf_paths(params)}
     if before is None:
@@ -61,7 +61,8 @@ def _alive(before: Any, params: Any) -> dict[str, np.ndarray]:
     return masks
 
 
-def _scores_of(scores: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> np.ndarray:
+def scores_at(scores: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The scores of a leaf of this shape; KeyError where there are none."""
     if path not in scores or np.shape(scores[path]) != shape:
         raise KeyError(f"scores must hold an array of shape {shape} for leaf {path!r}")
     return np.asarray(scores[path])
@@ -163,12 +164,12 @@ def unstructured_mask(
     named = chosen(params, where)
     if isinstance(ratio, Mapping):
         named = {name: path for name, path in named.items() if name in chosen(params, tuple(ratio))}
-    masks, leaves = _alive(before, params), dict(leaf_paths(params))
+    masks, leaves = alive_of(before, params), dict(leaf_paths(params))
     layers = []
     for name, path in named.items():
         shape = np.shape(leaves[path])
         masks[path] = np.broadcast_to(masks[path], shape).copy()
-        mine = _scores_of(scores, path, shape)
+        mine = scores_at(scores, path, shape)
         mine = mine if normalise is None else normalise(mine.astype(np.float64))
         layers.append(_layer(name, path, masks[path], mine, at_least))
     for layer, keep in zip(layers, _keeps(layers, ratio, scope), strict=True):

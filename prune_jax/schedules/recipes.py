@@ -57,7 +57,7 @@ def warm_up(schedule: LRSchedule, epochs: int, lr: float) -> LRSchedule:
 def cyclic_restart(
     epochs: int, lr: float, low_lr: float, final_lr: float | None = None, warm_up_share: float = 0.1
 ) -> LRSchedule:
-    """CLR of Le & Hua, "Network Pruning That Matters" (ICLR 2021, Fig. 1d).
+    """CLR of Le & Hua, "Network Pruning That Matters" (ICLR 2021, arXiv 2105.03193, Fig. 1d).
 
     The LR rises from the lowest to the highest of the original training in the first tenth of the epochs,
     then falls along half a cosine. The tenth and 0.001 -> 0.1 are their code's defaults; that code ends at

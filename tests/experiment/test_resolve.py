@@ -7,7 +7,10 @@ from prune_jax.experiment.config.defaults import default_config
 BAD = [
     ({"mesh.replicas": 2}, r"mesh.replicas is 2, but 3 train as one program: .*; allowed: 1, 3, 0: chosen"),
     ({"checkpoint.keep": 0}, r"checkpoint.keep is 0; at least 1 is kept"),
-    ({"pipeline": "prunne"}, r"pipeline is 'prunne'; allowed: prune, scratch; did you mean 'prune'"),
+    (
+        {"pipeline": "prunne"},
+        r"pipeline is 'prunne'; allowed: prune, prune_at_init, scratch; did you mean 'prune'",
+    ),
     ({"model.name": "mlp7_linaer"}, r"model: .*'mlp7_linaer'.*mlp7_linear"),
     ({"sparsify.criterion": "L1"}, r"sparsify.criterion is 'L1'; allowed: l1, l2"),
     ({"sparsify.ratio": 1.0}, r"sparsify.ratio is 1.0; allowed: \[0, 1\)"),
@@ -21,7 +24,7 @@ BAD = [
     ({"sparsify.layers": ("head",)}, r"sparsify.layers: .*head.* frozen.*network output"),
     (
         {"sparsify.recovery": "orth"},
-        r"sparsify.recovery is 'orth'; allowed: none, orthp; did you mean 'orthp'",
+        r"sparsify.recovery is 'orth'; allowed: none, orthp, recalibrate, reinit; did you mean 'orthp'",
     ),
     ({"sparsify.granularity": "weight"}, r"sparsify.granularity is 'weight'; allowed: filter"),
     ({"retrain.schedule": "5:1e-2"}, r"retrain.schedule \(with retrain.epochs=30\): .*epoch 0"),

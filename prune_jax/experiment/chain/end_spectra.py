@@ -71,7 +71,7 @@ def _say_what_no_checkpoint_tells(context: Context, arm: Arm) -> None:
 
 
 def _points(arm: Arm, ids: tuple[str, ...], asked: Measure) -> list[Point]:
-    """Before pruning ('base'), after the last cut ('before_recovery', 'start') and at the end, for one seed's ``ids``.
+    """Before pruning ('base'), after the last cut ('before_recovery'), where training goes on ('start') and at the end.
 
     Scratch's random start is kept nowhere: it is measured in training or not at all.
     """
@@ -80,8 +80,10 @@ def _points(arm: Arm, ids: tuple[str, ...], asked: Measure) -> list[Point]:
     if cuts:
         last = cuts[-1]
         spec: Any = arm.chain[last]
-        points += [Point("base", ids[0], (ids[0], -1)), Point("start", ids[last], (ids[last + 1], 0))]
-        if spec.recovery != "none" and asked.jsv == "spectrum":
+        trained = next(i for i in range(last, len(ids)) if hasattr(arm.chain[i], "train"))
+        points += [Point("base", ids[0], (ids[0], -1)), Point("start", ids[trained - 1], (ids[trained], 0))]
+        changed = spec.recovery != "none" or trained > last + 1  # such as by rewinding
+        if changed and asked.jsv == "spectrum":
             points.append(Point("before_recovery", ids[last], None))
     return points
 

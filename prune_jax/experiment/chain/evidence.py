@@ -51,13 +51,14 @@ def looking(
     gather = _compiled(network.model, channels, network.data, needs, kept)
 
     def look(variables: Any) -> Evidence:
-        batches = () if how is None else _batches(on, network.data, how, seed)
+        batches = () if how is None else training_batches(on, network.data, how, seed)
         return gather(variables, batches, key)._replace(groups=groups)
 
     return look
 
 
-def _batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[Batch]:
+def training_batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> Iterator[Batch]:
+    """Images and labels of the training split, drawn by ``seed``, each example at most once."""
     if isinstance(on, DeviceData):
         order = jax.random.permutation(member_key(seed, "evidence"), len(on.train_labels))
         for rows in order[: how.batches * how.batch_size].reshape(how.batches, how.batch_size):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
+from typing import Any
 
 from prune_jax import fairness
 from prune_jax.experiment.arm import Link
@@ -56,10 +58,17 @@ def bring_in(context: Context, spec: Imported, path: str, recipe: Recipe) -> Non
 
     ``recipe`` is the retraining's: it says how a forward pass is compiled. Raises ValueError as ``load``.
     """
-    context.progress.begin(kind(spec), 1, 0)
-    variables, trainer = load(path, spec), make_trainer(recipe)
+    about = {"kind": kind(spec), "spec": stated(spec), "seed": None, "parent": None}
+    save_measured(context, stage_id(spec, 0, None), lambda: load(path, spec), about, recipe)
+
+
+def save_measured(
+    context: Context, its_id: str, made: Callable[[], Any], about: dict[str, Any], recipe: Recipe
+) -> None:
+    """Save a stage that holds a dense network nobody has trained here, with one measurement as its history."""
+    context.progress.begin(about["kind"], 1, 0)
+    variables, trainer = made(), make_trainer(recipe)
     state = trainer.init(stacked([variables]))
     (entry,) = entries(measure(trainer, state, context.data, context.measure, 0), epoch=0)
     measured = {"measure": dataclasses.asdict(context.measure), "history": [entry]}
-    about = {"kind": kind(spec), "spec": stated(spec), "seed": None, "parent": None}
-    disk.save_stage(context.store, stage_id(spec, 0, None), variables, {**about, **measured})
+    disk.save_stage(context.store, its_id, variables, {**about, **measured})

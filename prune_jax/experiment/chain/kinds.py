@@ -9,8 +9,17 @@ from typing import NamedTuple
 
 from prune_jax import fairness
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import imported, sparsify, train
-from prune_jax.experiment.specs import Imported, Pretrain, Retrain, Scratch, Sparsify, Stage
+from prune_jax.experiment.chain import imported, initialise, rewind, sparsify, train
+from prune_jax.experiment.specs import (
+    Imported,
+    Initialise,
+    Pretrain,
+    Retrain,
+    Rewind,
+    Scratch,
+    Sparsify,
+    Stage,
+)
 from prune_jax.experiment.training.cohort import Context, is_finished
 
 
@@ -44,6 +53,10 @@ KINDS: Mapping[type, StageKind] = MappingProxyType(
         Retrain: _TRAINED,
         Scratch: _TRAINED,
         Sparsify: StageKind(sparsify.finish, _all_there, sparsify.recorded, sparsify.line, trains=False),
+        Initialise: StageKind(
+            initialise.finish, _all_there, initialise.recorded, initialise.line, trains=False
+        ),
+        Rewind: StageKind(rewind.finish, _all_there, rewind.recorded, rewind.line, trains=False),
         Imported: StageKind(
             imported.finish, imported.is_there, imported.recorded, imported.line, trains=False
         ),

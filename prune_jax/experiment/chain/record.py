@@ -15,15 +15,25 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.chain import end_spectra, restore
 from prune_jax.experiment.chain.kinds import kind_of
-from prune_jax.experiment.chain.sparsify import scored_by
+from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of
 from prune_jax.experiment.processes import slurm
-from prune_jax.experiment.specs import Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
+from prune_jax.experiment.specs import (
+    Initialise,
+    Measure,
+    ModelSpec,
+    Retrain,
+    Rewind,
+    Scratch,
+    Sparsify,
+    Stage,
+)
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.measure import JACOBIAN
 from prune_jax.fairness.decode import decode
 from prune_jax.pruning.cost import Cost
+from prune_jax.pruning.granularity import ceiling, cuts_channels
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 CONVENTION = "macs"  # multiply-accumulates of convolutions and dense layers only, as in the paper's Table 4
@@ -46,7 +56,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         dataset=f"{last.data.name}/split{last.data.split_seed}",
         network=network_name(arm.model),
         method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
-        axes=_axes(arm),
+        axes=axes_of(arm),
         costs=fairness.Costs(
             CONVENTION,
             dense.macs,
@@ -103,12 +113,18 @@ def network_name(model: ModelSpec) -> str:
 
 
 def method_name(chain: tuple[Stage, ...]) -> str:
-    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version."""
+    """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version.
+
+    ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned.
+    """
     spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
     if spec is None:
         return "dense"
     version = "" if spec.recovery_version == 1 else f"@{spec.recovery_version}"
-    return spec.criterion if spec.recovery == "none" else f"{spec.criterion}+{spec.recovery}{version}"
+    recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
+    back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
+    early = " at init" if isinstance(chain[0], Initialise) else ""
+    return f"{spec.criterion}{early}{recovered}{back}"
 
 
 def versions() -> dict[str, str]:
@@ -143,7 +159,8 @@ def _git(folder: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _axes(arm: Arm) -> fairness.Axes:
+def axes_of(arm: Arm) -> fairness.Axes:
+    """The five axes of a run's method (§2.1)."""
     cuts = [stage for stage in arm.chain if isinstance(stage, Sparsify)]
     ratios = sorted({ratio for _, ratio in arm.ratios})
     text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
@@ -151,10 +168,21 @@ def _axes(arm: Arm) -> fairness.Axes:
         whole = not isinstance(arm.chain[0], Scratch)
         return fairness.Axes("random", "filter", "0" if whole else text, "none", "none")
     last, ranking = cuts[-1], cuts[-1].ranking
+    if not cuts_channels(last.granularity) and len(ratios) > 1:  # no other allocation gives masks several
+        text = f"erk {_together(arm.model, last):.4g}"
     if ranking is not None:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"{ranking.scope} {ranking.ratio:g}"
     schedule = "one-shot" if len(cuts) == 1 else "iterative"
-    return fairness.Axes("pretrained", last.granularity, text, scored_by(last), schedule)
+    base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
+    return fairness.Axes(base, units_of(last), text, scored_by(last), schedule)
+
+
+def _together(model: ModelSpec, cut: Sparsify) -> float:
+    """The fraction of weights, or of blocks, that is gone of all layers together."""
+    sizes = networks.sizes_of(model, ("*",), cut)
+    return sum(ceiling(ratio, sizes[name]) for name, ratio in cut.ratios) / sum(
+        sizes[name] for name, _ in cut.ratios
+    )
 
 
 def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:

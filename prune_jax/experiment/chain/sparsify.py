@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ import numpy as np
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import iterations, restore
+from prune_jax.experiment.chain import equal_damage, iterations, restore
 from prune_jax.experiment.chain.evidence import looking
+from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.own import parts as own_parts
@@ -19,17 +21,22 @@ from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
 from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
-from prune_jax.pruning import allocation, isomorphism, iterated, masks, recovery, surgery
+from prune_jax.pruning import allocation, isomorphism, iterated, masks, surgery
 from prune_jax.pruning.compensation import compensated, keeping_first
 from prune_jax.pruning.criteria.table import Criterion, weight_scores
 from prune_jax.pruning.evidence import Evidence, part_of
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed, shrunk_groups
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts import mask_of
 
 Scores = Mapping[str, np.ndarray]
 Look = Callable[[Any], Evidence]  # variables -> what the criterion may look at
+Allocate = Callable[[float], Keep]
+HOW: Mapping[str, str] = MappingProxyType(
+    {"layer": "one ratio a layer", "sensitivity": "equal damage of each group"}
+)
 
 
 def finish(context: Context, link: Link) -> None:
@@ -52,7 +59,7 @@ def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
 def line(link: Link) -> str:
     """What a dry run says of it."""
     spec: Sparsify = link.spec
-    how = "" if spec.granularity == "filter" else f", {spec.granularity}"
+    how = "" if spec.granularity == "filter" else f", {units_of(spec)}"
     return f"{scored_by(spec)}{how}{_amount(spec)}, recovery {spec.recovery}"
 
 
@@ -64,11 +71,16 @@ def scored_by(spec: Sparsify) -> str:
     return spec.criterion + alone + over + again
 
 
+def units_of(spec: Sparsify) -> str:
+    """The granularity as a text, such as '2:4' or 'block 4x4'."""
+    return " ".join(filter(None, (spec.granularity, "x".join(map(str, spec.block)))))
+
+
 def _amount(spec: Sparsify) -> str:
     ranking = spec.ranking
     if ranking is not None:
         what = f"speedup {ranking.speedup:g}" if ranking.speedup else f"ratio {ranking.ratio:g}"
-        return f", {'one ratio a layer' if ranking.scope == 'layer' else f'{ranking.scope} ranking'}, {what}"
+        return f", {HOW.get(ranking.scope, f'{ranking.scope} ranking')}, {what}"
     ratios = sorted({ratio for _, ratio in spec.ratios})
     return f", ratio {ratios[0]:g}" if len(ratios) == 1 else f", ratios {ratios[0]:g} to {ratios[-1]:g}"
 
@@ -79,8 +91,9 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     began = time.monotonic()
     look = _looking(context, before, spec, seed, number)
-    after = (_cut if spec.granularity == "filter" else _masked)(before, spec, look)
-    cut, after = after, _recovered(after, spec)
+    channels = cuts_channels(spec.granularity)
+    cut = _cut(context, before, spec, look, seed) if channels else _masked(before, spec, look)
+    after = recovered(Action(context, cut, spec, seed, number))
     jax.block_until_ready((after.variables, after.mask))  # JAX may still be computing
     seconds = time.monotonic() - began
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent, "seconds": seconds}
@@ -105,11 +118,11 @@ def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, 
     needs = own_criterion.criterion_of(spec.criterion).needs - {"key"}
     if not needs:
         return lambda variables: Evidence(variables, groups, key=key)
-    seen = groups if spec.granularity == "filter" else ()
+    seen = groups if cuts_channels(spec.granularity) else ()
     return looking(context.data, before, seen, needs, spec.evidence, seed, key)
 
 
-def _cut(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
+def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, seed: int) -> StageNetwork:
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
     groups = shrunk_groups(networks.groups_of(before.model), before.keep)
     wanted = _wanted(before.model, groups, spec)
@@ -121,7 +134,10 @@ def _cut(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
         )
 
     def choose(scores: Scores, step: Sparsify, so_far: Keep) -> Keep:
-        return _chosen(before, wanted, step, scores, so_far)
+        if step.sensitivity is None:
+            return _chosen(before, wanted, step, scores, so_far)
+        equal = equal_damage.allocated(context.data, before, wanted, step, scores, seed)
+        return _reached(before, step.ranking, equal)
 
     steps = iterations.filter_steps(before, wanted, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
@@ -179,6 +195,13 @@ def _ranked(
             found = allocation.global_ranking(groups, scores, ratio, **how)
         return iterated.nested(found, so_far)
 
+    return _reached(before, ranking, allocate)
+
+
+def _reached(before: StageNetwork, ranking: Ranking | None, allocate: Allocate) -> Keep:
+    """The keep at the ratio of the ranking, or the first that reaches its speedup."""
+    assert ranking is not None
+    model = before.model
     if not ranking.speedup:
         return allocate(ranking.ratio)
 
@@ -209,7 +232,9 @@ def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
         }
 
     def choose(scores: Scores, ratio: Any, mask: Any) -> Any:
-        return unstructured_mask(params, scores, ratio, before=mask, **chosen)
+        return mask_of(
+            params, scores, spec.granularity, ratio, block=spec.block, pad=spec.pad, before=mask, **chosen
+        )
 
     ratio = dict(spec.ratios) if ranking is None else ranking.ratio
     steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **how)
@@ -226,15 +251,3 @@ def _compensated(spec: Sparsify, facts: Evidence, decision: Any) -> Any:
     """The params after the criterion's compensation, where the spec asks for it."""
     what = f"{own_criterion.KEY} is {spec.criterion!r}"
     return compensated(_criterion(spec), facts, decision, what) if spec.compensate else facts.params
-
-
-def _recovered(network: StageNetwork, spec: Sparsify) -> StageNetwork:
-    if spec.recovery != "orthp":
-        return network
-    if spec.recovery_version != recovery.VERSION:
-        raise ValueError(
-            f"recovery_version is {spec.recovery_version}; this release computes version {recovery.VERSION}: "
-            "take the stage from its store, or leave the field to the config"
-        )
-    params = recovery.orthp(network.variables["params"], gain=spec.recovery_gain, mask=network.mask)
-    return network._replace(variables={**network.variables, "params": params})

@@ -59,9 +59,9 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
         if value is not None and value < 1:
             raise ValueError(f"--{name}={value}: it must be at least 1")
     root, stage_id = find_stage(args.checkpoint)
-    store = _reading(root)
+    store = reading(root)
     network = restore.load(store, stage_id)
-    _refuse_not_finite(network.variables, stage_id)
+    refuse_not_finite(network.variables, stage_id)
     name = args.dataset or network.data.name
     floats = spectrum_images.images(network, name, args.data_dir, args.examples)
     apply = twins.evaluated(network)
@@ -73,8 +73,8 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
         print(f"\n{spectrum_text.weights_table(*weights(store, stage_id, network))}")
     png = Path(args.png) if args.png else root / "figures" / f"spectrum_{stage_id}.png"
     title = f"{network.model.name}, stage {stage_id}, {len(floats)} examples of {name}"
-    draw({f"stage {stage_id}": measure.summary(spectrum)}, title, png)
-    print(f"\nhistogram: {png}")
+    drawn = draw({f"stage {stage_id}": measure.summary(spectrum)}, title, png)
+    print(f"\nhistogram: {png}" if drawn else "\nno histogram: it needs matplotlib, pip install matplotlib")
 
 
 def weights(store: Any, stage_id: str, network: Any) -> tuple[dict[str, Any], float]:
@@ -132,7 +132,8 @@ def _some(root: Path) -> str:
     return f"{len(names)} are finished, such as {', '.join(names[:3])}" if names else "none is finished"
 
 
-def _reading(root: Path) -> Any:
+def reading(root: Path) -> Any:
+    """The store of a workdir, for reading."""
     import orbax.checkpoint as ocp
 
     from prune_jax.experiment.storage.leases import open_locks
@@ -141,7 +142,8 @@ def _reading(root: Path) -> Any:
     return Store(root, ocp.StandardCheckpointer(), open_locks(root))
 
 
-def _refuse_not_finite(variables: Any, stage_id: str) -> None:
+def refuse_not_finite(variables: Any, stage_id: str) -> None:
+    """Raise ValueError, naming the leaf, for variables that hold NaN or infinity."""
     import jax
     import numpy as np
 

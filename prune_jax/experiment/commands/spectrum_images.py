@@ -1,7 +1,6 @@
 """The test images that a finished stage's network is measured on, of its own data set or of another."""
 
 import contextlib
-import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -13,13 +12,21 @@ from prune_jax.experiment.config.dataset import AnyDataset, open_own
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import ModelSpec
-from prune_jax.experiment.training.inputs import on_stream
 
 EXAMPLES = 512
 
 
 def images(network: StageNetwork, name: str, data_dir: str | None, asked: int | None) -> jax.Array:
+    """The images of ``examples``."""
+    return examples(network, name, data_dir, asked)[0]
+
+
+def examples(
+    network: StageNetwork, name: str, data_dir: str | None, asked: int | None
+) -> tuple[jax.Array, jax.Array]:
     """The first ``asked`` test images of ``name`` as the stage's network takes them: normalised ``(n, h, w, c)``.
+
+    And their labels ``(n,)``.
 
     None asks for ``EXAMPLES``, or all if fewer. Images that vary in size go through the stage's recipe, ImageNet100
     is of the stage's classes, and 'synthetic' has the network's shape. Raises ValueError for a set of another shape,
@@ -29,7 +36,9 @@ def images(network: StageNetwork, name: str, data_dir: str | None, asked: int | 
     if own_parts.is_own(name):
         arrays = open_own(name, own.split_seed, data_dir)
         _refuse_other_shape(model, arrays)
-        return data.normalize(jnp.asarray(arrays.test.images[: _count(asked, arrays)]), own.mean, own.std)
+        count = _count(asked, arrays)
+        pixels, labels = arrays.test.images[:count], arrays.test.labels[:count]
+        return data.normalize(jnp.asarray(pixels), own.mean, own.std), jnp.asarray(labels)
     varies = data.varies(name, data_dir=data_dir)
     if varies and own.recipe is None:
         raise ValueError(
@@ -48,11 +57,12 @@ def images(network: StageNetwork, name: str, data_dir: str | None, asked: int | 
     _refuse_other_shape(model, dataset)
     count = _count(asked, dataset)
     if isinstance(dataset, data.StreamedDataset):
-        spec = dataclasses.replace(own, recipe=recipe)
-        pixels = on_stream(dataset, spec, workers=0, measured=count).test_images
+        first = data.open_stream(dataset, batch_size=count, seed=0, train=False, recipe=recipe)
+        with contextlib.closing(first):
+            pixels, labels, *_ = next(first)
     else:
-        pixels = jnp.asarray(dataset.test.images[:count])
-    return data.normalize(pixels, own.mean, own.std)
+        pixels, labels = dataset.test.images[:count], dataset.test.labels[:count]
+    return data.normalize(jnp.asarray(pixels), own.mean, own.std), jnp.asarray(labels)
 
 
 @contextlib.contextmanager

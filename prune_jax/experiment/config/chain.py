@@ -9,8 +9,9 @@ from ml_collections import ConfigDict
 
 from prune_jax import nearest
 from prune_jax.experiment import base_model, networks
-from prune_jax.experiment.config import optimizer_keys, plateau_rule
+from prune_jax.experiment.config import layouts, optimizer_keys, plateau_rule, rewinding
 from prune_jax.experiment.config.dataset import AnyDataset
+from prune_jax.experiment.config.places import refuse_misplaced
 from prune_jax.experiment.config.rounds_rise import refuse_falling
 from prune_jax.experiment.config.sparsify import (
     by_stages,
@@ -35,8 +36,8 @@ from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.pruning import rounds
 from prune_jax.schedules import LRSchedule
 
-PIPELINES = ("prune", "scratch")
-STAGES = ("pretrain", "sparsify", "retrain", "scratch")
+PIPELINES = ("prune", "prune_at_init", "scratch")
+STAGES = ("pretrain", "initialise", "sparsify", "rewind", "retrain", "scratch")
 
 
 class Link(NamedTuple):
@@ -66,14 +67,20 @@ def chain_of(
     """The stages that ``config`` asks for, in their order.
 
     ``config.chain`` lists them where it isn't empty. Else ``config.pipeline`` 'scratch' is one stage, and 'prune' is
-    pretrain, then ``sparsify.rounds`` times sparsify and retrain.
+    pretrain, then ``sparsify.rounds`` times sparsify and retrain, with a rewind between where ``rewind.to`` is given.
+    'prune_at_init' begins with random weights in place of pretraining.
 
     Raises ValueError naming the key, the value and what is allowed.
     """
     listed = _listed(config) if config.chain else _by_keys(config)
-    chain = tuple(_stage(link, _with(config, link), images, model, dataset) for link in listed)
-    refuse_falling(chain, model)
-    return chain
+    chain: list[Stage] = []
+    for link in listed:
+        own = rewinding.scheduled(_with(config, link), link.kind, chain[0] if chain else None)
+        chain.append(_stage(link, own, images, model, dataset))
+    refuse_falling(tuple(chain), model)
+    rewinding.refuse_beyond(chain)
+    rewinding.refuse_undone(chain)
+    return tuple(chain)
 
 
 def _by_keys(config: ConfigDict) -> list[Link]:
@@ -87,11 +94,13 @@ def _by_keys(config: ConfigDict) -> list[Link]:
         for key, value in (("epochs", between.epochs), ("schedule", between.schedule))
         if value not in (0, "")
     }
-    links = [Link("pretrain")]
+    links = [Link("pretrain" if config.pipeline == "prune" else "initialise")]
+    back = [] if config.rewind.to is None else [Link("rewind")]
     for number, amount in enumerate(amounts, 1):
         last = number == section.rounds
         links += [
             Link("sparsify", amount),
+            *back,
             Link("retrain") if last else Link("retrain", shorter, "retrain_between"),
         ]
     return links
@@ -101,11 +110,12 @@ def _amounts(config: ConfigDict) -> list[dict[str, Any]]:
     """What each round's sparsify stage has of its own: how much of the dense network is gone after it."""
     section = config.sparsify
     how = (section.rounds, section.rounds_schedule)
+    layouts.refuse_rounds(section)
     refuse_bad_ratios(section)
     refuse_bad_speedup(section)
     by_stage = by_stages(section)
     try:
-        if section.allocation == "speedup":
+        if section.allocation in ("speedup", "sensitivity"):
             return [{"speedup": each} for each in rounds.cumulative_speedups(section.speedup, *how)]
         if by_stage:
             each_stage = [rounds.cumulative_ratios(ratio, *how) for ratio in section.stage_ratios]
@@ -127,32 +137,15 @@ def _listed(config: ConfigDict) -> list[Link]:
         own = dict(entry.items())
         kind = nearest.one_of(f"chain[{place}].stage", own.pop("stage"), STAGES)
         links.append(Link(kind, own, f"chain[{place}]"))
-    kinds = [link.kind for link in links]
-    if kinds[0] not in ("pretrain", "scratch"):
-        raise ValueError(
-            f"chain[0].stage is {kinds[0]!r}, which needs a network to act on: begin with 'pretrain' "
-            "(base.checkpoint names a file instead of training), or with 'scratch'"
-        )
-    for place, kind in enumerate(kinds[1:], 1):
-        if kind in ("pretrain", "scratch"):
-            raise ValueError(f"chain[{place}].stage is {kind!r}; a chain begins with it, once")
-    if kinds[0] == "scratch" and "sparsify" in kinds:
-        raise ValueError(
-            f"chain[{kinds.index('sparsify')}].stage is 'sparsify' after 'scratch', whose network is small from the "
-            "start; begin with 'pretrain'"
-        )
-    if kinds[-1] == "sparsify":
-        raise ValueError(
-            f"chain[{len(kinds) - 1}].stage is 'sparsify'; a chain ends with training: add 'retrain'"
-        )
+    refuse_misplaced([link.kind for link in links])
     return links
 
 
 def _with(config: ConfigDict, link: Link) -> ConfigDict:
     """The config with the keys that a stage has of its own in its section."""
     for key in link.own:
-        if key not in config[link.kind]:
-            known = list(config[link.kind])
+        known = list(config.get(link.kind, ()))
+        if key not in known:
             raise ValueError(nearest.unknown(f"key of {link.where} ({link.kind}):", key, known))
     try:
         return override(config, {f"{link.kind}.{key}": value for key, value in link.own.items()})
@@ -173,6 +166,10 @@ def _stage(link: Link, config: ConfigDict, images: DataSpec, model: ModelSpec, d
 def _spec(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dataset: AnyDataset) -> Stage:
     if kind == "pretrain":
         return _base(config, images, model, dataset)
+    if kind == "initialise":
+        return rewinding.random_base(config, images, model)
+    if kind == "rewind":
+        return rewinding.spec_of(config)
     if kind == "retrain":
         return Retrain(images, train_spec(config, "retrain", dataset))
     if kind == "scratch":

@@ -11,6 +11,7 @@ from prune_jax.experiment.own.parts import is_own
 from prune_jax.experiment.specs import ModelSpec
 from prune_jax.pruning.criteria.table import channel_scores, weight_scores
 from prune_jax.pruning.evidence import OF_GROUPS, OF_KERNELS, gather
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.unstructured import kernels
 
 WHY = {
@@ -34,7 +35,7 @@ def refuse_unscored(name: str, model: ModelSpec, granularity: str, pruned: tuple
     needs = criterion_of(name).needs
     if is_own(name) or not needs or not needs <= OF_GROUPS | OF_KERNELS:
         return
-    of_weights = granularity != "filter"
+    of_weights = not cuts_channels(granularity)
     scored = _scored(name, model, of_weights)
     gone = [each for each in pruned if each not in scored]
     if gone:

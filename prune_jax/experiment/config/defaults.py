@@ -11,9 +11,9 @@ def default_config() -> ConfigDict:
     config.regime = ""  # the comparison regime that a run of a sweep belongs to, for the report
     config.row = ""  # the label of the paper's row that a run stands for; a sweep sets it
     config.tables = ()  # the paper's tables that such a row is printed in: 4 for Table 4
-    config.pipeline = (
-        "prune"  # 'prune': pretrain, sparsify, retrain; 'scratch': the small dense network alone
-    )
+    # 'prune': pretrain, sparsify, retrain; 'prune_at_init': the same from random weights, without pretraining;
+    # 'scratch': the small dense network alone.
+    config.pipeline = "prune"
     config.seeds = (0, 1, 2)
     config.quick = False  # the config file's small values, for a look in a minute or a test
     config.long = False  # the config file's larger grid
@@ -75,16 +75,28 @@ def default_config() -> ConfigDict:
     config.sparsify = ConfigDict(
         {
             "criterion": "l1",  # or 'module:function' (see config/own_criterion.py)
-            "granularity": "filter",  # 'filter': channels are cut; 'unstructured': single weights are masked
+            # 'filter': channels are cut, 'head': those alone that are attention heads. 'unstructured': single weights
+            # are masked, 'block': blocks of them, and '2:4', or any N:M: all but N of each M along a kernel's inputs.
+            "granularity": "filter",
+            "block": (4, 4),  # inputs and outputs of a block, at one position of a convolution's window
+            "pad": False,  # whether the last M, or a block at the edge, may be smaller where a kernel doesn't fit
             # How much each layer loses. 'uniform': `ratio` of each; 'stages': `stage_ratios`; 'global': the lowest
             # `ratio` of all together; 'isomorphic': of all groups that are built alike, each kind by itself; 'speedup':
-            # the smallest ratio that reaches `speedup` (dense MACs over small).
+            # the smallest ratio that reaches `speedup` (dense MACs over small); 'sensitivity': `speedup` again, each
+            # group losing so much that, alone, all raise the loss equally; 'erk': `ratio` of all masked weights
+            # together, small kernels losing less.
             "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
             "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'
             "speedup": 2.0,
             # 'layer': one ratio for all layers reaches it; 'global' and 'isomorphic': such a ranking does
             "speedup_scope": "layer",
+            # Of 'sensitivity': the ratios at which each group alone is measured, over so many training examples.
+            "sensitivity": {
+                "ratios": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+                "batches": 10,
+                "batch_size": 0,  # 0: the optimiser's
+            },
             "at_least": 0.0,  # the fraction of each layer that a global or isomorphic ranking leaves
             # Scores of such a ranking over their layer's 'mean', 'max' or 'norm', 'standardise', 'lamp', or 'none'.
             # Empty: 'mean' for channels, 'none' for single weights, as papers on each do.
@@ -106,13 +118,18 @@ def default_config() -> ConfigDict:
             # Whether weights are changed that a criterion changes besides choosing ('flap', 'thinet', 'channel_lasso',
             # 'sparsegpt'); False is the control.
             "compensate": True,
-            "recovery": "none",  # or 'orthp'
-            "recovery_gain": 1.0,  # gain of the activation: 1 for linear, sqrt 2 for ReLU
+            # Or 'orthp'; 'recalibrate': statistics of batch norm anew, over training batches; 'reinit': the control,
+            # the same small network at random weights, nothing inherited.
+            "recovery": "none",
+            "recovery_gain": 1.0,  # of 'orthp', the gain of the activation: 1 for linear, sqrt 2 for ReLU
+            "recalibration": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
         }
     )
     config.retrain = ConfigDict(
         {
             "epochs": 30,
+            # Of the pretraining's: 'rewind', its last epochs, as many as these; 'clr', from its lowest LR up to its
+            # highest in the first tenth and down along half a cosine, or 'clr(LOWEST,HIGHEST,SHARE)'.
             "schedule": "0:1e-2",
             "extend": "",  # or 'plateau': each LR stage lasts until training loss and mean JSV stand still
             "plateau": ConfigDict(
@@ -127,6 +144,8 @@ def default_config() -> ConfigDict:
             ),
         }
     )
+    # After each sparsify: the epoch of pretraining whose weights come back, 0 for initialisation; None: no rewinding.
+    config.rewind = ConfigDict({"to": _any_type(None)})
     # Between two rounds: 0 and '' are as in `retrain`.
     config.retrain_between = ConfigDict({"epochs": 0, "schedule": ""})
     # Instead of `pipeline` and rounds: a list of stages, each with keys of its section that differ, such as

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.specs import ModelSpec, Sparsify, Stage
-from prune_jax.pruning.granularity import ceiling
+from prune_jax.pruning.granularity import ceiling, cuts_channels
 
 Sizes = Mapping[str, int]  # channels of each group, or weights of each layer, in the dense network
 
@@ -30,7 +30,7 @@ def refuse_falling(chain: tuple[Stage, ...], model: ModelSpec) -> None:
     _refuse_mixed(cuts)
     if len(cuts) < 2:
         return
-    sizes = networks.unit_sizes(model, ("*",), cuts[0][1].granularity)
+    sizes = networks.sizes_of(model, ("*",), cuts[0][1])
     gone = _Gone({}, {}, 1.0)
     _refuse_lower_ratios(cuts)
     for place, spec in cuts:
@@ -67,9 +67,9 @@ def _asked(spec: Sparsify, model: ModelSpec, sizes: Sizes) -> _Gone:
     if ranking is not None and ranking.speedup:
         return _Gone({}, {}, ranking.speedup)
     if ranking is not None:
-        units = networks.unit_sizes(model, ranking.layers, spec.granularity)
+        units = networks.sizes_of(model, ranking.layers, spec)
         return _Gone({}, {tuple(units): ceiling(ranking.ratio, sum(units.values()))}, 1.0)
-    if spec.granularity != "filter":
+    if not cuts_channels(spec.granularity):
         return _Gone({name: ceiling(ratio, sizes[name]) for name, ratio in spec.ratios}, {}, 1.0)
     widths = networks.widths_of(model, spec.ratios, spec.round_to)
     speedup = networks.cost_of(model).macs / networks.cost_of(model, widths).macs

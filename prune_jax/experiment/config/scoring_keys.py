@@ -1,10 +1,13 @@
 """Keys of ``config.sparsify`` that say how scores come about: which slices, how often, which groups compete."""
 
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.specs import ModelSpec, Ranking
 from prune_jax.pruning.criteria.criterion import Criterion, refuse_over, unfit
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.isomorphism import alike, ranks_of
 from prune_jax.pruning.iterated import refuse_unmaskable
 
@@ -18,12 +21,12 @@ def refuse(section: ConfigDict, model: ModelSpec, criterion: Criterion, layers: 
         section: ``config.sparsify``.
         model: the network.
         criterion: that of the section.
-        layers: names of the groups that are pruned; with granularity 'unstructured' names of layers.
+        layers: names of the groups that are pruned; of granularities that mask weights, of layers.
     """
     refuse_over(criterion, section.over, section.reduce, KEYS)
     if section.iterations < 1:
         raise ValueError(f"sparsify.iterations is {section.iterations}; it must be at least 1")
-    if section.granularity != "filter":
+    if not cuts_channels(section.granularity):
         if section.over != "producer":
             raise ValueError(
                 f"sparsify.over is {section.over!r}, which speaks of channels, and sparsify.granularity is "
@@ -40,9 +43,11 @@ def refuse(section: ConfigDict, model: ModelSpec, criterion: Criterion, layers: 
         )
 
 
-def ranked_sizes(model: ModelSpec, ranking: Ranking, granularity: str) -> list[list[int]]:
+def ranked_sizes(
+    model: ModelSpec, ranking: Ranking, granularity: str, block: Sequence[int] = ()
+) -> list[list[int]]:
     """The sizes of the layers that are ranked together: one list, or one for each kind of group."""
-    sizes = networks.unit_sizes(model, ranking.layers, granularity)
+    sizes = networks.unit_sizes(model, ranking.layers, granularity, block)
     if ranking.scope != "isomorphic":
         return [list(sizes.values())]
     groups = [group for group in networks.groups_of(model) if group.name in sizes]

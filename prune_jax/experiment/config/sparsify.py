@@ -3,7 +3,14 @@
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
-from prune_jax.experiment.config import criterion_trial, own_criterion, scoring_keys
+from prune_jax.experiment.config import (
+    criterion_trial,
+    equal_damage,
+    layouts,
+    own_criterion,
+    recovery,
+    scoring_keys,
+)
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
@@ -13,12 +20,11 @@ from prune_jax.pruning.allocation import NORMALISERS, least_width
 from prune_jax.pruning.criteria.criterion import WEIGHTS_ONLY
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS
-from prune_jax.pruning.granularity import GRANULARITIES, ceiling
-from prune_jax.pruning.recovery import VERSION as RECOVERY_VERSION
+from prune_jax.pruning.granularity import ceiling, cuts_channels
 
-ALLOCATIONS = ("uniform", "stages", "global", "isomorphic", "speedup")
-BY_SCORES = ("global", "isomorphic", "speedup")  # allocations for which scores are needed
-RECOVERIES = ("none", "orthp")
+ALLOCATIONS = ("uniform", "stages", "global", "isomorphic", "speedup", "erk", "sensitivity")
+BY_SCORES = ("global", "isomorphic", "speedup", "sensitivity")  # allocations for which scores are needed
+BY_SPEEDUP = ("speedup", "sensitivity")
 SCOPES = ("layer", "global", "isomorphic")
 
 
@@ -37,9 +43,9 @@ def refuse_bad_ratios(section: ConfigDict) -> None:
 
 def refuse_bad_speedup(section: ConfigDict) -> None:
     """Raise ValueError for a target speedup below 1, where the allocation reads it."""
-    if section.allocation == "speedup" and not 1 <= section.speedup < float("inf"):
+    if section.allocation in BY_SPEEDUP and not 1 <= section.speedup < float("inf"):
         raise ValueError(
-            f"sparsify.speedup is {section.speedup}; allocation 'speedup' needs a number of at least 1"
+            f"sparsify.speedup is {section.speedup}; allocation {section.allocation!r} needs a number of at least 1"
         )
 
 
@@ -69,6 +75,7 @@ def refuse_not_for_scratch(section: ConfigDict) -> None:
     """Raise ValueError for what a network that is small from its start can't have: scores, masks."""
     refuse_bad_rounding(section)
     one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
+    layouts.granularity_of(section)
     if section.allocation in BY_SCORES:
         raise ValueError(
             f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
@@ -84,13 +91,8 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
     """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
     section = config.sparsify
     refuse_bad_ratios(section)
-    if section.granularity == "unstructured":
-        if section.stage_ratios:
-            raise ValueError(
-                "sparsify.stage_ratios are of granularity 'filter'; with 'unstructured' name the layers in "
-                "sparsify.layers and give sparsify.ratio, or choose allocation 'global'"
-            )
-        return networks.kernel_ratios(model, section.layers, section.ratio)
+    if not cuts_channels(section.granularity):
+        return layouts.ratios_of(section, model)
     if by_stages(section):
         return networks.stage_ratios(model, section.layers, section.stage_ratios)
     return networks.uniform_ratios(model, section.layers, section.ratio)
@@ -98,19 +100,17 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
 
 def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sparsify:
     """The stage that ``config.sparsify`` describes. Raises ValueError naming the key, the value and what is allowed."""
+    config = layouts.narrowed(config, model)
     section = config.sparsify
-    granularity = one_of("sparsify.granularity", section.granularity, GRANULARITIES)
+    granularity = layouts.granularity_of(section)
     allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
-    recovery = one_of("sparsify.recovery", section.recovery, RECOVERIES)
-    gain = float(section.recovery_gain) if recovery != "none" else 1.0
-    if gain <= 0:
-        raise ValueError(f"sparsify.recovery_gain is {gain}; it must be positive")
+    recovered = recovery.fields_of(config, model, dataset)
     refuse_bad_rounding(section)
     in_range("sparsify.at_least", section.at_least, 0.0, 1.0)
     one_of("sparsify.normalise", section.normalise, ("", *NORMALISERS))
     ranking = _ranking(section, model) if allocation in BY_SCORES else None
     plain = ratios_of(config, model)
-    if granularity == "filter":
+    if cuts_channels(granularity):
         refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
     scoring_keys.refuse(section, model, criterion, tuple(dict(plain)))
@@ -118,41 +118,43 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         section.criterion,
         () if ranking else plain,
         granularity=granularity,
-        recovery=recovery,
-        recovery_gain=gain,
         source=source,
-        round_to=section.round_to if granularity == "filter" else 1,
+        round_to=section.round_to if cuts_channels(granularity) else 1,
         ranking=ranking,
         evidence=_gathering(config, criterion, dataset),
-        recovery_version=1 if recovery == "none" else RECOVERY_VERSION,
         iterations=section.iterations,
         over=section.over,
         reduce=section.reduce,
         compensate=section.compensate or criterion.compensate is None,
+        sensitivity=equal_damage.spec_of(config, model, dataset),
+        **recovered,
+        **layouts.fields_of(section),
     )
 
 
 def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
     layers = tuple(section.layers)
-    normalise = section.normalise or ("mean" if section.granularity == "filter" else "none")
-    if section.granularity != "filter" and section.allocation == "isomorphic":
+    normalise = section.normalise or ("mean" if cuts_channels(section.granularity) else "none")
+    if not cuts_channels(section.granularity) and section.allocation == "isomorphic":
         raise ValueError(
             "sparsify.allocation is 'isomorphic', which ranks channels of groups that are built alike; with "
-            "granularity 'unstructured' choose 'uniform' or 'global'"
+            f"granularity {section.granularity!r} choose 'uniform' or 'global'"
         )
-    if section.allocation != "speedup":
+    if section.allocation not in BY_SPEEDUP:
         in_range("sparsify.ratio", section.ratio, 0.0, 1.0)
         ranking = Ranking(
             layers, section.ratio, scope=section.allocation, at_least=section.at_least, normalise=normalise
         )
         _refuse_floors(model, section, ranking)
         return ranking
-    if section.granularity != "filter":
+    if not cuts_channels(section.granularity):
         raise ValueError(
-            "sparsify.allocation is 'speedup', which cuts channels; with granularity 'unstructured' choose 'uniform' "
-            "or 'global'"
+            f"sparsify.allocation is {section.allocation!r}, which cuts channels; with granularity "
+            f"{section.granularity!r} choose 'uniform' or 'global'"
         )
     refuse_bad_speedup(section)
+    if section.allocation == "sensitivity":
+        return Ranking(layers, 0.0, float(section.speedup), "sensitivity")
     scope = one_of("sparsify.speedup_scope", section.speedup_scope, SCOPES)
     if scope == "layer" and section.at_least:
         raise ValueError(
@@ -165,7 +167,7 @@ def _ranking(section: ConfigDict, model: ModelSpec) -> Ranking:
 
 def _refuse_floors(model: ModelSpec, section: ConfigDict, ranking: Ranking) -> None:
     """Raise ValueError where ``at_least`` of every layer, or one unit, leaves less to go than ``ratio`` asks for."""
-    for sizes in scoring_keys.ranked_sizes(model, ranking, section.granularity):
+    for sizes in scoring_keys.ranked_sizes(model, ranking, section.granularity, section.block):
         reach = sum(size - max(1, ceiling(section.at_least, size)) for size in sizes)
         if ceiling(section.ratio, sum(sizes)) <= reach:
             continue
@@ -202,15 +204,15 @@ def _criterion(
     else:
         one_of("sparsify.criterion", section.criterion, tuple(CRITERIA))
     criterion = own_criterion.criterion_of(section.criterion)
-    if granularity == "unstructured" and criterion.unit != "weight":
+    if not cuts_channels(granularity) and criterion.unit != "weight":
         raise ValueError(
             f"sparsify.criterion is {section.criterion!r}, which scores whole channels, and sparsify.granularity "
-            "'unstructured'; choose granularity 'filter', or a criterion of single weights such as 'l1'"
+            f"{granularity!r}; choose granularity 'filter', or a criterion of single weights such as 'l1'"
         )
-    if granularity == "filter" and criterion.weights_only:
+    if cuts_channels(granularity) and criterion.weights_only:
         raise ValueError(f"sparsify.criterion is {section.criterion!r}, which {WEIGHTS_ONLY}")
     criterion_trial.refuse_unscored(section.criterion, model, granularity, pruned)
-    if source and granularity == "filter":
+    if source and cuts_channels(granularity):
         own_criterion.refuse_misfit(section.criterion, source, model, pruned)
     return criterion, source
 
@@ -227,6 +229,6 @@ def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) ->
             f"{name}: sparsify.evidence.batches is {batches} and batch_size {size}; {dataset.name} has "
             f"{dataset.train_size} training examples, so batches * batch_size is allowed from 1 to that"
         )
-    if config.sparsify.granularity == "unstructured" and criterion.needs & OF_GROUPS:
+    if not cuts_channels(config.sparsify.granularity) and criterion.needs & OF_GROUPS:
         raise ValueError(f"{name}, which are of channels: choose granularity 'filter'")
     return Gathering(batches, size)

@@ -8,9 +8,11 @@ import optax
 
 from prune_jax import nearest
 from prune_jax.pruning.allocation import NORMALISERS
+from prune_jax.pruning.blocks import refuse_bad_block
 from prune_jax.pruning.criteria.criterion import CHANNELS_ONLY, WEIGHTS_ONLY, name_of, refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
-from prune_jax.pruning.granularity import GRANULARITIES
+from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
+from prune_jax.pruning.n_of_m import is_pattern, pattern_of
 
 SCOPES = ("layer", "global", "isomorphic")
 FREE = ("inputs", "outputs")
@@ -37,6 +39,8 @@ class Asked(NamedTuple):
     normalise: str | None = None
     iterations: int = 1
     compensate: bool = True
+    block: tuple[int, ...] = (4, 4)
+    pad: bool = False
 
 
 def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
@@ -45,14 +49,17 @@ def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
     Raises:
       ValueError: in one line, for the first argument that is wrong.
     """
-    _choice("granularity", granularity, GRANULARITIES)
+    if is_pattern(granularity):
+        pattern_of(granularity)
+    else:
+        _choice("granularity", granularity, (*GRANULARITIES, "2:4"))
     found = Asked(criterion=_criterion(criterion, granularity, rest), granularity=granularity, **rest)
     _choice("scope", found.scope, SCOPES)
     _amount(found)
     _floors(found)
     _scoring(found)
-    if granularity == "unstructured":
-        _unstructured(found)
+    if not cuts_channels(granularity):
+        _weights(found)
     return found
 
 
@@ -89,7 +96,7 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
     if callable(criterion):  # it may look at whatever is given
         data = rest["batches"] is not None and rest["loss"] is not None
         needs = {"key"} if rest["key"] is not None else set()
-        unit: Any = "channel" if granularity == "filter" else "weight"
+        unit: Any = "channel" if cuts_channels(granularity) else "weight"
         return Criterion(criterion, unit, frozenset(needs | ({"grads"} if data else set())))
     raise ValueError(
         f"criterion is {criterion!r}; give a name ({', '.join(CRITERIA)}), a Criterion or a function of evidence"
@@ -97,14 +104,20 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
 
 
 def _unit(criterion: Criterion, granularity: str, keep: Any) -> None:
-    if granularity == "filter" and criterion.weights_only and keep is None:
+    if cuts_channels(granularity) and criterion.weights_only and keep is None:
         raise ValueError(f"criterion is {name_of(criterion)!r}, which {WEIGHTS_ONLY}")
-    if granularity == "unstructured" and criterion.unit == "channel":
+    if not cuts_channels(granularity) and criterion.unit == "channel":
         raise ValueError(f"criterion is {name_of(criterion)!r}, which {CHANNELS_ONLY}")
 
 
 def _amount(asked: Asked) -> None:
     given = [name for name in ("ratio", "speedup", "keep") if getattr(asked, name) is not None]
+    if is_pattern(asked.granularity):
+        if given:
+            raise ValueError(
+                f"granularity is {asked.granularity!r}, which says how much goes; leave {' and '.join(given)} out"
+            )
+        return
     if len(given) != 1:
         what = " and ".join(given) or "none"
         raise ValueError(f"give one of ratio, speedup and keep, not {what}")
@@ -145,16 +158,28 @@ def _scoring(asked: Asked) -> None:
         raise ValueError(f"iterations is {many}, and keep says already what stays; leave one out")
 
 
-def _unstructured(asked: Asked) -> None:
-    if asked.ratio is None:
-        raise ValueError("granularity is 'unstructured', which takes a ratio, not a speedup or a keep")
+def _weights(asked: Asked) -> None:
+    what = f"granularity is {asked.granularity!r}"
+    if is_pattern(asked.granularity):
+        _pattern(asked, what)
+    elif asked.ratio is None:
+        raise ValueError(f"{what}, which takes a ratio, not a speedup or a keep")
     if asked.scope == "isomorphic":
-        raise ValueError("granularity is 'unstructured', which takes scope='layer' or 'global'")
+        raise ValueError(f"{what}, which takes scope='layer' or 'global'")
     if asked.over != "producer":
         raise ValueError(
-            f"over is {asked.over!r}, which speaks of channels; with granularity 'unstructured' leave it out"
+            f"over is {asked.over!r}, which speaks of channels; with {what.replace(' is', '')} leave it out"
         )
+    if asked.granularity == "block":
+        refuse_bad_block(asked.block)
     if not isinstance(asked.at_least, float):
-        raise ValueError(f"at_least is {asked.at_least!r}; with granularity 'unstructured' it is a fraction")
+        raise ValueError(f"at_least is {asked.at_least!r}; with {what.replace(' is', '')} it is a fraction")
     if asked.round_to != 1:
         raise ValueError(f"round_to is {asked.round_to!r}, which speaks of channels; leave it out")
+
+
+def _pattern(asked: Asked, what: str) -> None:
+    if asked.scope != "layer" or asked.at_least or asked.normalise is not None or asked.iterations > 1:
+        raise ValueError(
+            f"{what}, by which all layers lose alike; leave scope, at_least, normalise and iterations out"
+        )

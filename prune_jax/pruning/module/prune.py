@@ -10,11 +10,14 @@ from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.criterion import checked_scores, name_of
 from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.granularity import cuts_channels
+from prune_jax.pruning.heads import head_groups
 from prune_jax.pruning.isomorphism import ranks_of
 from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
+from prune_jax.pruning.layouts import mask_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
 from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
@@ -29,7 +32,6 @@ from prune_jax.pruning.module.scoring import (
 )
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
-from prune_jax.pruning.unstructured import unstructured_mask
 
 
 def prune(
@@ -55,6 +57,8 @@ def prune(
     masked: bool = False,
     free: Sequence[str] = (),
     compensate: bool = True,
+    block: tuple[int, ...] = (4, 4),
+    pad: bool = False,
 ) -> Pruned:
     """A smaller model of the same kind; the target itself stays as it is.
 
@@ -71,7 +75,8 @@ def prune(
         ``Evidence`` that returns group name -> scores (with granularity 'unstructured' leaf path -> scores).
       scope: 'layer' prunes every group alike; 'global' ranks all channels together; 'isomorphic' ranks together
         groups that are built alike.
-      granularity: 'filter', or 'unstructured' for masks of single weights.
+      granularity: 'filter', or 'head' for attention heads alone. With masks: 'unstructured' for single weights, 'block'
+        for blocks of them, and '2:4', or any N:M, which leaves N of each M along a kernel's inputs and takes no ratio.
       layers: a pattern over group names or several, or of an nnx module an nnx filter of the leaf that makes a group.
       at_least: what every group keeps: a fraction (float) or a number of channels (int).
       round_to: kept channels are rounded up to a multiple of it.
@@ -89,6 +94,8 @@ def prune(
         model takes inputs without the channels that went, ``x[..., pruned.keep[name]]``.
       compensate: whether weights are changed that the criterion changes besides choosing, as 'flap', 'thinet',
         'channel_lasso' and 'sparsegpt' do.
+      block: inputs and outputs of a block.
+      pad: the last M of a kernel, or a block at its edge, may be smaller; else a kernel that doesn't fit is refused.
 
     Returns:
       The small model, its variables, and the decision; see ``Pruned``.
@@ -105,13 +112,13 @@ def prune(
     what = asked(
         criterion, granularity, ratio=ratio, speedup=speedup, keep=keep, scope=scope, layers=layers,
         at_least=at_least, round_to=round_to, batches=batches, loss=loss, key=key, masked=masked,
-        over=over, reduce=reduce, normalise=normalise, iterations=iterations,
-        compensate=compensate,
+        over=over, reduce=reduce, normalise=normalise, iterations=iterations, compensate=compensate,
+        block=block, pad=pad,
     )  # fmt: skip
     refuse_lacking(what)
     refuse_transformation(optimizer)
     start = start_of(target, inputs, free_ends(free))
-    if granularity == "unstructured":
+    if not cuts_channels(granularity):
         return _single_weights(start, what, optimizer)
     costs = _costs(start)
     now, start = _decided(start, what, costs)
@@ -139,6 +146,8 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
         return keep, start
     taken = start.dense.source.taken
     mine = named(groups, what.layers, taken and taken.types)
+    if what.granularity == "head":
+        mine = list(head_groups(mine, start.variables))
     if isinstance(what.ratio, Mapping):
         allocation.chosen(groups, tuple(what.ratio))  # a pattern that fits no group is refused
     if what.masked:
@@ -237,10 +246,9 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     """Masks of single weights; an earlier mask stays, and counts."""
     if start.whole is None:
         raise ValueError(
-            "granularity is 'unstructured', but channels of the target were cut before; pass its model or (apply, "
-            "variables)"
+            f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
+            "(apply, variables)"
         )
-    assert what.ratio is not None  # checked in ``asked``
     look, first = keeping_first(
         looking(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
     )
@@ -256,11 +264,14 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
         return scores
 
     def choose(scores: Any, ratio: Any, mask: Any) -> Any:
-        return unstructured_mask(
-            start.whole, scores, ratio, normalise=normalise, at_least=float(what.at_least), before=mask, **how
-        )
+        return mask_of(
+            start.whole, scores, what.granularity, ratio, normalise=normalise, at_least=float(what.at_least),
+            before=mask, block=what.block, pad=what.pad, **how,
+        )  # fmt: skip
 
-    steps = mask_ratios(start.whole, what.ratio, what.iterations, before=start.mask, **how)
+    # A pattern takes no ratio: one step asks for whatever it says.
+    ratio: Any = what.ratio
+    steps = mask_ratios(start.whole, ratio, what.iterations, before=start.mask, **how)
     mask = iterated_mask(start.whole, score, choose, steps, start.mask)
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
     cost = _costs(start)({})

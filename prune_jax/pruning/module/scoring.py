@@ -10,6 +10,7 @@ import numpy as np
 
 from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, unfit, weight_scores
 from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS, OF_KERNELS, Evidence, gatherer
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.iterated import refuse_unmaskable
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.module.asked import Asked
@@ -98,7 +99,7 @@ def looking(
 
 def scores_of(asked: Asked, facts: Evidence) -> Scores:
     """Scores by group name, or by leaf path with granularity 'unstructured'."""
-    if asked.granularity == "filter":
+    if cuts_channels(asked.granularity):
         return channel_scores(asked.criterion, facts, over=asked.over, reduce=asked.reduce)
     return weight_scores(asked.criterion, facts)
 
