@@ -28,7 +28,9 @@ def get_config() -> ConfigDict:
     config.measure.every = 1000  # before and after the stages alone
     config.measure.examples = 100
     # Without 'lamp': at one ratio for all layers it removes what 'l2' does.
-    config.methods = ("random", "largest", "l1", "l2", "fpgm", "bn_scale", "taylor", "fisher", "hessian")
+    config.methods = ("random", "largest", "l1", "l2", "fpgm", "bn_scale")  # without data
+    config.methods += ("taylor", "fisher", "hessian")  # of the loss
+    config.methods += ("hrank", "activation", "wanda", "flap", "thinet", "channel_lasso")  # of activations
     config.ratios = (0.5, 0.9)
     config.retrain_lrs = (1e-2, 1e-3)
     config.retrain.epochs = 8
