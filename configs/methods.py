@@ -15,7 +15,7 @@ from prune_jax.experiment.protocols import mystery1
 
 
 def get_config() -> ConfigDict:
-    """ResNet-8 on scikit-learn's digits: every criterion at two ratios, retrained from two initial LRs."""
+    """ResNet-8 on scikit-learn's digits: fifteen criteria at three ratios, retrained from two initial LRs."""
     config = default_config()
     config.experiment = "methods"
     config.dataset.name = "digits"  # small, so that ten seeds take no longer than two of MNIST
@@ -28,8 +28,10 @@ def get_config() -> ConfigDict:
     config.measure.every = 1000  # before and after the stages alone
     config.measure.examples = 100
     # Without 'lamp': at one ratio for all layers it removes what 'l2' does.
-    config.methods = ("random", "largest", "l1", "l2", "fpgm", "bn_scale", "taylor", "fisher", "hessian")
-    config.ratios = (0.5, 0.9)
+    config.methods = ("random", "largest", "l1", "l2", "fpgm", "bn_scale")  # without data
+    config.methods += ("taylor", "fisher", "hessian")  # of the loss
+    config.methods += ("hrank", "activation", "wanda", "flap", "thinet", "channel_lasso")  # of activations
+    config.ratios = (0.5, 0.7, 0.9)
     config.retrain_lrs = (1e-2, 1e-3)
     config.retrain.epochs = 8
     config.final_lr = 1e-4  # the last LR that the halving rule steps down to
