@@ -1,7 +1,4 @@
-"""Ways round XLA:CPU's weak spots: LAPACK one matrix at a time, and parts of a batch on threads of their own.
-
-Seen with jaxlib 0.10.2. ``passes`` has the third: no gradient of a convolution inside a compiled loop.
-"""
+"""Ways round XLA:CPU's weak spots. ``tests/trainability/test_workarounds.py`` warns where one can go."""
 
 import contextlib
 import math
@@ -13,11 +10,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
 from prune_jax.trainability import memory
 
+# Each way round, and the jaxlib with which it was seen to be needed.
+SEEN = {
+    "each: LAPACK's calls on batches may wait for one another for ever": "0.10.2",
+    "reduced: the gradients of a convolution leave cores idle": "0.10.2",
+    "reduced: LAPACK's own threads wait on cores that the parts need": "0.10.2",
+    "passes: the gradient of a convolution is slow inside a compiled loop": "0.10.2",
+}
 # Bytes of one seed's gradients at the largest activation of a part: half as many made ResNet-56 slower, twice as
 # many no faster, at more memory.
 PART = 2**19
@@ -61,9 +64,7 @@ def share(x: jax.Array, shapes: Any) -> tuple[int, int]:
     return math.ceil(len(x) / (rounds * threads)), threads
 
 
-def reduced(
-    network: Any, x: jax.Array, rows: np.ndarray, shapes: Any, pieces: Pieces, finish: Any, narrow: bool
-) -> jax.Array:
+def reduced(network: Any, x: jax.Array, rows: Any, shapes: Any, pieces: Pieces, finish: Any) -> jax.Array:
     """``finish`` of all examples' Jacobians, in parts of ``shapes`` (see ``passes``), ``pieces`` of seeds at once.
 
     Compiled here, where the configuration of the calling thread holds; the threads only run what was compiled.
@@ -72,7 +73,7 @@ def reduced(
     """
     made, size = shapes.made, len(shapes.entered)
     parts = [x[min(start, len(x) - size) :][:size] for start in range(0, len(x), size)]
-    forward = compiled(network.forward, parts[0], rows, narrow=narrow)
+    forward = compiled(network.forward, parts[0], rows, narrow=True)
     pull = {
         n: compiled(network.pull, made.pull_back, made.seeds, 0, step=n, batch=size)
         for n in {n for _, n in pieces}
