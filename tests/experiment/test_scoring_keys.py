@@ -54,6 +54,7 @@ def flows(kernels, biases):
     return out[::-1]
 
 
+@pytest.mark.slow
 def test_a_hundred_iterations_of_synflow_on_single_weights(root, digits):
     how = {"criterion": "synflow", "granularity": "unstructured", "allocation": "global"}
     arm, before, after = acted(root, digits, **how, iterations=100, ratio=0.9, layers=("*",))
@@ -96,6 +97,7 @@ def per_example_sums(before, digits):
     return scores[::-1]
 
 
+@pytest.mark.slow
 def test_fisher_in_two_iterations_cuts_what_scoring_twice_says(root, digits):
     _, before, after = acted(root, digits, criterion="fisher", iterations=2, ratio=0.6)
     first = per_example_sums(before, digits)[:2]
