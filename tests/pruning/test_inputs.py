@@ -216,6 +216,16 @@ def test_a_bias_that_two_kernels_share_is_no_ones_own():
     assert [evidence.inputs[name].shift for name in ("a", "b")] == [None, None]
 
 
+def test_a_bias_is_not_one_where_the_product_is_used_without_it_too():
+    params = {"a": draw(4, 4), "bias": draw(4)}
+
+    def apply(p, x):
+        made = x @ p["a"]
+        return (made + p["bias"].reshape(1, -1)) * made
+
+    assert measured(apply, params, [draw(2, 4)], {"inputs"}).inputs["a"].shift is None
+
+
 def test_what_is_needed_is_asked_for():
     with pytest.raises(ValueError, match="'input_grams' needs apply=function"):
         gatherer({"input_grams"})
