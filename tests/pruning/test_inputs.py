@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from prune_jax.experiment import networks, specs
 from prune_jax.pruning.evidence import gather, gatherer
 from prune_jax.pruning.inputs.layout import Layout, channels_of_rows, to_leaf, to_matrices
+from prune_jax.pruning.inputs.products import shifts_of, traced
+from prune_jax.pruning.unstructured import kernels
 
 RNG = np.random.default_rng(0)
 ROUNDING = {"rtol": 2e-5, "atol": 2e-5}  # float32 sums of up to 200 numbers of size 1 against float64
@@ -216,6 +219,16 @@ def test_a_bias_that_two_kernels_share_is_no_ones_own():
     assert [evidence.inputs[name].shift for name in ("a", "b")] == [None, None]
 
 
+def test_a_bias_is_not_one_where_the_product_is_used_without_it_too():
+    params = {"a": draw(4, 4), "bias": draw(4)}
+
+    def apply(p, x):
+        made = x @ p["a"]
+        return (made + p["bias"].reshape(1, -1)) * made
+
+    assert measured(apply, params, [draw(2, 4)], {"inputs"}).inputs["a"].shift is None
+
+
 def test_what_is_needed_is_asked_for():
     with pytest.raises(ValueError, match="'input_grams' needs apply=function"):
         gatherer({"input_grams"})
@@ -235,3 +248,13 @@ def test_what_is_needed_is_asked_for():
 def test_matrices_and_leaf_are_inverse(layout):
     leaf = draw(*layout.shape)
     np.testing.assert_array_equal(to_leaf(layout, to_matrices(layout, leaf)), leaf)
+
+
+@pytest.mark.parametrize("name", ["mlp7_relu", "lenet5", "resnet8"])
+def test_every_kernel_of_the_catalog_meets_data_and_has_a_shift(name):
+    spec = specs.ModelSpec(name, (32, 32, 3), 10)
+    network = networks.network_of(spec)
+    found = traced(network.apply, network.variables, networks.example_of(spec))
+    wanted = {f"params/{path}" for path in kernels(network.variables["params"]).values()}
+    assert set(found.products) == wanted
+    assert all(shift is not None for shift in shifts_of(found).values())

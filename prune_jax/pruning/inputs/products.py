@@ -59,6 +59,7 @@ class _Seen(NamedTuple):
     products: dict[str, list[Product]]
     lost: set[str]
     results: dict[Any, tuple[str, int]]  # an equation's result -> the product that it is
+    uses: collections.Counter[Any]  # how often a result is used in its own program
 
 
 def traced(apply: Callable, params: Any, *inputs: Any) -> Network:
@@ -75,7 +76,8 @@ def traced(apply: Callable, params: Any, *inputs: Any) -> Network:
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), (params, *inputs))
     body = read(apply, shapes[0], shapes[1:]).body
-    seen = _Seen([(path, jnp.shape(leaf)) for path, leaf in leaf_paths(params)], {}, set(), {})
+    named = [(path, jnp.shape(leaf)) for path, leaf in leaf_paths(params)]
+    seen = _Seen(named, {}, set(), {}, _uses(body, {}))
     leaves = start([shape for _, shape in seen.leaves])
     inputs_lie = [None] * (len(body.jaxpr.invars) - len(leaves))
     follow(body, [*leaves, *inputs_lie], functools.partial(_visit, seen))
@@ -87,6 +89,18 @@ def traced(apply: Callable, params: Any, *inputs: Any) -> Network:
             if path not in seen.lost and all(one.layout == found[0].layout for one in found)
         },
     )
+
+
+def _uses(body: Body, known: dict[int, Any]) -> collections.Counter[Any]:
+    """How often each variable is used; a program that is called several times counts once."""
+    if id(body.jaxpr) in known:
+        return collections.Counter()
+    known[id(body.jaxpr)] = body.jaxpr
+    atoms = [atom for node in body.nodes for atom in node.eqn.invars] + list(body.jaxpr.outvars)
+    count = collections.Counter(atom for atom in atoms if not isinstance(atom, Literal))
+    for inner in (inner for node in body.nodes for inner in node.bodies):
+        count.update(_uses(inner, known))
+    return count
 
 
 def shifts_of(network: Network) -> dict[str, tuple[str, int] | None]:
@@ -127,7 +141,7 @@ def _shift(seen: _Seen, node: Node, k: int, where: Where) -> None:
     """Note the leaf that is added to a product, if it has one entry for each output in the kernel's order."""
     atom = node.eqn.invars[k]
     path, number = ("", 0) if isinstance(atom, Literal) else seen.results.get(atom, ("", 0))
-    if not path:
+    if not path or seen.uses[atom] > 1:  # what else uses the product would not be shifted
         return
     product, (leaf, shape) = seen.products[path][number], seen.leaves[where.leaf]
     columns = COLUMNS[product.node.eqn.primitive.name](where.at, product.node, product.kernel)
