@@ -182,6 +182,12 @@ def test_ids_tell_rewinds_apart_and_leave_others_alone(digits):
     assert listed.ids[0] == ids[1]
 
 
+def test_a_listed_chain_may_begin_with_random_weights(digits):
+    by_hand = arm_of(digits, **listed("initialise", "sparsify", "retrain"))
+    assert by_hand.ids == arm_of(digits, pipeline="prune_at_init").ids
+    assert [specs.kind(spec) for spec in by_hand.chain] == ["initialise", "sparsify", "retrain"]
+
+
 def test_rounds_rewind_after_each_cut(digits):
     chain = arm_of(digits, **{"rewind.to": 0, "sparsify.rounds": 2}).chain
     kinds = [specs.kind(spec) for spec in chain]

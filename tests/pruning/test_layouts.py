@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from prune_jax import models
+from prune_jax.pruning.axis_check import refuse_other_orders
 from prune_jax.pruning.blocks import block_counts, block_mask
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.erk import erk_ratios
@@ -17,6 +18,7 @@ from prune_jax.pruning.heads import head_groups
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.module.prune import prune
 from prune_jax.pruning.n_of_m import Pattern, n_of_m_mask, pattern_of, refuse_misfit
+from prune_jax.pruning.unstructured import kernels
 
 
 def draw(*shape, seed=0):
@@ -277,3 +279,37 @@ def test_one_call_prunes_whole_heads():
 def test_one_call_refuses_what_does_not_fit(how, message):
     with pytest.raises(ValueError, match=message):
         prune(small(), jnp.ones((1, 4)), **how)
+
+
+def torch_like(params, x):
+    """A network whose kernels lie as (outputs, inputs)."""
+    return jax.nn.relu(x @ params["a"].T) @ params["b"].T
+
+
+def test_a_kernel_in_another_order_is_refused_by_name():
+    params = {"a": draw(8, 4), "b": draw(4, 8)}
+    with pytest.raises(ValueError, match=r"layer 'a' sums over axes \[1\] of its kernel of shape \(8, 4\)"):
+        prune((torch_like, params), jnp.ones((1, 4)), granularity="2:4")
+    with pytest.raises(ValueError, match="layer 'a' sums over axes"):
+        prune((torch_like, params), jnp.ones((1, 4)), granularity="block", block=(2, 2), ratio=0.5)
+
+
+def test_every_network_of_the_catalog_lies_as_it_is_read():
+    for name in ("resnet8", "lenet5", "mlp7_relu"):
+        side, channels = (28, 1) if name == "lenet5" else (8, 3)
+        module = models.abstract(name, num_classes=10, input_shape=(side, side, channels))
+        network = models.functional(module)
+        paths = kernels(network.variables)
+        x = jax.ShapeDtypeStruct((1, side, side, channels), "float32")
+        refuse_other_orders(network.apply, network.variables, x, paths=paths)
+    attention = models.functional(Heads(nnx.Rngs(0)))
+    x = jax.ShapeDtypeStruct((1, 5, 6), "float32")
+    paths = {name: path for name, path in kernels(attention.variables).items() if path.endswith("kernel")}
+    refuse_other_orders(attention.apply, attention.variables, x, paths=paths)
+    bias = {"bias": "params/att/query/bias"}  # (heads, outputs of a head), which nothing sums over
+    with pytest.raises(ValueError, match="'bias' multiplies data nowhere"):
+        refuse_other_orders(attention.apply, attention.variables, x, paths=bias)
+    with pytest.raises(ValueError, match="'table' multiplies data nowhere that a trace can follow"):
+        refuse_other_orders(
+            lambda v, i: v["table"][i], {"table": draw(5, 4)}, jnp.ones(3, int), paths={"table": "table"}
+        )

@@ -1,7 +1,7 @@
 """The sparsifying action as a stage: score, choose, cut or mask, and recover where the spec asks for it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,29 +11,27 @@ import numpy as np
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import equal_damage, iterations, restore
+from prune_jax.experiment.chain import choosing, equal_damage, iterations, restore
 from prune_jax.experiment.chain.evidence import looking
 from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.own import parts as own_parts
-from prune_jax.experiment.specs import ModelSpec, Ranking, Sparsify, stated
+from prune_jax.experiment.specs import Sparsify, stated
 from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
-from prune_jax.pruning import allocation, isomorphism, iterated, masks, surgery
+from prune_jax.pruning import allocation, iterated, masks, surgery
 from prune_jax.pruning.compensation import compensated, keeping_first
 from prune_jax.pruning.criteria.table import Criterion, weight_scores
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
-from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed, shrunk_groups
 from prune_jax.pruning.layouts import mask_of
 
 Scores = Mapping[str, np.ndarray]
 Look = Callable[[Any], Evidence]  # variables -> what the criterion may look at
-Allocate = Callable[[float], Keep]
 HOW: Mapping[str, str] = MappingProxyType(
     {"layer": "one ratio a layer", "sensitivity": "equal damage of each group"}
 )
@@ -125,91 +123,24 @@ def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, 
 def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, seed: int) -> StageNetwork:
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
     groups = shrunk_groups(networks.groups_of(before.model), before.keep)
-    wanted = _wanted(before.model, groups, spec)
+    mine = choosing.wanted(before.model, groups, spec)
     look, first = keeping_first(look)
 
     def score(variables: Any) -> Scores:
         return own_criterion.scores_of(
-            spec.criterion, look(variables), wanted, over=spec.over, reduce=spec.reduce
+            spec.criterion, look(variables), mine, over=spec.over, reduce=spec.reduce
         )
 
     def choose(scores: Scores, step: Sparsify, so_far: Keep) -> Keep:
         if step.sensitivity is None:
-            return _chosen(before, wanted, step, scores, so_far)
-        equal = equal_damage.allocated(context.data, before, wanted, step, scores, seed)
-        return _reached(before, step.ranking, equal)
+            return choosing.chosen(before, mine, step, scores, so_far)
+        equal = equal_damage.allocated(context.data, before, mine, step, scores, seed)
+        return choosing.reached(before, step.ranking, equal)
 
-    steps = iterations.filter_steps(before, wanted, spec)
+    steps = iterations.filter_steps(before, mine, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
     small = surgery.shrink(_compensated(spec, first[0], keep), groups, keep)
     return before._replace(variables=small, keep=composed(before.keep, keep))
-
-
-def _wanted(model: ModelSpec, groups: Sequence[Group], spec: Sparsify) -> list[Group]:
-    if spec.ranking is not None:
-        return allocation.chosen(groups, spec.ranking.layers or networks.default_patterns(model))
-    named = dict(spec.ratios)
-    return [group for group in groups if group.name in named]
-
-
-def _chosen(before: StageNetwork, groups: list[Group], spec: Sparsify, scores: Scores, so_far: Keep) -> Keep:
-    """Which channels of the network as it is now stay, of those that are left ``so_far``."""
-    if spec.ranking is not None:
-        return _ranked(before, groups, spec.ranking, spec.round_to, scores, so_far)
-    return _to_widths(groups, networks.widths_of(before.model, spec.ratios, spec.round_to), scores)
-
-
-def _to_widths(groups: Sequence[Group], widths: Mapping[str, int], scores: Scores) -> Keep:
-    return {
-        group.name: allocation.lowest(scores[group.name], max(group.size - widths[group.name], 0))
-        for group in groups
-    }
-
-
-def _ranked(
-    before: StageNetwork,
-    groups: list[Group],
-    ranking: Ranking,
-    round_to: int,
-    scores: Scores,
-    so_far: Keep,
-) -> Keep:
-    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
-    model, dense = before.model, {g.name: g.size for g in networks.groups_of(before.model)}
-    how: dict[str, Any] = {
-        "normalise": iterated.of_living(allocation.NORMALISERS[ranking.normalise]),
-        "at_least": ranking.at_least,
-        "round_to": round_to,
-        "dense": dense,
-    }
-
-    def allocate(ratio: float) -> Keep:
-        if ranking.scope == "layer":
-            ratios = tuple((group.name, ratio) for group in groups)
-            found = _to_widths(groups, networks.widths_of(model, ratios, round_to), scores)
-        elif ranking.scope == "isomorphic":
-            found = isomorphism.isomorphic_ranking(
-                groups, scores, ratio, isomorphism.ranks_of(before.variables), **how
-            )
-        else:
-            found = allocation.global_ranking(groups, scores, ratio, **how)
-        return iterated.nested(found, so_far)
-
-    return _reached(before, ranking, allocate)
-
-
-def _reached(before: StageNetwork, ranking: Ranking | None, allocate: Allocate) -> Keep:
-    """The keep at the ratio of the ranking, or the first that reaches its speedup."""
-    assert ranking is not None
-    model = before.model
-    if not ranking.speedup:
-        return allocate(ranking.ratio)
-
-    def macs(keep: Keep) -> int:
-        return networks.cost_of(model, {n: len(k) for n, k in composed(before.keep, keep).items()}).macs
-
-    left = ranking.speedup * macs({}) / networks.cost_of(model).macs  # what rounds before left to do
-    return allocate(0.0) if left <= 1 else allocation.to_speedup(allocate, macs, left)
 
 
 def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:

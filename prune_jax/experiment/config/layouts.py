@@ -1,6 +1,7 @@
 """``config.sparsify.granularity``: which units go, and of masked weights how many of each layer."""
 
 import copy
+import functools
 import glob
 from typing import Any
 
@@ -10,6 +11,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.nearest import hint
 from prune_jax.pruning import unstructured
+from prune_jax.pruning.axis_check import refuse_other_orders
 from prune_jax.pruning.blocks import block_counts, refuse_bad_block
 from prune_jax.pruning.erk import erk_ratios
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
@@ -94,11 +96,21 @@ def ratios_of(section: ConfigDict, model: ModelSpec) -> Ratios:
     if section.granularity == "block":
         block = (section.block[0], section.block[1])
         units = _named("sparsify.block", block_counts, params, block, names, pad=section.pad)
+    if pattern or section.granularity == "block":
+        _named(KEY, _refuse_other_orders, model, names)
     if section.allocation != "erk":
         return ratios
     leaves = dict(leaf_paths(params))
     shapes = {name: leaves[path].shape for name, path in unstructured.chosen(params, names).items()}
     return tuple(erk_ratios(shapes, section.ratio, units).items())
+
+
+@functools.cache  # a memo: every run of a sweep asks again
+def _refuse_other_orders(model: ModelSpec, names: tuple[str, ...]) -> None:
+    network = networks.network_of(model)
+    found = unstructured.chosen(network.variables["params"], names)
+    paths = {name: f"params/{path}" for name, path in found.items()}
+    refuse_other_orders(network.apply, network.variables, networks.example_of(model), paths=paths)
 
 
 def _named(key: str, check: Any, *given: Any, **how: Any) -> Any:

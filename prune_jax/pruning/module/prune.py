@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from prune_jax.pruning import allocation
+from prune_jax.pruning.axis_check import refuse_other_orders
 from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.criterion import checked_scores, name_of
@@ -32,6 +33,7 @@ from prune_jax.pruning.module.scoring import (
 )
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
+from prune_jax.pruning.unstructured import chosen as weights_of
 
 
 def prune(
@@ -256,6 +258,9 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
         "scope": what.scope,
         "where": (what.layers,) if isinstance(what.layers, str) else tuple(what.layers),
     }
+    if what.granularity != "unstructured":
+        paths = weights_of(start.whole, how["where"])
+        refuse_other_orders(start.dense.apply, start.whole, *start.dense.inputs, paths=paths)
     normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
 
     def score(held: Any) -> Any:
