@@ -209,7 +209,7 @@ def test_the_leaders_of_a_bottleneck_network_leave_the_stem_free():
     assert params["blocks"][3]["conv1"]["kernel"].shape == (1, 1, 30, 128)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet20", "lenet5"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet20", "lenet5", "conv5_bn"])
 def test_grey_images_of_28_pixels_are_accepted(name):
     module = models.abstract(name, num_classes=10, input_shape=(28, 28, 1))
     net = models.functional(module)
