@@ -7,6 +7,7 @@ from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.letter_display import indistinct_sets, letters
 from prune_jax.fairness.ranked_groups import Ranking, Rankings, comparable
 from prune_jax.fairness.ranking import rank, rank_retrainings
+from prune_jax.fairness.metrics import METRICS, Metric
 from prune_jax.fairness.record import (
     Axes,
     Costs,
@@ -24,6 +25,7 @@ from prune_jax.fairness.storage import from_json, read, read_folder, to_json, wr
 from prune_jax.fairness.validation import validate, validate_published
 
 __all__ = [
+    "METRICS",
     "SETUPS",
     "Anomaly",
     "Axes",
@@ -32,6 +34,7 @@ __all__ = [
     "CrossValidation",
     "EpochMetrics",
     "JSVSummary",
+    "Metric",
     "Optimiser",
     "Ranking",
     "Rankings",

@@ -81,14 +81,17 @@ def matrix(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) 
         row = ["" if j <= i else _cell(pairs[i, j]) for j in range(1, len(records))]
         rows.append([names[i], *row])
     key = [f"{number} {record.name}" for number, record in zip(names, records, strict=True)]
-    legend = "strictest setup; +A: SX-A, +B: SX-B, +=: same overall schedule; -: not even S1"
+    legend = (
+        "strictest setup; +A: SX-A, +B: SX-B, +=: same overall schedule; -: not even S1; !: settings that both state "
+        "differ"
+    )
     return "\n".join([*key, "", aligned(rows), legend])
 
 
 def _cell(verdict: Verdict) -> str:
     marks = {"SX-A": "+A", "SX-B": "+B", "same_overall_schedule": "+="}
     extra = "".join(mark for setup, mark in marks.items() if verdict.holds(setup))
-    return (verdict.strictest or "-") + extra
+    return (verdict.strictest or "-") + extra + "!" * bool(verdict.differing)
 
 
 def _print_sentences(

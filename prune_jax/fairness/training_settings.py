@@ -1,0 +1,88 @@
+"""Settings of training beside the chain: in which of them two records differ, and which one leaves unstated."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prune_jax.fairness.record import RunRecord
+
+ASKED = ("momentum", "weight_decay", "batch_size", "name")  # of an optimiser; unstated they are assumed equal
+TRAINED = ("pretrain", "scratch")
+
+
+@dataclass(frozen=True)
+class Break:
+    """A field that breaks a setup, with both values as text; None is unstated."""
+
+    field: str
+    a: str | None
+    b: str | None
+
+    @property
+    def unstated(self) -> bool:
+        """Whether it is missing rather than different."""
+        return self.a is None or self.b is None
+
+    def __str__(self) -> str:
+        if self.a is None and self.b is None:
+            return f"{self.field} unstated by both"
+        return f"{self.field} {self.a or 'unstated'} against {self.b or 'unstated'}"
+
+
+def stated_optimiser(record: RunRecord) -> dict[str, Any]:
+    """Every setting that a record's optimiser states, by name."""
+    if record.optimiser is None:
+        return {}
+    stated = asdict(record.optimiser)
+    return {**stated.pop("other"), **{k: v for k, v in stated.items() if v is not None}}
+
+
+def optimiser(a: RunRecord, b: RunRecord, _: float = 0.0) -> Break | None:
+    """Settings of the optimiser, the batch size among them, that both state and that differ."""
+    return _differing("optimiser", stated_optimiser(a), stated_optimiser(b))
+
+
+def further(a: RunRecord, b: RunRecord, _: float = 0.0) -> Break | None:
+    """Further settings, such as distillation, that both state and that differ."""
+    return _differing("settings", a.settings, b.settings)
+
+
+def augmentation(a: RunRecord, b: RunRecord, _: float = 0.0) -> Break | None:
+    """Augmentation, where both state it and it differs."""
+    x, y = a.augmentation, b.augmentation
+    if x is None or y is None or x == y:
+        return None
+    return Break("augmentation", *("+".join(side) or "none" for side in (x, y)))
+
+
+def pretraining(a: RunRecord, b: RunRecord) -> Break | None:
+    """Settings in which one's training from random weights differs from the other's, as their stages' specs say.
+
+    Those are the pretraining of a run that is pruned, and the only stage of scratch. Their LR schedules and epochs are
+    the chain's.
+    """
+    return _differing("training from random weights:", _first_training(a), _first_training(b))
+
+
+def assumed(a: RunRecord, b: RunRecord) -> tuple[str, ...]:
+    """Settings that one side leaves unstated, such as 'optimiser momentum'."""
+    x, y = stated_optimiser(a), stated_optimiser(b)
+    names = [f"optimiser {key}" for key in sorted({*ASKED, *x, *y}) if key not in x or key not in y]
+    if a.augmentation is None or b.augmentation is None:
+        names.append("augmentation")
+    one_sided = sorted(a.settings.keys() ^ b.settings.keys())
+    return (*names, *(f"settings {key}" for key in one_sided))
+
+
+def _differing(field: str, x: Mapping[str, Any], y: Mapping[str, Any]) -> Break | None:
+    keys = [key for key in x if key in y and x[key] != y[key]]
+    if not keys:
+        return None
+    return Break(field, *(", ".join(f"{key}={side[key]}" for key in keys) for side in (x, y)))
+
+
+def _first_training(record: RunRecord) -> dict[str, Any]:
+    spec = next((stage.spec.get("train") for stage in record.stages or () if stage.kind in TRAINED), None)
+    if not isinstance(spec, Mapping):
+        return {}
+    return {key: value for key, value in spec.items() if key not in ("schedule", "epochs", "extend")}
