@@ -11,7 +11,7 @@ from typing import Any
 
 from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.metrics import Metric, assumed_metric
-from prune_jax.schedules import LRSchedule
+from prune_jax.schedules import LRSchedule, canonical
 
 STAGE_KINDS = ("pretrain", "sparsify", "retrain", "scratch")
 
@@ -68,7 +68,8 @@ class Stage:
     """One link of the chain: 'pretrain', 'sparsify', 'retrain' or 'scratch'.
 
     ``ids``: the content hash for each seed, in the order of the seeds. ``schedule``: canonical LR schedule
-    text over ``epochs``; a one-shot sparsify has epochs 0 and needs none. Under a rule that ends LR stages it
+    text over ``epochs``, or as papers print it where that leaves nothing open; a one-shot sparsify has epochs 0
+    and needs none. Under a rule that ends LR stages it
     is the rule, ``plateau(...)``, and ``epochs`` are stated where all seeds took as many. ``macs``: forward
     MACs per sample while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain
     and scratch.
@@ -87,7 +88,8 @@ class Stage:
         if self.epochs is not None and self.epochs < 0:
             raise ValueError(f"a {self.kind} stage can't last {self.epochs} epochs")
         if self.epochs and self.schedule is not None and not self.by_rule:
-            object.__setattr__(self, "schedule", str(LRSchedule.parse(self.schedule, self.epochs)))
+            text = canonical(self.schedule, self.epochs)
+            object.__setattr__(self, "schedule", str(LRSchedule.parse(text, self.epochs)))
         object.__setattr__(self, "spec", plain(self.spec))
 
     @property

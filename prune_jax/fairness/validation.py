@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from prune_jax.fairness import cost_rules, published, table_rules
+from prune_jax.fairness import cost_rules, published, ratio_rules, table_rules
 from prune_jax.fairness.anomaly import Anomaly, Row
+from prune_jax.fairness.cells import ACCURACY, read_row
 from prune_jax.fairness.cost_rules import CostOf
 from prune_jax.fairness.paper_costs import UNIFORM
 from prune_jax.nearest import unknown
@@ -13,12 +14,23 @@ Check = Callable[[Sequence[Row], str], list[Anomaly]]
 # Rule -> the columns it needs (one of each group) and the function; 'costs' also needs the network's costs.
 RULES: Mapping[str, tuple[tuple[tuple[str, ...], ...], Check | None]] = MappingProxyType(
     {
-        "range": ((table_rules.ACCURACY,), table_rules.in_range),
-        "drop": ((table_rules.ACCURACY, ("base_acc",), table_rules.CHANGE), table_rules.drop_follows),
+        "range": (((*ACCURACY, "pruning_ratio"),), table_rules.in_range),
+        "fraction": ((ACCURACY,), table_rules.no_fractions),
+        "drop": ((ACCURACY, ("base_acc",), table_rules.CHANGE), table_rules.drop_follows),
         "monotone": ((("pruning_ratio",), table_rules.RISING), table_rules.rising),
         "trainability": ((("trainability_acc",), ("acc_mean",)), table_rules.below_last),
+        "rank": ((("rank",), ACCURACY), table_rules.ranks_follow),
+        "shrinking": (
+            (("method", "label"), ("speedup", "mac_speedup"), ("params_left_m",)),
+            table_rules.shrinking,
+        ),
+        "ratios": ((ratio_rules.COLUMNS,), None),
+        "dense": ((("params_left_m",), ("params_left_pct",)), None),
         "costs": ((("network",), ("pruning_ratio",), (*table_rules.RISING, "flops_g")), None),
     }
+)
+TOLERANT: Mapping[str, Callable[[Sequence[Row], str, float], list[Anomaly]]] = MappingProxyType(
+    {"ratios": ratio_rules.ratios_agree, "dense": ratio_rules.one_dense_network}
 )
 # Tables 4, 5 and 8 name their network in the caption, not in a column.
 CAPTIONED = MappingProxyType({"table4": "resnet34", "table5": "resnet34", "table8": "resnet34"})
@@ -35,28 +47,42 @@ def validate(
 ) -> tuple[Anomaly, ...]:
     """Check rows (column name -> number, text or None) by every rule whose columns are there, or by ``rules``.
 
-    'range': accuracies in 0 to 100, stds not negative. 'drop': printed change = pruned - base. 'monotone':
-    speedup and sparsity rise with the ratio. 'trainability': Eq. (1)'s mean below the last accuracy.
-    'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the
-    ratio) but for rounding and ``tolerance``, relative; ``network`` stands in for a missing column.
+    Numbers may be texts as papers print them: '92.34%', '2.1x', '92.3 ± 0.1', '-'. The rules:
 
-    Raises ValueError for an empty table, a missing column or nothing to check, KeyError for an unknown rule
-    or a network without costs.
+    - 'range': accuracies in 0 to 100, ratios in 0 to 1, stds not negative. 'fraction': no accuracy of 0.76.
+    - 'drop': printed change = pruned - base. 'rank': a better rank has a higher accuracy.
+    - 'monotone': speedup and sparsity rise with the ratio. 'shrinking': params left fall with the speedup.
+    - 'trainability': Eq. (1)'s mean below the last accuracy.
+    - 'ratios': speedup, cuts and counts of FLOPs and params agree with each other in a row. 'dense': params left, in
+      millions and in percent, are of one dense network.
+    - 'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the ratio);
+      ``network`` stands in for a missing column. Networks without costs are named once each, under 'unchecked'.
+
+    Rounding is allowed for, and ``tolerance``, relative, in the last three.
+
+    Raises ValueError for an empty table, a missing column, a cell that is no number or nothing to check, KeyError for
+    an unknown rule, and for a network without costs where ``rules`` ask for 'costs'.
+
+    >>> [str(found) for found in validate([{"method": "A", "acc": "76.1%", "base_acc": 77.0, "delta": -0.5}])]
+    ['table, A: printed -0.50, expected -0.90 [drop]']
     """
     if not rows:
         raise ValueError(f"{table} has no rows")
-    plain = [_named(row, network) for row in rows]
-    chosen = _applicable(plain[0], table, costs) if rules is None else tuple(rules)
+    plain = [read_row(_named(row, network), f"{table}, row {i}") for i, row in enumerate(rows, start=1)]
+    chosen = _applicable(plain, table, costs) if rules is None else tuple(rules)
     found: list[Anomaly] = []
     for rule in chosen:
         if rule not in RULES:
             raise KeyError(unknown("rule", rule, RULES))
         _require(plain, table, rule)
         check = RULES[rule][1]
-        if check is None:
-            _require_costs(plain, table, costs)
+        if rule == "costs":
+            if rules is not None:
+                _require_costs(plain, table, costs)
             found.extend(cost_rules.costs_follow(plain, table, costs, tolerance))
-        else:
+        elif rule in TOLERANT:
+            found.extend(TOLERANT[rule](plain, table, tolerance))
+        elif check is not None:
             found.extend(check(plain, table))
     return tuple(found)
 
@@ -120,11 +146,11 @@ def _named(row: Row, network: str | None) -> Row:
     return named
 
 
-def _applicable(row: Row, table: str, costs: Mapping[str, CostOf]) -> tuple[str, ...]:
+def _applicable(rows: Sequence[Row], table: str, costs: Mapping[str, CostOf]) -> tuple[str, ...]:
+    row = rows[0]
     rules = [rule for rule, (needs, _) in RULES.items() if all(set(either) & set(row) for either in needs)]
-    if row.get("network") not in costs and "costs" in rules:
-        rules.remove("costs")
-    if not rules:
+    known = any(each.get("network") in costs for each in rows)
+    if not rules or (rules == ["costs"] and not known):
         needs = "; ".join(f"{rule}: {_text(needs)}" for rule, (needs, _) in RULES.items())
         raise ValueError(f"{table} has nothing to check in {', '.join(sorted(row))}. Needed for {needs}")
     return tuple(rules)

@@ -1,6 +1,7 @@
 """Learning rate (LR) schedules: the text of the paper <-> ``LRSchedule`` <-> optax. Epochs count from 0."""
 
 from prune_jax.schedules.pieces import Piece
+from prune_jax.schedules.printed import canonical
 from prune_jax.schedules.recipes import cosine, cyclic_restart, halving, linear, warm_up
 from prune_jax.schedules.resizing import half_up, resize
 from prune_jax.schedules.schedule import LRSchedule, compose
@@ -8,6 +9,7 @@ from prune_jax.schedules.schedule import LRSchedule, compose
 __all__ = [
     "LRSchedule",
     "Piece",
+    "canonical",
     "compose",
     "cosine",
     "cyclic_restart",

@@ -145,7 +145,7 @@ def test_large_values_are_a_perplexity_and_no_percentage():
     seeds = (SeedResult(0, 146_760.7),)
     assert RunRecord("m", "c4", results=seeds).accuracies == (146_760.7,)
     with pytest.raises(
-        ValueError, match="percentage from 0 to 100, got 146760.7; .*state the record's metric"
+        ValueError, match=r"percentage from 0 to 100, got 146760.7; .*state the record's metric"
     ):
         RunRecord("m", "cifar10", summary=Summary(146_760.7))
     with pytest.raises(ValueError, match="metric 'x' has direction 'up'"):
