@@ -22,7 +22,7 @@ from prune_jax.fairness.record import (
 from prune_jax.fairness.setups import SETUPS, Verdict, strictest_setup
 from prune_jax.fairness.significance import Sample, Welch, holm, welch
 from prune_jax.fairness.storage import from_json, read, read_folder, to_json, write
-from prune_jax.fairness.validation import validate, validate_published
+from prune_jax.fairness.validation import validate, validate_pruningbench, validate_published
 
 __all__ = [
     "METRICS",
@@ -60,6 +60,7 @@ __all__ = [
     "strictest_setup",
     "to_json",
     "validate",
+    "validate_pruningbench",
     "validate_published",
     "welch",
     "write",

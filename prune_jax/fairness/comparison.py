@@ -34,6 +34,11 @@ def sample(record: RunRecord) -> Sample | None:
     return Sample(record.summary.mean, record.summary.std, record.summary.n)
 
 
+def is_testable(stated: Sample | None) -> bool:
+    """Whether a sample has what Welch's test needs of it: a std of at least two runs."""
+    return stated is not None and stated.std is not None and stated.n is not None and stated.n > 1
+
+
 def compare(
     a: RunRecord,
     b: RunRecord,

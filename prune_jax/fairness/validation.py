@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from prune_jax.fairness import cost_rules, published, ratio_rules, table_rules
+from prune_jax.fairness import cost_rules, pruningbench, published, ratio_rules, table_rules
 from prune_jax.fairness.anomaly import Anomaly, Row
 from prune_jax.fairness.cells import ACCURACY, read_row
 from prune_jax.fairness.cost_rules import CostOf
@@ -95,6 +95,12 @@ def validate_published(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
             validate(published.rows(table), table, network=CAPTIONED.get(table), tolerance=tolerance)
         )
     return (*found, *_against_curves(), *_conventions())
+
+
+def validate_pruningbench(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
+    """Every contradiction found in PruningBench's leaderboards; ``docs/matched_macs.md`` lists them."""
+    named = pruningbench.to_validate(published.rows(pruningbench.NAME))
+    return validate(named, pruningbench.NAME, tolerance=tolerance)
 
 
 def first_stage_mean(points: Sequence[Row], epochs: int) -> float:
