@@ -249,8 +249,10 @@ class RunRecord:
         object.__setattr__(self, "config", plain(self.config))
         object.__setattr__(self, "seconds", plain(self.seconds))
         object.__setattr__(self, "settings", plain(self.settings))
-        for stated in (*self.results, *([self.summary] if self.summary else [])):
-            stated.check(self.measured)
+        for result in self.results:
+            result.check(self.measured)
+        if self.summary is not None:
+            self.summary.check(self.measured)
         seeds = [result.seed for result in self.results]
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"record {self.name!r} holds a seed twice: {sorted(seeds)}")

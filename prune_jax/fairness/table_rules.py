@@ -48,9 +48,13 @@ def no_fractions(rows: Sequence[Row], table: str) -> list[Anomaly]:
     found = []
     for row in rows:
         accuracy, base = _first(row, ACCURACY), row.get("base_acc")
-        suspicious = {"acc": accuracy} if _is_fraction(row, accuracy, base) else {}
-        suspicious |= {"base_acc": base} if base is not None and 0.0 < base <= 1.0 else {}
-        for name, value in suspicious.items():
+        cells = [
+            ("acc", accuracy, _is_fraction(row, accuracy, base)),
+            ("base_acc", base, (base or 2.0) <= 1.0),
+        ]
+        for name, value, suspicious in cells:
+            if value is None or not suspicious:
+                continue
             expected = f"{100.0 * value:g}, a percentage"
             found.append(Anomaly(table, "fraction", f"{where(row)} {name}", f"{value:g}", expected))
     return found

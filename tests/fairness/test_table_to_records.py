@@ -133,7 +133,7 @@ def test_the_page_shows_every_column_and_what_its_example_gives(tmp_path, capsys
         cells[1].strip("` "): cells[2].strip()
         for cells in (line.split("|") for line in PAGE.splitlines())
         if len(cells) == 4
-    }  # noqa: E501
+    }
     assert {key: table[key] for key in COLUMNS} == COLUMNS
     (tmp_path / "t.csv").write_text(EXAMPLE, encoding="utf-8")
     assert command_line.main(["record", str(tmp_path / "t.csv"), f"--out={tmp_path / 'out'}"]) == 0
