@@ -38,7 +38,7 @@ def spreads(records: Sequence[RunRecord]) -> tuple[Spread, ...]:
         >>> from prune_jax.fairness import published
         >>> found = spreads(published.records("pruningbench"))
         >>> len(found), found[0].fewest[0]
-        (21, 'MagnitudeL2 + GroupLASSO')
+        (21, 'HRank')
     """
     groups: dict[tuple[str, str, float], list[tuple[str, float, float]]] = {}
     for r in records:

@@ -34,7 +34,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "pruned_params_m": "the same of the pruned network",
         "cost_convention": "what is counted, such as 'macs, conv+fc'",
         "latency_ms": "milliseconds of a forward pass",
-        "latency_device": "on what, with which batch size",
+        "latency_device": "on what, with which batch size; needed with latency_ms, unless device says it",
         "training_flops": "of the whole training, over those of training the dense network once",
         "base_model": "pretrained or random",
         "base_model_id": "one text for one set of weights: rows with the same one share their base model",

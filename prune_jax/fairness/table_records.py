@@ -106,6 +106,7 @@ LONELY = (
     (("base_value", "top5"), "value or values"),
     (("metric_unit", "metric_direction"), "metric"),
     (("latency_device",), "latency_ms"),
+    (("latency_ms",), "latency_device or device"),
 )
 
 

@@ -98,6 +98,7 @@ def test_runs_one_by_one_scratch_and_metrics():
         ({"values": "90;91", "n": "2"}, "n stated without value; give that too"),
         ({"base_value": "93"}, "base_value stated without value or values"),
         ({"metric_unit": "%"}, "metric_unit stated without metric"),
+        ({"latency_ms": "3.99"}, "latency_ms stated without latency_device or device; give that too"),
     ],
 )
 def test_cells_that_cannot_be_read_are_named(cells, message):
