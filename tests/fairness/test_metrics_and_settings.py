@@ -16,6 +16,7 @@ from prune_jax.fairness import (
     Summary,
     compare,
     from_json,
+    rank,
     strictest_setup,
     to_json,
 )
@@ -154,12 +155,22 @@ def test_large_values_are_a_perplexity_and_no_percentage():
         Summary(70.0, top5=101.0)
 
 
-def test_new_fields_survive_a_round_trip_and_older_records_leave_them_unstated():
+def test_a_ranking_puts_the_better_one_first_and_asks_for_equal_settings():
+    names = {"a": (14.8, 14.9, 15.0), "b": (6.3, 6.4, 6.5)}
+    same = [replace(pruned("x", values=v, metric=PERPLEXITY), name=n) for n, v in names.items()]
+    assert [r.name for r in rank(same).groups[0].records] == ["b", "a"]
+    taught = replace(same[1], settings={"distillation": "x"})
+    assert len(rank([replace(same[0], settings={"distillation": "no"}), taught]).groups) == 2
+    assert len(rank([same[0], replace(same[1], metric=METRICS["bits per byte"])]).groups) == 2
+
+
+@pytest.mark.parametrize("schema", [3, 4])
+def test_new_fields_survive_a_round_trip_and_older_records_leave_them_unstated(schema):
     costs = Costs(speedup=2.0, latency_ms=3.99, latency_device="A100", training_flops=0.66)
     record = pruned(costs=costs, metric=PERPLEXITY, settings={"distillation": "resnet50"}, results=())
     record = replace(record, summary=Summary(71.98, top5=91.01))
     assert from_json(to_json(record)) == record
-    old = json.loads(to_json(pruned())) | {"schema": 3}
+    old = json.loads(to_json(pruned())) | {"schema": schema}
     for key in ("metric", "settings"):
         del old[key]
     for key in ("latency_ms", "latency_device", "training_flops"):
