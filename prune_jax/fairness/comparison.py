@@ -73,7 +73,7 @@ def compare(
     missing = _missing(strictest_setup(first, second, rate_tolerance), test, required, significance)
     winner = None if missing else ahead
     sentence = _sentence((first.name, second.name), samples, test, missing, required, metric)
-    if winner and verdict.assumed and required in STRICTNESS:
+    if winner and verdict.assumed:
         sentence = f"{sentence[:-1]}, taking as equal, though unstated: {', '.join(verdict.assumed)}."
     return Comparison(ours, theirs, test, verdict, winner, sentence)
 

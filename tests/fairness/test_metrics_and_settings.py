@@ -1,10 +1,11 @@
 """Metrics with a direction, costs that papers print, and settings that differ, named whatever the setup."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
+from prune_jax.experiment import specs
 from prune_jax.fairness import (
     METRICS,
     Costs,
@@ -20,6 +21,7 @@ from prune_jax.fairness import (
     strictest_setup,
     to_json,
 )
+from prune_jax.fairness.training_settings import DATA_DEFAULTS, TRAIN_DEFAULTS
 
 PERPLEXITY = METRICS["perplexity"]
 
@@ -107,6 +109,32 @@ def test_the_pretraining_counts_where_no_base_model_is_shared():
     )
     other = pruned(train={"batch_size": 128})
     assert strictest_setup(a, other).differing == ()  # one base model, by its ids
+
+
+def test_what_specs_leave_out_is_at_the_values_that_specs_say():
+    for defaults, spec in ((TRAIN_DEFAULTS, specs.TrainSpec), (DATA_DEFAULTS, specs.DataSpec)):
+        assert dict(defaults) == {f.name: f.default for f in fields(spec) if f.name in defaults}
+
+
+def test_an_option_that_one_run_of_this_package_uses_alone_is_a_difference():
+    def run(**train):
+        retrain = Stage("retrain", ("x", "y", "z"), 90, "0:0.1", spec={"train": {"batch_size": 128, **train}})
+        return pruned(stages=(*pruned().stages[:2], retrain))
+
+    verdict = strictest_setup(run(precision="bfloat16"), run())
+    assert verdict.strictest == "S3.1"
+    assert "optimiser precision=bfloat16 against precision=float32" in verdict.explain("S3.2")
+    other = replace(run(), optimiser=Optimiser("sgd", 0.9, 5e-4, 128, {"label_smoothing": 0.1}))
+    assert "label_smoothing=0.1 against label_smoothing=0.0" in strictest_setup(other, run()).explain("S1")
+    assert strictest_setup(other, pruned()).assumed == (
+        "optimiser label_smoothing",
+    )  # a record without specs
+    a, b = pruned(), scratch()
+    train, data = {"batch_size": 128}, {"name": "cifar10"}
+    crops = replace(a.stages[0], ids=("p",) * 3, spec={"train": train, "data": data | {"crop_pad": 4}})
+    a = replace(a, stages=(crops, *a.stages[1:]))
+    b = replace(b, stages=(replace(b.stages[0], spec={"train": train, "data": data}),))
+    assert "training from random weights: crop_pad=4 against crop_pad=0" in compare(a, b, "SX-A").sentence
 
 
 def test_lower_is_better_where_the_metric_says_so():
