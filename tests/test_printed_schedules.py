@@ -18,7 +18,9 @@ READ = {
     "0.1, /5 @ 45": "0:0.1,45:0.02",
     "step(0.1, 30, 0.1)": THREE,
     "0.1/0.01/0.001 at 30/60": THREE,
+    "MultiStep(0.1, [30, 60], 0.1)": THREE,
     "0.01": "0:0.01",
+    "0.1, cosine decay to 0": "0:cosine(0.1,0.0)",
     "fixed 0.01": "0:0.01",
     "cosine 0.1 to 0": "0:cosine(0.1,0.0)",
     "Cosine(0.1, 1e-4)": "0:cosine(0.1,0.0001)",
@@ -40,6 +42,7 @@ OPEN = {
     "cosine annealing 0.05": ("its last LR", "0:cosine(0.05,LAST)", "0:cosine(0.05,0)"),
     "step(0.1, 30)": ("by how much the LR falls", THREE, "step(0.1, 30, 0.1)"),
     "warmup 5, cosine": ("where the warm-up begins", "0:linear(FIRST,LR),5:cosine(LR,LAST)", "0:linear(0.001,0.1)"),
+    "5 epochs warm-up, cosine 0.1": ("where the warm-up begins", "0:linear(FIRST,0.1),5:cosine(0.1,LAST)", "0:linear"),
     "warm-up 5 epochs, 0.1": ("where the warm-up begins", "0:linear(FIRST,0.1),5:0.1", "0:linear(0.001,0.1)"),
 }  # fmt: skip
 

@@ -91,9 +91,13 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
 def idx_files(name: str, data_dir: str | None) -> idx.IdxFiles | None:
     """The four IDX files of ``name``, in ``data_dir`` or where a package of the system puts them; None: there are none.
 
-    Names that are packaged, synthetic or ImageNet's are never read from such files.
+    Names that are packaged, synthetic, or TFDS's and of another form are never read from such files.
     """
-    return None if packaged.is_packaged(name) or name in _ELSEWHERE else idx.find_files(name, data_dir)
+    if packaged.is_packaged(name) or name in _ELSEWHERE:
+        return None
+    files = idx.find_files(name, data_dir)
+    others = files and not idx.is_name(name) and name in tfds.list_builders(with_community_datasets=False)
+    return None if others else files
 
 
 def refuse_other_features(name: str, features: Any) -> None:

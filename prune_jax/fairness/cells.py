@@ -22,8 +22,11 @@ NUMBERS = (
     "params_cut_pct", "params_left_pct", "rank",
 )  # fmt: skip
 UNSTATED = ("", "-", "–", "—", "n/a", "na", "none", "nan")
+MARKS = " *†‡↓↑~≈\\"  # that papers put around a number
 _NUMBER = r"[+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-_CELL = re.compile(rf"({_NUMBER})\s*%?\s*(?:(?:±|\+/-|\+-)\s*({_NUMBER}))?\s*(%|x|×)?", re.IGNORECASE)
+_CELL = re.compile(
+    rf"[x×]?({_NUMBER})\s*(?:\\?%)?\s*(?:(?:±|\+/-|\+-)\s*({_NUMBER}))?\s*(%|x|×)?", re.IGNORECASE
+)
 
 
 def read_number(text: Any, column: str, place: str) -> float | None:
@@ -44,7 +47,7 @@ def read_number(text: Any, column: str, place: str) -> float | None:
     """
     if text is None or not isinstance(text, str):
         return text
-    plain = text.strip().replace("\N{MINUS SIGN}", "-")
+    plain = text.replace("\N{MINUS SIGN}", "-").strip(MARKS)
     if plain.lower() in UNSTATED:
         return None
     found = _CELL.fullmatch(plain)
@@ -62,7 +65,7 @@ def read_row(row: Row, place: str) -> Row:
     read = {key: read_number(cell, key, place) if key in NUMBERS else cell for key, cell in row.items()}
     for key in ACCURACY:
         text = row.get(key)
-        found = _CELL.fullmatch(text.strip()) if isinstance(text, str) else None
+        found = _CELL.fullmatch(text.strip(MARKS)) if isinstance(text, str) else None
         if found and found[2]:
             read.setdefault("acc_std", float(found[2].replace(",", "")))
     return read

@@ -56,6 +56,11 @@ def _every(_: str, groups: Sequence[str], epochs: int) -> str:
     return _steps(first, _factor(sign, factor), _multiples(period, epochs))
 
 
+def _multistep(_: str, groups: Sequence[str], __: int) -> str:
+    first, at, factor = groups
+    return _steps(first, Decimal(factor), [int(epoch) for epoch in re.findall(r"\d+", at)])
+
+
 def _step(text: str, groups: Sequence[str], epochs: int) -> str:
     first, period, *factor = groups
     starts = _multiples(period, epochs)
@@ -80,7 +85,8 @@ def _values(_: str, groups: Sequence[str], __: int) -> str:
 
 
 def _curve(_: str, groups: Sequence[str], __: int) -> str:
-    kind, first, last = groups if groups[0] in ("cosine", "linear") else (groups[2], *groups[:2])
+    kind = next(group for group in groups if group in ("cosine", "linear"))
+    first, last = (group for group in groups if group != kind)
     return f"0:{kind}({first},{last})"
 
 
@@ -112,10 +118,13 @@ _FORMS: tuple[tuple[str, Callable[[str, Sequence[str], int], str]], ...] = (
     (rf"({_LR})[,;: ]+{_BY}\s*every\s*(\d+){_END}", _every),
     (rf"step(?:lr)?[ (]+({_LR})\s*,\s*(\d+)(?:\s*,\s*({_LR}))?\s*\)?", _step),
     (rf"((?:{_LR}\s*[,/]\s*)+{_LR})\s*(?:at|@)\s*{_EPOCHS}({_LIST}){_END}", _values),
+    (rf"multi-?step(?:lr)?[ (]+({_LR})\s*,\s*({_LIST})\s*,\s*({_LR})\s*\)?", _multistep),
     (rf"(cosine|linear)[ ,:(]+(?:from )?({_LR})\s*(?:to|->|→|,)\s*({_LR})\s*\)?", _curve),
     (rf"({_LR})\s*(?:to|->|→)\s*({_LR})[ ,]*(cosine|linear)", _curve),
+    (rf"({_LR})[ ,]*(cosine|linear)(?: annealing| decay)?\s*(?:to|->|→)\s*({_LR})", _curve),
     (rf"(cosine|linear)(?: annealing| decay| schedule)?[ ,:(]*({_LR})?\s*\)?", _open_curve),
     (rf"({_LR})[ ,]+(cosine|linear)(?: annealing| decay| schedule)?", _open_curve),
+    (r"(\d+) epochs? (?:of )?(?:linear )?warm-?up[ ,;+]*(.*)", _warm_up),
     (r"(?:linear )?warm-?up[ :(]+(\d+)\s*(?:epochs?)?[ ),;+]*(.*)", _warm_up),
 )  # fmt: skip
 

@@ -104,6 +104,9 @@ def test_where_a_package_puts_them_comes_last(folder, tmp_path):
 def test_packaged_names_are_never_read_from_such_files(folder, tmp_path):
     loaded = data.input_of("digits", data_dir=str(folder))
     assert loaded == ((8, 8, 1), 10)
+    assert data.input_of("cifar10", data_dir=str(folder)) == ((32, 32, 3), 10)
+    with pytest.raises(data.NotPreparedError, match=r"tfds.builder\('cifar10'"):
+        data.open_dataset("cifar10", data_dir=str(folder))
 
 
 def test_missing_files_name_both_ways_to_get_them(tmp_path, monkeypatch):

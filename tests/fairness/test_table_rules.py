@@ -65,6 +65,8 @@ def test_the_drop_of_fractions_is_checked_in_their_own_digits():
     ("acc", "delta"),
     [
         ("92.34%", "-0.66%"),
+        (r"92.34\%", "-0.66 ↓"),
+        ("**92.34**", "-0.66*"),
         ("92.34 ± 0.12", "\N{MINUS SIGN}0.66"),
         (" 92.34 ", -0.66),
         ("-", "-"),
