@@ -33,9 +33,9 @@ class ConvNet(nnx.Module):
     Example:
         >>> import jax
         >>> from prune_jax import models
-        >>> net = models.create("conv5_bn", num_classes=10, input_shape=(28, 28, 1), key=jax.random.key(0))
-        >>> net(jax.numpy.zeros((2, 28, 28, 1))).shape
-        (2, 10)
+        >>> net = models.functional(models.abstract("conv5_bn", num_classes=10, input_shape=(28, 28, 1)))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(net.variables["params"]))
+        70330
 
     Source: the shape is ours, as is the choice of widths and strides.
     """

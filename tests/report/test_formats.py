@@ -69,7 +69,7 @@ def test_bad_input_is_named(runs, capsys):
 
 @pytest.mark.parametrize("form", ["latex", "csv", "md"])
 def test_every_table_of_committed_results_converts(form, tmp_path, capsys):
-    folder = Path(__file__).parents[2] / "results" / "mystery1_mlp7"
+    folder = Path(__file__).parents[2] / "results" / "mystery1_convnet"
     shutil.copytree(folder / "records", tmp_path / "records")
     assert command_line.main(["report", str(tmp_path), "--section=all", f"--format={form}"]) == 0
     out = capsys.readouterr().out
