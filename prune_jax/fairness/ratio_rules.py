@@ -67,7 +67,8 @@ def one_dense_network(rows: Sequence[Row], table: str, tolerance: float = 0.02) 
     """Params left, in millions and in percent, tell the dense network's: of one network they agree with the median."""
     found = []
     for network in dict.fromkeys(map(_network, rows)):
-        cells = [row for row in rows if _network(row) == network and row.get("params_left_pct")]
+        mine = [row for row in rows if _network(row) == network]
+        cells = [row for row in mine if row.get("params_left_pct") and row.get("params_left_m")]
         dense = (
             median(100.0 * row["params_left_m"] / row["params_left_pct"] for row in cells) if cells else 0.0
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from prune_jax.fairness import cost_rules, pruningbench, published, ratio_rules, table_rules
 from prune_jax.fairness.anomaly import Anomaly, Row
@@ -10,27 +11,43 @@ from prune_jax.fairness.cost_rules import CostOf
 from prune_jax.fairness.paper_costs import UNIFORM
 from prune_jax.nearest import unknown
 
-Check = Callable[[Sequence[Row], str], list[Anomaly]]
-# Rule -> the columns it needs (one of each group) and the function; 'costs' also needs the network's costs.
-RULES: Mapping[str, tuple[tuple[tuple[str, ...], ...], Check | None]] = MappingProxyType(
+Check = Callable[[Sequence[Row], str, float], list[Anomaly]]
+
+
+class Rule(NamedTuple):
+    """A rule: the columns it needs, one of each group, and its function of rows, table and tolerance.
+
+    ``every``: it needs them in every row; else rows without them are passed over. ``check`` is None for 'costs', which
+    needs the networks' costs as well.
+    """
+
+    needs: tuple[tuple[str, ...], ...]
+    check: Check | None
+    every: bool = False
+
+
+def _exact(check: Callable[[Sequence[Row], str], list[Anomaly]]) -> Check:
+    return lambda rows, table, _: check(rows, table)
+
+
+_SPEEDUPS = ("speedup", "mac_speedup")
+RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "range": (((*ACCURACY, "pruning_ratio"),), table_rules.in_range),
-        "fraction": ((ACCURACY,), table_rules.no_fractions),
-        "drop": ((ACCURACY, ("base_acc",), table_rules.CHANGE), table_rules.drop_follows),
-        "monotone": ((("pruning_ratio",), table_rules.RISING), table_rules.rising),
-        "trainability": ((("trainability_acc",), ("acc_mean",)), table_rules.below_last),
-        "rank": ((("rank",), ACCURACY), table_rules.ranks_follow),
-        "shrinking": (
-            (("method", "label"), ("speedup", "mac_speedup"), ("params_left_m",)),
-            table_rules.shrinking,
+        "range": Rule(((*ACCURACY, "pruning_ratio"),), _exact(table_rules.in_range)),
+        "fraction": Rule((ACCURACY,), _exact(table_rules.no_fractions)),
+        "drop": Rule((ACCURACY, ("base_acc",), table_rules.CHANGE), _exact(table_rules.drop_follows)),
+        "monotone": Rule((("pruning_ratio",), table_rules.RISING), _exact(table_rules.rising), every=True),
+        "trainability": Rule(
+            (("trainability_acc",), ("acc_mean",)), _exact(table_rules.below_last), every=True
         ),
-        "ratios": ((ratio_rules.COLUMNS,), None),
-        "dense": ((("params_left_m",), ("params_left_pct",)), None),
-        "costs": ((("network",), ("pruning_ratio",), (*table_rules.RISING, "flops_g")), None),
+        "rank": Rule((("rank",), ACCURACY), _exact(table_rules.ranks_follow)),
+        "shrinking": Rule(
+            (("method", "label"), _SPEEDUPS, ("params_left_m",)), _exact(table_rules.shrinking)
+        ),
+        "ratios": Rule((ratio_rules.COLUMNS,), ratio_rules.ratios_agree),
+        "dense": Rule((("params_left_m",), ("params_left_pct",)), ratio_rules.one_dense_network),
+        "costs": Rule((("network",), ("pruning_ratio",), (*table_rules.RISING, "flops_g")), None, every=True),
     }
-)
-TOLERANT: Mapping[str, Callable[[Sequence[Row], str, float], list[Anomaly]]] = MappingProxyType(
-    {"ratios": ratio_rules.ratios_agree, "dense": ratio_rules.one_dense_network}
 )
 # Tables 4, 5 and 8 name their network in the caption, not in a column.
 CAPTIONED = MappingProxyType({"table4": "resnet34", "table5": "resnet34", "table8": "resnet34"})
@@ -74,16 +91,14 @@ def validate(
     for rule in chosen:
         if rule not in RULES:
             raise KeyError(unknown("rule", rule, RULES))
-        _require(plain, table, rule)
-        check = RULES[rule][1]
-        if rule == "costs":
-            if rules is not None:
-                _require_costs(plain, table, costs)
-            found.extend(cost_rules.costs_follow(plain, table, costs, tolerance))
-        elif rule in TOLERANT:
-            found.extend(TOLERANT[rule](plain, table, tolerance))
-        elif check is not None:
-            found.extend(check(plain, table))
+        _require(plain, table, rule, asked=rules is not None)
+        check = RULES[rule].check
+        if check is not None:
+            found.extend(check(plain, table, tolerance))
+            continue
+        if rules is not None:
+            _require_costs(plain, table, costs)
+        found.extend(cost_rules.costs_follow(plain, table, costs, tolerance))
     return tuple(found)
 
 
@@ -153,18 +168,29 @@ def _named(row: Row, network: str | None) -> Row:
 
 
 def _applicable(rows: Sequence[Row], table: str, costs: Mapping[str, CostOf]) -> tuple[str, ...]:
-    row = rows[0]
-    rules = [rule for rule, (needs, _) in RULES.items() if all(set(either) & set(row) for either in needs)]
-    known = any(each.get("network") in costs for each in rows)
+    """The rules whose columns the first row has, or any row where a rule passes over rows without them."""
+    rules = [
+        name
+        for name, rule in RULES.items()
+        if any(_has(row, rule) for row in rows[: 1 if rule.every else None])
+    ]
+    known = any(row.get("network") in costs for row in rows)
     if not rules or (rules == ["costs"] and not known):
-        needs = "; ".join(f"{rule}: {_text(needs)}" for rule, (needs, _) in RULES.items())
-        raise ValueError(f"{table} has nothing to check in {', '.join(sorted(row))}. Needed for {needs}")
+        needs = "; ".join(f"{name}: {_text(rule.needs)}" for name, rule in RULES.items())
+        raise ValueError(f"{table} has nothing to check in {', '.join(sorted(rows[0]))}. Needed for {needs}")
     return tuple(rules)
 
 
-def _require(rows: Sequence[Row], table: str, rule: str) -> None:
+def _has(row: Row, rule: Rule) -> bool:
+    return all(set(either) & set(row) for either in rule.needs)
+
+
+def _require(rows: Sequence[Row], table: str, rule: str, asked: bool) -> None:
+    """Raise ValueError for a row without the columns of a rule that needs them in every row, or was asked for."""
+    if not (RULES[rule].every or asked):
+        return
     for number, row in enumerate(rows, start=1):
-        for either in RULES[rule][0]:
+        for either in RULES[rule].needs:
             if not set(either) & set(row):
                 raise ValueError(
                     f"{table}, row {number}: rule {rule!r} needs a column {' or '.join(either)}, "

@@ -101,6 +101,15 @@ def test_networks_without_costs_are_named_and_the_others_checked():
         validate([unknown], rules=["costs"])
 
 
+def test_rows_that_lack_a_rules_columns_are_passed_over():
+    first = {"method": "a", "acc": 90.0}
+    second = {"method": "b", "flops_g": 1.0, "base_flops_g": 4.1, "speedup": 2.0}
+    third = {"method": "c", "acc": 90.0, "base_acc": 91.0, "delta": -2.0, "params_left_pct": 50.0}
+    assert rules(first, second, third) == [("drop", "c"), ("ratios", "b speedup")]
+    with pytest.raises(ValueError, match="row 1: rule 'drop' needs a column base_acc"):
+        validate([first, third], rules=["drop"])
+
+
 def test_a_rank_follows_the_accuracy_within_its_ranking():
     def row(method, rank, acc, group):
         return {"method": method, "rank": rank, "acc": acc, "group": group}
