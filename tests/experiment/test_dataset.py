@@ -171,6 +171,8 @@ def test_a_part_of_the_training_split_is_stated_and_refused_where_it_is_too_larg
     config = config_of(folder, train_examples=200)
     dataset = config_dataset.open_dataset(config)
     assert dataset.train_size == 200
-    assert specs.stated(config_dataset.spec_of(config, dataset))["train_examples"] == 200
+    spec = config_dataset.spec_of(config, dataset)
+    assert specs.stated(spec)["train_examples"] == 200
+    assert config_dataset.dataset_name(spec) == "digits/split0/train200"
     with pytest.raises(ValueError, match=r"dataset.train_examples is 5000; allowed: 0 for all"):
         config_dataset.open_dataset(config_of(folder, train_examples=5000))

@@ -16,9 +16,9 @@ from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.chain import end_spectra, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
-from prune_jax.experiment.config.dataset import augmentation_of
+from prune_jax.experiment.config.dataset import augmentation_of, dataset_name
 from prune_jax.experiment.processes import slurm
-from prune_jax.experiment.specs import DataSpec, Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
+from prune_jax.experiment.specs import Measure, ModelSpec, Retrain, Scratch, Sparsify, Stage
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.measure import JACOBIAN
 from prune_jax.fairness.decode import decode
@@ -42,7 +42,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     assert isinstance(last, Retrain | Scratch)
     return fairness.RunRecord(
         name=arm.label,
-        dataset=_dataset_name(last.data),
+        dataset=dataset_name(last.data),
         network=network_name(arm.model),
         method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
         axes=_axes(arm),
@@ -74,12 +74,6 @@ def _seconds(store: disk.Store, arm: Arm) -> dict[str, list[float]]:
     if not told or any(None in each for each in told):
         return {}
     return {"sparsify": [sum(each) for each in zip(*told, strict=True)]}
-
-
-def _dataset_name(data: DataSpec) -> str:
-    """Which images: 'digits/split0', of a part of the training split 'digits/split0/train500'."""
-    part = f"/train{data.train_examples}" if data.train_examples else ""
-    return f"{data.name}/split{data.split_seed}{part}"
 
 
 def costs_of(store: disk.Store, arm: Arm) -> list[list[Cost]]:

@@ -89,6 +89,12 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
     )
 
 
+def dataset_name(spec: DataSpec) -> str:
+    """Which images, as a record names them: 'digits/split0', of a part for training 'digits/split0/train500'."""
+    part = f"/train{spec.train_examples}" if spec.train_examples else ""
+    return f"{spec.name}/split{spec.split_seed}{part}"
+
+
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:
     """The augmentation as a record names it, e.g. ``('crop4', 'flip')``; a recipe's boxes where they aren't usual."""
     crops = (f"crop{spec.crop_pad}",) if spec.crop_pad else ()
