@@ -29,7 +29,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "what a finished stage loses when one group alone is pruned",
         ),
         "compare": ("prune_jax.fairness.cli", "which comparison setups hold between runs"),
-        "report": ("prune_jax.report.cli", "our runs beside a table of the paper, cell by cell"),
+        "record": (
+            "prune_jax.fairness.record_command",
+            "records from a paper's table that was typed in as CSV",
+        ),
+        "tidy": ("prune_jax.fairness.tidy", "all records as one CSV, a row for each record and seed"),
+        "report": (
+            "prune_jax.report.cli",
+            "our runs beside a table of the paper, or a report's tables",
+        ),
     }
 )
 # Command -> who draws its figure.

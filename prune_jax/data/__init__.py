@@ -7,6 +7,7 @@ from prune_jax.data.opening import Synthetic, input_of, open_dataset, varies
 from prune_jax.data.preparing import NotPreparedError
 from prune_jax.data.stream import Stream, open_stream, prefetch_to_device
 from prune_jax.data.streamed import StreamedDataset
+from prune_jax.data.subset import stratified_subset, take_train
 from prune_jax.data.synthetic import synthetic
 from prune_jax.data.tfds import Dataset, Split, load
 from prune_jax.data.workers import ReaderLostError, number_of_workers
@@ -32,6 +33,8 @@ __all__ = [
     "prefetch_to_device",
     "random_crop",
     "random_flip",
+    "stratified_subset",
     "synthetic",
+    "take_train",
     "varies",
 ]

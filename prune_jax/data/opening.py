@@ -2,13 +2,15 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow_datasets as tfds
 
-from prune_jax.data import imagenet
+from prune_jax.data import idx, imagenet
 from prune_jax.data import tfds as whole
 from prune_jax.data.images import ImageRecipe
-from prune_jax.data.labels import records_of
+from prune_jax.data.labels import list_labels, records_of
 from prune_jax.data.streamed import StreamedDataset, open_split
+from prune_jax.data.subset import stratified_subset, take_train
 from prune_jax.data.synthetic import NAME as SYNTHETIC
 from prune_jax.data.synthetic import synthetic
 from prune_jax.data.tfds import Dataset
@@ -38,13 +40,17 @@ def open_dataset(
     classes_seed: int = 0,
     classes_file: str = "",
     sizes: Synthetic = SIZES,
+    train_examples: int = 0,
 ) -> Dataset | StreamedDataset:
     """Data set ``name``: whole in memory, or to be streamed.
 
     ``stream`` 'auto' streams what takes more than ``fits_gib`` and what ``recipe`` prepares on the host, which
     images of varying size need. 'imagenet100' uses the classes in ``classes_file``, else those drawn with
-    ``classes_seed``; 'synthetic' has ``sizes``. Raises ValueError for an unknown name and choices that don't
-    go together, NotPreparedError for a set whose files are missing; both before anything is read.
+    ``classes_seed``; 'synthetic' has ``sizes``. ``train_examples`` takes so many of the training split, in its
+    proportions of classes, drawn with ``split_seed``; 0 takes all.
+
+    Raises ValueError for an unknown name and choices that don't go together, NotPreparedError for a set whose files
+    are missing; both before anything is read.
     """
     if stream not in STREAM:
         raise ValueError(f"dataset.stream is {stream!r}; allowed: 'auto', True, False")
@@ -57,7 +63,12 @@ def open_dataset(
         )
     if name == SYNTHETIC:
         _refuse_streamed_synthetic(stream, recipe)
-        return synthetic(*sizes)
+        return take_train(synthetic(*sizes), train_examples, split_seed)
+    if recipe is None and stream is not True and whole.idx_files(name, data_dir):
+        dataset = whole.load(name, data_dir=data_dir, max_gib=float("inf"))
+        gib = (dataset.train.images.nbytes + dataset.test.images.nbytes) / 2**30
+        if stream is False or gib <= fits_gib:
+            return take_train(dataset, train_examples, split_seed)
     builder = whole.prepared_builder(name, split_seed=split_seed, data_dir=data_dir)
     splits = (
         "train",
@@ -67,19 +78,20 @@ def open_dataset(
     if recipe is None:
         whole.refuse_varying(name, builder.info.features["image"].shape)
         if stream is False or (stream == "auto" and whole.size_gib(builder, splits) <= fits_gib):
-            return whole.load(name, split_seed=split_seed, data_dir=data_dir, max_gib=float("inf"))
+            dataset = whole.load(name, split_seed=split_seed, data_dir=data_dir, max_gib=float("inf"))
+            return take_train(dataset, train_examples, split_seed)
     classes: tuple[int, ...] = ()
     if name in imagenet.ENTRIES:
         names = builder.info.features["label"].names
         classes = imagenet.choose_classes(name, classes_seed, classes_file, names)
-    return _streamed(name, builder, splits, classes, recipe)
+    return _streamed(name, builder, splits, classes, recipe, (train_examples, split_seed))
 
 
 def varies(name: str, *, data_dir: str | None = None) -> bool:
     """Whether the images of ``name`` have no common size. Raises ValueError for an unknown name."""
-    return (
-        name != SYNTHETIC and None in whole.find_builder(name, data_dir=data_dir).info.features["image"].shape
-    )
+    if name == SYNTHETIC or whole.idx_files(name, data_dir):
+        return False
+    return None in whole.find_builder(name, data_dir=data_dir).info.features["image"].shape
 
 
 def input_of(
@@ -92,6 +104,9 @@ def input_of(
     """
     if name == SYNTHETIC:
         return tuple(sizes.shape), sizes.classes
+    files = whole.idx_files(name, data_dir)
+    if files:
+        return idx.input_of(files)
     features = whole.find_builder(name, split_seed=split_seed, data_dir=data_dir).info.features
     shape = tuple(features["image"].shape)
     if None in shape and size:
@@ -107,13 +122,15 @@ def _streamed(
     splits: tuple[str, ...],
     classes: tuple[int, ...],
     recipe: ImageRecipe | None,
+    subset: tuple[int, int],
 ) -> StreamedDataset:
     labels = builder.info.features["label"].num_classes
     here = {old: number for number, old in enumerate(classes)}
     numbers = tuple(here.get(old, -1) for old in range(labels)) if classes else None
+    records = [records_of(builder, split, classes) if classes else None for split in splits]
+    records[0] = _subset_records(builder, splits[0], records[0], *subset)
     train, test = (
-        open_split(builder, split, records_of(builder, split, classes) if classes else None, numbers)
-        for split in splits
+        open_split(builder, split, chosen, numbers) for split, chosen in zip(splits, records, strict=True)
     )
     for split in (train, test):
         if not len(split):
@@ -123,7 +140,19 @@ def _streamed(
     shape = split.image_shape
     if recipe is not None:
         shape = (recipe.size, recipe.size, shape[-1])
-    return StreamedDataset(name, train, test, len(classes) or labels, shape, classes)
+    content = builder.builder_config.content if isinstance(builder, idx.IdxImages) else ""
+    return StreamedDataset(name, train, test, len(classes) or labels, shape, classes, content)
+
+
+def _subset_records(
+    builder: tfds.core.DatasetBuilder, split: str, records: np.ndarray | None, examples: int, seed: int
+) -> np.ndarray | None:
+    """Of these records, or of all (None), a stratified subset of ``examples``; 0 leaves them as they are."""
+    if not examples:
+        return records
+    labels = list_labels(builder, split)
+    records = np.arange(len(labels)) if records is None else records
+    return records[stratified_subset(labels[records], examples, seed)]
 
 
 def _refuse_streamed_synthetic(stream: bool | str, recipe: ImageRecipe | None) -> None:

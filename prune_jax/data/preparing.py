@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prune_jax.data import idx
 from prune_jax.data.imagenet import ARCHIVES, ENTRIES
 
 
@@ -25,8 +26,15 @@ def not_prepared(name: str, builder: str, root: str) -> NotPreparedError:
         if name in ENTRIES
         else ""
     )
+    files = "Prepare"
+    if idx.is_name(name):
+        package = idx.PACKAGES.get(name, "")
+        files = (
+            f"Either get its four IDX files ({package}from its authors) and name their folder by dataset.data_dir. Or "
+            "prepare"
+        )
     return NotPreparedError(
-        f"dataset.name: data set {name!r}{behind} is not prepared under {root}. Prepare it once, where TensorFlow "
+        f"dataset.name: data set {name!r}{behind} is not prepared under {root}. {files} it once, where TensorFlow "
         f"(pip install '.[prepare]') and the source can be reached: {manual}{prepare_command(builder, root)}"
     )
 

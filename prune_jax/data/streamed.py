@@ -32,7 +32,8 @@ class StreamedSplit:
 class StreamedDataset(NamedTuple):
     """A data set whose images are read while they are used; what a ``Dataset`` is to one that fits.
 
-    ``classes``: the ids, in the set it is taken from, of the classes used; empty for all of them.
+    ``classes``: the ids, in the set it is taken from, of the classes used; empty for all of them. ``content``: as a
+    ``Dataset``'s.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StreamedDataset(NamedTuple):
     num_classes: int
     input_shape: tuple[int, ...]
     classes: tuple[int, ...] = ()
+    content: str = ""
 
     @property
     def train_size(self) -> int:

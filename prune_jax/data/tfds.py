@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prune_jax import nearest
-from prune_jax.data import packaged
+from prune_jax.data import idx, packaged
 from prune_jax.data.imagenet import ENTRIES
 from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
 from prune_jax.data.turns import turn
 
+_ELSEWHERE = ("synthetic", *ENTRIES)
 OTHER_NAMES = ("imagenet100", "synthetic")  # known here, but neither packaged nor TFDS's
 SHOWN = 8  # features that a refusal lists
 
@@ -28,7 +29,8 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """A data set that fits the host: its name, its two splits and its number of classes.
 
-    ``content``: of a user's own arrays the hash of their bytes; '' for a set that its name says everything about.
+    ``content``: of a user's own arrays and of IDX files the hash of their bytes; '' for a set that its name says
+    everything about.
     """
 
     name: str
@@ -54,14 +56,17 @@ class Dataset(NamedTuple):
 
 
 def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-    """The TFDS builder of ``name``; the packaged sets are split by ``split_seed``.
+    """The TFDS builder of ``name``; the packaged sets are split by ``split_seed``, IDX files are wrapped.
 
     For 'imagenet100' it is the builder of the whole of ImageNet. Raises ValueError for a name that neither
     this package nor TFDS knows, for one that TFDS can't open without a package that isn't here, and for data
     that aren't images with one label each.
     """
+    files = idx_files(name, data_dir)
+    if files:
+        return idx.builder_of(name, files, data_dir)
     known = [*packaged.NAMES, *OTHER_NAMES, *tfds.list_builders(with_community_datasets=False)]
-    if name not in known:
+    if name not in known and not idx.is_name(name):
         meant = nearest.hint(name, known, most=3) or f"; here at once: {', '.join(packaged.NAMES)}"
         raise ValueError(f"dataset.name: unknown data set {name!r}{meant}")
     if packaged.is_packaged(name):
@@ -81,6 +86,18 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
             f"({str(error).splitlines()[-1].rpartition(': ')[2]}); for TensorFlow: pip install '.[prepare]'"
         ) from error
     return builder
+
+
+def idx_files(name: str, data_dir: str | None) -> idx.IdxFiles | None:
+    """The four IDX files of ``name``, in ``data_dir`` or where a package of the system puts them; None: there are none.
+
+    Names that are packaged, synthetic, or TFDS's and of another form are never read from such files.
+    """
+    if packaged.is_packaged(name) or name in _ELSEWHERE:
+        return None
+    files = idx.find_files(name, data_dir)
+    others = files and not idx.is_name(name) and name in tfds.list_builders(with_community_datasets=False)
+    return None if others else files
 
 
 def refuse_other_features(name: str, features: Any) -> None:
@@ -103,13 +120,13 @@ def refuse_other_features(name: str, features: Any) -> None:
 def prepared_builder(
     name: str, *, split_seed: int = 0, data_dir: str | None = None
 ) -> tfds.core.DatasetBuilder:
-    """``find_builder`` of a set whose files are there; the packaged ones are made on first use.
+    """``find_builder`` of a set whose files are there; packaged ones and IDX files are prepared on first use.
 
     Raises NotPreparedError, which says the exact command, when they are missing or not as ArrayRecord.
     """
     builder = find_builder(name, split_seed=split_seed, data_dir=data_dir)
     if not builder.is_prepared():
-        if not packaged.is_packaged(name):
+        if not packaged.is_packaged(name) and not isinstance(builder, idx.IdxImages):
             raise not_prepared(name, builder.name, str(builder.data_dir_root))
         _prepare(builder)
         # Anew: another process may have made it, which this builder would not know.
@@ -124,19 +141,33 @@ def prepared_builder(
 def load(name: str, *, split_seed: int = 0, data_dir: str | None = None, max_gib: float = 8.0) -> Dataset:
     """Read splits ``train`` and ``test`` of ``name`` whole into host memory.
 
-    The packaged sets (``mnist5k``, ``digits``) are prepared on first use; ``data_dir`` defaults to TFDS's
-    (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``). Raises ValueError for an unknown name, a data set
-    without these splits, of images that vary in size, or larger than ``max_gib``; NotPreparedError when its
-    files are missing.
+    The packaged sets (``mnist5k``, ``digits``) are prepared on first use; IDX files are read as they are.
+    ``data_dir`` defaults to TFDS's (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
+
+    Raises ValueError for an unknown name, a data set without these splits, of images that vary in size, or larger than
+    ``max_gib``; NotPreparedError when its files are missing.
     """
+    files = idx_files(name, data_dir)
+    if files:
+        return _whole_idx(name, idx.read_files(files), max_gib)
     builder = prepared_builder(name, split_seed=split_seed, data_dir=data_dir)
     refuse_varying(name, builder.info.features["image"].shape)
     refuse_absent(name, builder, ("train", "test"))
-    gib = size_gib(builder, ("train", "test"))
-    if gib > max_gib:
-        raise ValueError(f"data set {name!r} takes {gib:.1f} GiB, more than the allowed {max_gib} GiB")
+    _refuse_larger(name, size_gib(builder, ("train", "test")), max_gib)
     classes = builder.info.features["label"].num_classes
     return Dataset(name, _read(builder, "train"), _read(builder, "test"), classes)
+
+
+def _whole_idx(name: str, arrays: idx.IdxArrays, max_gib: float) -> Dataset:
+    _refuse_larger(name, (arrays.train_images.nbytes + arrays.test_images.nbytes) / 2**30, max_gib)
+    train = Split(arrays.train_images, arrays.train_labels.astype(np.int32))
+    test = Split(arrays.test_images, arrays.test_labels.astype(np.int32))
+    return Dataset(name, train, test, arrays.num_classes, arrays.content)
+
+
+def _refuse_larger(name: str, gib: float, max_gib: float) -> None:
+    if gib > max_gib:
+        raise ValueError(f"data set {name!r} takes {gib:.1f} GiB, more than the allowed {max_gib} GiB")
 
 
 def size_gib(builder: tfds.core.DatasetBuilder, splits: tuple[str, ...]) -> float:

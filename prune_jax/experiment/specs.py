@@ -18,7 +18,8 @@ class DataSpec:
     ``recipe`` prepares them on the host, else ``crop_pad`` and ``flip`` augment them on the device.
     ``streamed``: read while training, whose order of examples is another. ``classes``: the ids used of the set's,
     empty for all. ``examples``: how many a synthetic set has. ``content``: of a set of the user's own the hash of
-    its arrays and of the file that makes them.
+    its arrays and of the file that makes them; of IDX files the hash of what they hold. ``train_examples``: of the
+    training split a stratified subset of so many, drawn with ``split_seed``; 0 for all.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DataSpec:
     classes: tuple[int, ...] = ()
     examples: int = 0
     content: str = ""
+    train_examples: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from prune_jax.fairness.comparison import Comparison, compare
 from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
 from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.letter_display import indistinct_sets, letters
+from prune_jax.fairness.metrics import METRICS, Metric
 from prune_jax.fairness.ranked_groups import Ranking, Rankings, comparable
 from prune_jax.fairness.ranking import rank, rank_retrainings
 from prune_jax.fairness.record import (
@@ -21,9 +22,10 @@ from prune_jax.fairness.record import (
 from prune_jax.fairness.setups import SETUPS, Verdict, strictest_setup
 from prune_jax.fairness.significance import Sample, Welch, holm, welch
 from prune_jax.fairness.storage import from_json, read, read_folder, to_json, write
-from prune_jax.fairness.validation import validate, validate_published
+from prune_jax.fairness.validation import validate, validate_pruningbench, validate_published
 
 __all__ = [
+    "METRICS",
     "SETUPS",
     "Anomaly",
     "Axes",
@@ -32,6 +34,7 @@ __all__ = [
     "CrossValidation",
     "EpochMetrics",
     "JSVSummary",
+    "Metric",
     "Optimiser",
     "Ranking",
     "Rankings",
@@ -57,6 +60,7 @@ __all__ = [
     "strictest_setup",
     "to_json",
     "validate",
+    "validate_pruningbench",
     "validate_published",
     "welch",
     "write",

@@ -21,8 +21,8 @@ class Anomaly:
 
 
 def label(row: Row) -> str:
-    """The row's label or method."""
-    return str(row.get("label") or row.get("method") or "row")
+    """The row's label or method, else its network."""
+    return str(row.get("label") or row.get("method") or row.get("network") or "row")
 
 
 def where(row: Row) -> str:

@@ -3,17 +3,19 @@
 import argparse
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from prune_jax.fairness import published
-from prune_jax.fairness.comparison import compare
+from prune_jax.fairness.comparison import compare, is_testable, sample
 from prune_jax.fairness.record import RunRecord
-from prune_jax.fairness.setups import SETUPS, Verdict, known_setup, strictest_setup
+from prune_jax.fairness.setups import SETUPS, STRICTNESS, Verdict, known_setup, strictest_setup
 from prune_jax.fairness.storage import read, read_folder
 from prune_jax.text_table import aligned
 
-PAPER = "paper:"
+PREFIXES = ("paper:", "published:")
+MATRIX = 40  # records; of more no matrix is printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="record files, result folders, or the paper's own numbers, such as paper:table1",
+        help="record files, result folders, or published numbers: paper:table1, published:pruningbench",
+    )
+    parser.add_argument(
+        "--select", metavar="TEXT", help="only records whose name holds it, whatever the case"
     )
     parser.add_argument("--require", metavar="SETUP", help=f"exit 1 unless it holds: {', '.join(SETUPS)}")
     parser.add_argument(
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.require is not None:
             known_setup(args.require)
-        records = load(args.runs)
+        records = selected(load(args.runs), args.select)
         if len(records) < 2:
             raise ValueError(f"compare needs at least two records, got {len(records)}")
         pairs = {
@@ -52,7 +57,12 @@ def run(args: argparse.Namespace) -> int:
         message = error.args[0] if isinstance(error, KeyError) else error
         print(f"compare: {message}", file=sys.stderr)
         return 2
-    print(matrix(records, pairs))
+    if len(records) <= MATRIX:
+        print(matrix(records, pairs))
+    else:
+        print(
+            f"{len(records)} records: the matrix is left out; --select=TEXT compares those whose name holds TEXT"
+        )
     _print_sentences(records, pairs, args)
     failing = [v for v in pairs.values() if args.require is not None and not v.holds(args.require)]
     for verdict in failing:
@@ -61,16 +71,37 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load(runs: Sequence[str]) -> tuple[RunRecord, ...]:
-    """Read records from files, result folders and the paper's tables (``paper:table1``)."""
+    """Read records from files, result folders and published tables (``paper:table1``, ``published:pruningbench``)."""
     records: list[RunRecord] = []
     for name in runs:
-        if name.startswith(PAPER):
-            records.extend(published.records(name.removeprefix(PAPER)))
+        if name.startswith(PREFIXES):
+            records.extend(published.records(name.partition(":")[2]))
         elif Path(name).is_dir():
             records.extend(read_folder(name))
         else:
             records.append(read(name))
     return tuple(records)
+
+
+def selected(records: Sequence[RunRecord], text: str | None) -> tuple[RunRecord, ...]:
+    """Those whose name holds ``text``; ValueError where none does."""
+    if not text:
+        return tuple(records)
+    found = tuple(record for record in records if text.lower() in record.name.lower())
+    if not found:
+        raise ValueError(f"--select={text}: none of {len(records)} records has it in its name")
+    return found
+
+
+def conclusion(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) -> str:
+    """What all pairs together allow: how many reach which setup, and how many can be tested at all."""
+    counts = Counter(verdict.strictest or "not even S1" for verdict in pairs.values())
+    reached = ", ".join(f"{name}: {counts[name]}" for name in (*STRICTNESS, "not even S1") if counts[name])
+    untested = [record for record in records if not is_testable(sample(record))]
+    silent = f"; {len(untested)} of {len(records)} records state no spread over runs (std and n), so none of them can "
+    return (
+        f"Pairs by strictest setup: {reached}" + (f"{silent}be told from another" if untested else "") + "."
+    )
 
 
 def matrix(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) -> str:
@@ -81,14 +112,17 @@ def matrix(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) 
         row = ["" if j <= i else _cell(pairs[i, j]) for j in range(1, len(records))]
         rows.append([names[i], *row])
     key = [f"{number} {record.name}" for number, record in zip(names, records, strict=True)]
-    legend = "strictest setup; +A: SX-A, +B: SX-B, +=: same overall schedule; -: not even S1"
+    legend = (
+        "strictest setup; +A: SX-A, +B: SX-B, +=: same overall schedule; -: not even S1; !: settings that both state "
+        "differ"
+    )
     return "\n".join([*key, "", aligned(rows), legend])
 
 
 def _cell(verdict: Verdict) -> str:
     marks = {"SX-A": "+A", "SX-B": "+B", "same_overall_schedule": "+="}
     extra = "".join(mark for setup, mark in marks.items() if verdict.holds(setup))
-    return (verdict.strictest or "-") + extra
+    return (verdict.strictest or "-") + extra + "!" * bool(verdict.differing)
 
 
 def _print_sentences(
@@ -96,6 +130,7 @@ def _print_sentences(
 ) -> None:
     print()
     if len(pairs) > args.pairs:
+        print(conclusion(records, pairs))
         print(f"{len(pairs)} pairs: sentences left out; --pairs={len(pairs)} writes them")
         return
     for i, j in pairs:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from prune_jax.fairness.metrics import ACCURACY, Metric
 from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.setups import STRICTNESS, Verdict, known_setup, strictest_setup
 from prune_jax.fairness.significance import Sample, Welch, welch
@@ -13,7 +14,7 @@ TOO_WEAK = ("S1", "S2", "S3.1")
 class Comparison:
     """Two records side by side. ``winner`` is 'a' or 'b' only where a "beats" is earned, else None.
 
-    ``welch.difference`` is a minus b, in percentage points of last-epoch test accuracy.
+    ``welch.difference`` is a minus b, in the records' metric: percentage points of last-epoch test accuracy.
     """
 
     a: Sample | None
@@ -25,12 +26,17 @@ class Comparison:
 
 
 def sample(record: RunRecord) -> Sample | None:
-    """Last-epoch accuracy over the seeds, or the printed summary; None when no accuracy is stated."""
+    """The metric after the last epoch over the seeds, or the printed summary; None when neither is stated."""
     if record.results:
         return Sample.of(record.accuracies)
     if record.summary is None:
         return None
     return Sample(record.summary.mean, record.summary.std, record.summary.n)
+
+
+def is_testable(stated: Sample | None) -> bool:
+    """Whether a sample has what Welch's test needs of it: a std of at least two runs."""
+    return stated is not None and stated.std is not None and stated.n is not None and stated.n > 1
 
 
 def compare(
@@ -44,7 +50,9 @@ def compare(
 
     The word "beats" takes S3.2 or stricter, the paper's recommendation (§6); test and 0.05 are ours. Where
     no base model is shared, as with scratch, ``required`` may be SX-A, SX-B or same_overall_schedule, and
-    the sentence says "ahead". KeyError for an unknown setup, ValueError for one weaker than S3.2.
+    the sentence says "ahead". Settings that both state and that differ are named, and leave no winner under any setup.
+    Of records with different metrics nothing is said but that. KeyError for an unknown setup, ValueError for one
+    weaker than S3.2.
     """
     if known_setup(required) in TOO_WEAK:
         raise ValueError(f"{required} is too weak to name a winner; at least S3.2, or one of SX-A, SX-B")
@@ -54,20 +62,25 @@ def compare(
         silent = " and ".join(r.name for r, s in ((a, ours), (b, theirs)) if s is None)
         sentence = f"Nothing to compare: accuracy unstated by {silent}; {verdict.explain(required)}."
         return Comparison(ours, theirs, None, verdict, None, sentence)
+    metric = a.measured
+    if metric != b.measured:
+        sentence = f"Nothing to compare: {a.name} states {metric.text}; {b.name} states {b.measured.text}."
+        return Comparison(ours, theirs, None, verdict, None, sentence)
     test = welch(ours, theirs)
-    ahead, first, second = ("a", a, b) if test.difference >= 0 else ("b", b, a)
+    ahead, first, second = ("a", a, b) if metric.sign * test.difference >= 0 else ("b", b, a)
     samples = (ours, theirs) if ahead == "a" else (theirs, ours)
     # Judged again in the sentence's order, so that its values stand in the order of its names.
     missing = _missing(strictest_setup(first, second, rate_tolerance), test, required, significance)
     winner = None if missing else ahead
-    sentence = _sentence((first.name, second.name), samples, test, missing, required)
-    if winner and verdict.assumed and required in STRICTNESS:
+    sentence = _sentence((first.name, second.name), samples, test, missing, required, metric)
+    if winner and verdict.assumed:
         sentence = f"{sentence[:-1]}, taking as equal, though unstated: {', '.join(verdict.assumed)}."
     return Comparison(ours, theirs, test, verdict, winner, sentence)
 
 
 def _missing(verdict: Verdict, test: Welch, required: str, significance: float) -> list[str]:
-    missing = [] if verdict.holds(required) else [verdict.explain(required)]
+    equal = verdict.holds(required) and not verdict.differing
+    missing = [] if equal else [verdict.explain(required)]
     if test.p is None:
         missing.append(f"significance can't be tested: {test.why_not}")
     elif test.p >= significance:
@@ -76,18 +89,44 @@ def _missing(verdict: Verdict, test: Welch, required: str, significance: float) 
 
 
 def _sentence(
-    names: tuple[str, str], samples: tuple[Sample, Sample], test: Welch, missing: list[str], required: str
+    names: tuple[str, str],
+    samples: tuple[Sample, Sample],
+    test: Welch,
+    missing: list[str],
+    required: str,
+    metric: Metric,
 ) -> str:
     (first, second), points = names, abs(test.difference)
     numbers = f"{samples[0]} against {samples[1]}"
     if not missing:
         word = "beats" if required in STRICTNESS else "is ahead of"
-        return f"{first} {word} {second} by {points:.2f} points under {required}: {numbers}, {_p(test)}."
+        return (
+            f"{first} {word} {second} by {_amount(points, metric)} under {required}: {numbers}, {_p(test)}."
+        )
     if points == 0.0:
         lead = f"{first} and {second} are level ({numbers})"
     else:
-        lead = f"{first} is {points:.2f} points above {second} ({numbers})"
+        lead = _lead(first, second, points, numbers, metric)
     return f"{lead}, which doesn't show that it is better: {'; '.join(missing)}."
+
+
+def _lead(first: str, second: str, points: float, numbers: str, metric: Metric) -> str:
+    """The better one first: 'A is 2.00 points above B (...)'; a metric other than accuracy is named."""
+    side = "above" if metric.sign > 0 else "below"
+    amount = f"{points:.2f}{_unit(metric)} {side}"
+    if metric == ACCURACY:
+        return f"{first} is {amount} {second} ({numbers})"
+    return f"{first}'s {metric.name} is {amount} {second}'s ({numbers}; {metric.direction} is better)"
+
+
+def _amount(points: float, metric: Metric) -> str:
+    """'2.00 points'; of a metric other than accuracy also its name and direction."""
+    named = "" if metric == ACCURACY else f" in {metric.name} ({metric.direction} is better)"
+    return f"{points:.2f}{_unit(metric)}{named}"
+
+
+def _unit(metric: Metric) -> str:
+    return " points" if metric.unit == "%" else f" {metric.unit}" if metric.unit else ""
 
 
 def _p(test: Welch) -> str:

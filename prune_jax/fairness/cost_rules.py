@@ -36,10 +36,12 @@ def costs_follow(
 
     A cell passes when it is the exact value rounded to two decimals, or within ``tolerance`` of it,
     relative. Where a column fails, it is matched with the ratios of ``grid``; where all columns of a table
-    fit others, one more anomaly gives the header that fits.
+    fit others, one more anomaly gives the header that fits. A network without costs is named, not checked.
     """
+    unknown = dict.fromkeys(row["network"] for row in rows if row.get("network") not in costs)
+    found = [_unchecked(table, network, costs) for network in unknown]
+    rows = [row for row in rows if row.get("network") in costs and _is_ratio(row.get("pruning_ratio"))]
     columns = {tuple(row.get(name) for name in ("network", *COLUMNS)): row for row in rows}
-    found: list[Anomaly] = []
     fitted: dict[float, float | None] = {}
     for row in columns.values():
         network, ratio = row["network"], row["pruning_ratio"]
@@ -55,6 +57,15 @@ def costs_follow(
         header = ["/".join(f"{ratio:g}" for ratio in ratios) for ratios in (fitted, fitted.values())]
         found.append(Anomaly(table, "costs", "header of the pruning ratio", *header))
     return found
+
+
+def _unchecked(table: str, network: object, costs: Mapping[str, CostOf]) -> Anomaly:
+    expected = f"a network whose costs are known ({', '.join(sorted(costs))}) or given as costs"
+    return Anomaly(table, "unchecked", f"network {network} (left out)", str(network), expected)
+
+
+def _is_ratio(value: object) -> bool:
+    return isinstance(value, int | float) and 0.0 <= value < 1.0
 
 
 def flops_convention(rows: Sequence[Row], costs: Mapping[str, CostOf]) -> int | None:

@@ -56,6 +56,11 @@ def lift_untimed(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def lift_accuracies(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 -> 5, which may state a metric, latency, training FLOPs and further settings: until then unstated."""
+    return data
+
+
 def _stage(kind: str, epochs: Any, schedule: Any, base: Any = None) -> dict[str, Any]:
     ids = None if base is None else [base]
     return {"kind": kind, "ids": ids, "epochs": epochs, "schedule": schedule}

@@ -1,8 +1,9 @@
-"""The paper's printed tables and its figures' points, as rows and as records.
+"""The paper's printed tables, its figures' points, and PruningBench's leaderboards, as rows and as records.
 
-Source of every CSV beside this file: "Why is the State of Neural Network Pruning so Confusing? On the
-Fairness, Comparison Setup, and Trainability in Network Pruning" (arXiv 2301.05219), copied cell by cell;
-the figures' points are read off the vector markers of its PDF. Columns named ``*_recomputed`` are ours.
+``pruningbench.py`` names the source of ``pruningbench.csv``. Source of every other CSV beside this file: "Why is the
+State of Neural Network Pruning so Confusing? On the Fairness, Comparison Setup, and Trainability in Network Pruning"
+(arXiv 2301.05219), copied cell by cell; the figures' points are read off the vector markers of its PDF. Columns named
+``*_recomputed`` are ours.
 """
 
 import csv
@@ -11,6 +12,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
+from prune_jax.fairness import pruningbench
 from prune_jax.fairness import published_records as build
 from prune_jax.fairness.record import RunRecord
 from prune_jax.nearest import unknown
@@ -33,10 +35,14 @@ TABLES: Mapping[str, str] = MappingProxyType(
 )
 
 
+# Of others than the paper's authors, with their source.
+OTHERS: Mapping[str, str] = MappingProxyType({pruningbench.NAME: pruningbench.SOURCE})
+
+
 def rows(table: str) -> tuple[Row, ...]:
     """The cells of a table: numbers as float, empty cells as None; KeyError for an unknown table."""
-    if table not in TABLES:
-        raise KeyError(unknown("published table", table, TABLES))
+    if table not in TABLES and table not in OTHERS:
+        raise KeyError(unknown("published table", table, (*TABLES, *OTHERS)))
     text = files("prune_jax.fairness").joinpath(f"{table}.csv").read_text(encoding="utf-8")
     reader = csv.DictReader(text.splitlines())
     return tuple({key: _cell(value) for key, value in row.items()} for row in reader)
@@ -44,7 +50,7 @@ def rows(table: str) -> tuple[Row, ...]:
 
 def source(table: str) -> str:
     """Where the table is printed."""
-    return f"{PAPER}, {TABLES[table]}"
+    return OTHERS[table] if table in OTHERS else f"{PAPER}, {TABLES[table]}"
 
 
 def records(table: str) -> tuple[RunRecord, ...]:
@@ -80,6 +86,7 @@ _BUILDERS: Mapping[str, Callable[[Callable[[str], tuple[Row, ...]], str], tuple[
             "fig2_fig3_points": lambda read, where: build.figures(
                 read("fig2_fig3_points"), read("fig2_fig3_summary"), where
             ),
+            pruningbench.NAME: lambda read, _: pruningbench.records(read(pruningbench.NAME)),
         }
     )
 )

@@ -17,7 +17,7 @@ Judge = Callable[[RunRecord, RunRecord], Verdict]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Records between all of which ``setup`` holds, the highest mean accuracy first.
+    """Records between all of which ``setup`` holds, the best mean first.
 
     ``setup`` is the strictest one that holds between every two; None of a record that is alone. ``samples`` are the
     accuracies in percent. ``ps`` holds for each pair of places, the smaller first, the p of Welch's test corrected by
@@ -108,7 +108,7 @@ def _remembered(judge: Judge) -> Judge:
 
 def _ranked(group: Sequence[RunRecord], significance: float, judge: Judge) -> Ranking:
     """One group: sorted, every pair tested, letters."""
-    records = tuple(sorted(group, key=lambda record: -_sample(record).mean))
+    records = tuple(sorted(group, key=lambda record: -record.measured.sign * _sample(record).mean))
     samples = tuple(map(_sample, records))
     pairs = list(itertools.combinations(range(len(samples)), 2))
     ps = dict(zip(pairs, holm([welch(samples[i], samples[j]).p for i, j in pairs]), strict=True))

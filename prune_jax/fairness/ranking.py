@@ -8,7 +8,7 @@ from prune_jax.fairness.ranked_groups import UNTRAINED, Rankings, rankings
 from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.setups import STRICTNESS, Break, Verdict, known_setup
 
-SETTINGS = ("optimiser", "augmentation")
+SETTINGS = ("optimiser", "augmentation", "settings")
 
 
 def rank(

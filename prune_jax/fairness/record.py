@@ -1,7 +1,8 @@
 """RunRecord: what a run must state so that others can judge it (paper §2.1, §3.2, §6).
 
 One record is one configuration (an arm) with its seeds. Every accuracy is a percentage, 0 to 100, as the
-paper prints it. ``None`` means unstated: it never counts as equal to anything.
+paper prints it. A record of another metric, such as perplexity, holds that metric's values in the same fields.
+``None`` means unstated: it never counts as equal to anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prune_jax.fairness.jsv import JSVSummary
-from prune_jax.schedules import LRSchedule
+from prune_jax.fairness.metrics import Metric, assumed_metric
+from prune_jax.schedules import LRSchedule, canonical
 
 STAGE_KINDS = ("pretrain", "initialise", "sparsify", "rewind", "retrain", "scratch")
 
@@ -35,7 +37,9 @@ class Costs:
     """Costs of one forward pass per sample. ``convention`` says what ``macs`` counts, e.g. 'macs, conv+fc'.
 
     ``speedup`` (dense / pruned MACs) and ``compression`` (dense / pruned params) may be stated alone, as
-    papers do; where the counts are there, leave them out and they follow.
+    papers do; where the counts are there, leave them out and they follow. ``latency_ms`` is milliseconds of a forward
+    pass on ``latency_device``, without which it says little. ``training_flops`` is the whole training's, over those of
+    training the dense network once, as papers print it ('0.66x').
     """
 
     convention: str | None = None
@@ -45,10 +49,13 @@ class Costs:
     pruned_params: float | None = None
     speedup: float | None = None
     compression: float | None = None
+    latency_ms: float | None = None
+    latency_device: str | None = None
+    training_flops: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name != "convention" and value is not None and value <= 0:
+            if name not in ("convention", "latency_device") and value is not None and value <= 0:
                 raise ValueError(f"costs: {name} must be positive, got {value}")
         for ratio, kind in (("speedup", "macs"), ("compression", "params")):
             dense, pruned = getattr(self, f"dense_{kind}"), getattr(self, f"pruned_{kind}")
@@ -64,7 +71,8 @@ class Stage:
     train nothing.
 
     ``ids``: the content hash for each seed, in the order of the seeds. ``schedule``: canonical LR schedule
-    text over ``epochs``; a one-shot sparsify has epochs 0 and needs none. Under a rule that ends LR stages it
+    text over ``epochs``, or as papers print it where that leaves nothing open; a one-shot sparsify has epochs 0
+    and needs none. Under a rule that ends LR stages it
     is the rule, ``plateau(...)``, and ``epochs`` are stated where all seeds took as many. ``macs``: forward
     MACs per sample while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain
     and scratch.
@@ -83,7 +91,8 @@ class Stage:
         if self.epochs is not None and self.epochs < 0:
             raise ValueError(f"a {self.kind} stage can't last {self.epochs} epochs")
         if self.epochs and self.schedule is not None and not self.by_rule:
-            object.__setattr__(self, "schedule", str(LRSchedule.parse(self.schedule, self.epochs)))
+            text = canonical(self.schedule, self.epochs)
+            object.__setattr__(self, "schedule", str(LRSchedule.parse(text, self.epochs)))
         object.__setattr__(self, "spec", plain(self.spec))
 
     @property
@@ -130,7 +139,8 @@ class SeedResult:
     recovery; what retraining starts from is epoch 0 of the curve. ``schedule`` is the LR schedule that this
     seed came to have, where the stage states a rule. ``rounds`` are the curves of the stages before the last one,
     in a chain of several rounds; ``epochs`` is the last stage's. ``macs`` and ``params`` are this seed's own, where
-    the seeds' small networks differ; the record's costs are then means.
+    the seeds' small networks differ; the record's costs are then means. ``last_accuracy``, ``best_accuracy`` and
+    ``base_accuracy`` are in the record's metric; ``top5`` is the top-5 accuracy after the last epoch.
     """
 
     seed: int
@@ -146,10 +156,15 @@ class SeedResult:
     rounds: tuple[RoundCurve, ...] = ()
     macs: float | None = None
     params: float | None = None
+    top5: float | None = None
 
     def __post_init__(self) -> None:
+        check_percent("top5", self.top5)
+
+    def check(self, metric: Metric) -> None:
+        """Raise ValueError for a value that ``metric`` can't have."""
         for name in ("last_accuracy", "best_accuracy", "base_accuracy"):
-            check_percent(name, getattr(self, name))
+            metric.check(name, getattr(self, name))
 
     @classmethod
     def from_epochs(cls, seed: int, epochs: Sequence[EpochMetrics], **stated: Any) -> "SeedResult":
@@ -163,18 +178,26 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """Accuracy as a paper prints it: mean, standard deviation, number of runs; for records without seeds."""
+    """What a paper prints: mean, standard deviation, number of runs; for records without seeds.
+
+    ``mean``, ``std`` and ``base_accuracy`` are in the record's metric; ``top5`` is top-5 accuracy beside it.
+    """
 
     mean: float
     std: float | None = None
     n: int | None = None
     base_accuracy: float | None = None
+    top5: float | None = None
 
     def __post_init__(self) -> None:
-        check_percent("mean", self.mean)
-        check_percent("base_accuracy", self.base_accuracy)
+        check_percent("top5", self.top5)
         if (self.std is not None and self.std < 0) or (self.n is not None and self.n < 1):
             raise ValueError(f"a summary needs std >= 0 and n >= 1, got std={self.std}, n={self.n}")
+
+    def check(self, metric: Metric) -> None:
+        """Raise ValueError for a value that ``metric`` can't have."""
+        metric.check("mean", self.mean)
+        metric.check("base_accuracy", self.base_accuracy)
 
 
 @dataclass(frozen=True)
@@ -199,6 +222,8 @@ class RunRecord:
     stage kind -> what the stages of that kind took on ``device``, one number for each seed.
     ``stages`` is None when the chain is unstated. ``results`` holds the seeds; a published record that
     states only mean and std has ``summary`` instead. ``source`` names where a published record is printed.
+    ``metric`` is what the values measure; unstated, it is what papers print on the data set, most often top-1 accuracy.
+    ``settings`` are settings of training that no other field holds, such as {'distillation': 'from resnet50'}.
     """
 
     name: str
@@ -220,10 +245,17 @@ class RunRecord:
     seconds: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     source: str | None = None
+    metric: Metric | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", plain(self.config))
         object.__setattr__(self, "seconds", plain(self.seconds))
+        object.__setattr__(self, "settings", plain(self.settings))
+        for result in self.results:
+            result.check(self.measured)
+        if self.summary is not None:
+            self.summary.check(self.measured)
         seeds = [result.seed for result in self.results]
         if len(set(seeds)) != len(seeds):
             raise ValueError(f"record {self.name!r} holds a seed twice: {sorted(seeds)}")
@@ -235,6 +267,11 @@ class RunRecord:
                     f"record {self.name!r}: the {stage.kind} stage has {len(stage.ids)} ids "
                     f"for {len(seeds)} seeds"
                 )
+
+    @property
+    def measured(self) -> Metric:
+        """The metric stated, else the one that papers print on the data set."""
+        return self.metric or assumed_metric(self.dataset)
 
     @property
     def accuracies(self) -> tuple[float, ...]:

@@ -1,18 +1,19 @@
 """Comparison setups (Table 2): which hold between two runs, and what breaks each one that doesn't."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from prune_jax.fairness import chain, images
+from prune_jax.fairness import chain, images, training_settings
 from prune_jax.fairness.record import RunRecord
+from prune_jax.fairness.training_settings import Break
 from prune_jax.nearest import unknown
 
-_S1 = ("dataset", "network", "rate")
+_S1 = ("metric", "dataset", "network", "rate")
 _S2 = (*_S1, "base_model")
 _S31 = (*_S2, "retrain_epochs")
-_S32 = (*_S31, "retrain_schedule", "optimiser", "augmentation")
+_S32 = (*_S31, "retrain_schedule", "optimiser", "augmentation", "settings")
 _S41 = (*_S32, "prune_epochs")
 # Each setup and the fields that must agree. S1 to S4.2 contain one another, the paper's printed order.
 # S3.2 asks for the LR schedule alone and takes the other settings as equal: stated and different breaks it,
@@ -34,35 +35,18 @@ STRICTNESS = ("S1", "S2", "S3.1", "S3.2", "S4.1", "S4.2")
 
 
 @dataclass(frozen=True)
-class Break:
-    """A field that breaks a setup, with both values as text; None is unstated."""
-
-    field: str
-    a: str | None
-    b: str | None
-
-    @property
-    def unstated(self) -> bool:
-        """Whether it is missing rather than different."""
-        return self.a is None or self.b is None
-
-    def __str__(self) -> str:
-        if self.a is None and self.b is None:
-            return f"{self.field} unstated by both"
-        return f"{self.field} {self.a or 'unstated'} against {self.b or 'unstated'}"
-
-
-@dataclass(frozen=True)
 class Verdict:
     """Which setups hold between two records. ``breaks[setup]`` is empty exactly where it holds.
 
-    ``assumed`` names settings that one side leaves unstated and that S3.2 and up take as equal.
+    ``assumed`` names settings that one side leaves unstated and that S3.2 and up take as equal. ``differing`` are
+    settings that both state and that differ, whatever the setup: Table 2 asks for equal ones from S3.2 on alone.
     """
 
     a: str
     b: str
     breaks: Mapping[str, tuple[Break, ...]]
     assumed: tuple[str, ...] = ()
+    differing: tuple[Break, ...] = ()
 
     def holds(self, setup: str) -> bool:
         """Whether a setup holds; KeyError naming the nearest for an unknown one."""
@@ -79,10 +63,16 @@ class Verdict:
         return tuple(setup for setup in SETUPS if self.holds(setup))
 
     def explain(self, setup: str) -> str:
-        """One clause: that the setup holds, or what breaks it."""
+        """One clause: that the setup holds, or what breaks it; and which settings differ though it doesn't ask."""
         if self.holds(setup):
-            return f"{setup} holds"
-        return f"{setup} doesn't hold ({'; '.join(map(str, self.breaks[setup]))})"
+            return f"{setup} holds{self.though()}"
+        return f"{setup} doesn't hold ({'; '.join(map(str, self.breaks[setup]))}){self.though(setup)}"
+
+    def though(self, setup: str | None = None) -> str:
+        """', though settings differ: ...' with those that ``differing`` holds and that a broken setup doesn't name."""
+        named = self.breaks[setup] if setup else ()
+        more = [broken for broken in self.differing if broken not in named]
+        return f", though settings differ: {'; '.join(map(str, more))}" if more else ""
 
 
 def strictest_setup(a: RunRecord, b: RunRecord, rate_tolerance: float = 0.02) -> Verdict:
@@ -100,7 +90,10 @@ def strictest_setup(a: RunRecord, b: RunRecord, rate_tolerance: float = 0.02) ->
         setup: tuple(broken for field in fields if (broken := found[field]) is not None)
         for setup, fields in SETUPS.items()
     }
-    return Verdict(a.name, b.name, MappingProxyType(breaks), _assumptions(a, b))
+    differing = [found[field] for field in ("optimiser", "augmentation", "settings")]
+    differing.append(None if chain.same_base(a, b) else training_settings.pretraining(a, b))
+    stated = tuple(broken for broken in differing if broken is not None)
+    return Verdict(a.name, b.name, MappingProxyType(breaks), _assumptions(a, b), stated)
 
 
 def known_setup(setup: str) -> str:
@@ -116,6 +109,12 @@ def _equal(field: str, read: Callable[[RunRecord], Any]) -> Callable[..., Break 
         return None if x is not None and x == y else Break(field, _text(x), _text(y))
 
     return check
+
+
+def _metric(a: RunRecord, b: RunRecord, _: float) -> Break | None:
+    """What is stated, else what papers print on the data set."""
+    x, y = a.measured, b.measured
+    return None if x == y else Break("metric", x.text, y.text)
 
 
 def _dataset(a: RunRecord, b: RunRecord, _: float) -> Break | None:
@@ -160,6 +159,8 @@ def _total(field: str, read: Callable[..., Any]) -> Callable[..., Break | None]:
         kinds = chain.AFTER_BASE if chain.same_base(a, b) else chain.ALL
         x, y = read(a, kinds), read(b, kinds)
         if field == "total_compute":
+            if None in (x, y) and None not in (a.costs.training_flops, b.costs.training_flops):
+                return _printed_compute(a, b, tolerance)
             same = _near(x, y, tolerance)
             x, y = (None if v is None else f"{v:.4g} dense epochs" for v in (x, y))
         else:
@@ -167,6 +168,14 @@ def _total(field: str, read: Callable[..., Any]) -> Callable[..., Break | None]:
         return None if same else Break(field, _text(x), _text(y))
 
     return check
+
+
+def _printed_compute(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
+    """Training FLOPs as printed, where the chains don't tell them."""
+    x, y = a.costs.training_flops, b.costs.training_flops
+    if _near(x, y, tolerance):
+        return None
+    return Break("total_compute", *(f"{v:.4g} times the dense network's training" for v in (x, y)))
 
 
 def _near(x: float | None, y: float | None, tolerance: float) -> bool:
@@ -179,47 +188,23 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _settings(record: RunRecord) -> dict[str, Any]:
-    if record.optimiser is None:
-        return {}
-    stated = asdict(record.optimiser)
-    return {**stated.pop("other"), **{k: v for k, v in stated.items() if v is not None}}
-
-
-def _optimiser(a: RunRecord, b: RunRecord, _: float) -> Break | None:
-    x, y = _settings(a), _settings(b)
-    differing = [key for key in x if key in y and x[key] != y[key]]
-    if not differing:
-        return None
-    return Break("optimiser", *(", ".join(f"{k}={side[k]}" for k in differing) for side in (x, y)))
-
-
-def _augmentation(a: RunRecord, b: RunRecord, _: float) -> Break | None:
-    x, y = a.augmentation, b.augmentation
-    if x is None or y is None or x == y:
-        return None
-    return Break("augmentation", *("+".join(side) or "none" for side in (x, y)))
-
-
 def _assumptions(a: RunRecord, b: RunRecord) -> tuple[str, ...]:
-    x, y = _settings(a), _settings(b)
-    keys = {"momentum", "weight_decay", "batch_size", "name", *x, *y}
-    assumed = [f"optimiser {key}" for key in sorted(keys) if key not in x or key not in y]
-    if a.augmentation is None or b.augmentation is None:
-        assumed.append("augmentation")
-    return (*assumed, *images.assumed(a, b))
+    unstated = ("metric",) if (a.metric is None) != (b.metric is None) else ()
+    return (*unstated, *training_settings.assumed(a, b), *images.assumed(a, b))
 
 
 _CHECKS: Mapping[str, Callable[..., Break | None]] = MappingProxyType(
     {
+        "metric": _metric,
         "dataset": _dataset,
         "network": _equal("network", lambda r: r.network),
         "rate": _rate,
         "base_model": _base_model,
         "retrain_epochs": _equal("retrain_epochs", lambda r: chain.epochs(r, ("retrain",))),
         "retrain_schedule": _equal("retrain_schedule", lambda r: chain.schedules(r, ("retrain",))),
-        "optimiser": _optimiser,
-        "augmentation": _augmentation,
+        "optimiser": training_settings.optimiser,
+        "augmentation": training_settings.augmentation,
+        "settings": training_settings.further,
         "prune_epochs": _equal("prune_epochs", lambda r: chain.epochs(r, ("sparsify",))),
         "prune_schedule": _equal("prune_schedule", lambda r: chain.schedules(r, ("sparsify",))),
         "total_epochs": _total("total_epochs", chain.epochs),

@@ -9,14 +9,20 @@ from typing import Any
 
 from prune_jax import atomic
 from prune_jax.fairness.decode import decode
-from prune_jax.fairness.migrations import lift_flat, lift_one_round, lift_unmeasured, lift_untimed
+from prune_jax.fairness.migrations import (
+    lift_accuracies,
+    lift_flat,
+    lift_one_round,
+    lift_unmeasured,
+    lift_untimed,
+)
 from prune_jax.fairness.record import RunRecord
 
-SCHEMA = 4
+SCHEMA = 5
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
 # Version n -> function that lifts its data to n + 1. A new version adds one line here.
 MIGRATIONS: Mapping[int, Migration] = MappingProxyType(
-    {0: lift_flat, 1: lift_unmeasured, 2: lift_one_round, 3: lift_untimed}
+    {0: lift_flat, 1: lift_unmeasured, 2: lift_one_round, 3: lift_untimed, 4: lift_accuracies}
 )
 
 

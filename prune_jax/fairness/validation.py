@@ -2,22 +2,51 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
-from prune_jax.fairness import cost_rules, published, table_rules
+from prune_jax.fairness import cost_rules, pruningbench, published, ratio_rules, table_rules
 from prune_jax.fairness.anomaly import Anomaly, Row
+from prune_jax.fairness.cells import ACCURACY, read_row
 from prune_jax.fairness.cost_rules import CostOf
 from prune_jax.fairness.paper_costs import UNIFORM
 from prune_jax.nearest import unknown
 
-Check = Callable[[Sequence[Row], str], list[Anomaly]]
-# Rule -> the columns it needs (one of each group) and the function; 'costs' also needs the network's costs.
-RULES: Mapping[str, tuple[tuple[tuple[str, ...], ...], Check | None]] = MappingProxyType(
+Check = Callable[[Sequence[Row], str, float], list[Anomaly]]
+
+
+class Rule(NamedTuple):
+    """A rule: the columns it needs, one of each group, and its function of rows, table and tolerance.
+
+    ``every``: it needs them in every row; else rows without them are passed over. ``check`` is None for 'costs', which
+    needs the networks' costs as well.
+    """
+
+    needs: tuple[tuple[str, ...], ...]
+    check: Check | None
+    every: bool = False
+
+
+def _exact(check: Callable[[Sequence[Row], str], list[Anomaly]]) -> Check:
+    return lambda rows, table, _: check(rows, table)
+
+
+_SPEEDUPS = ("speedup", "mac_speedup")
+RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "range": ((table_rules.ACCURACY,), table_rules.in_range),
-        "drop": ((table_rules.ACCURACY, ("base_acc",), table_rules.CHANGE), table_rules.drop_follows),
-        "monotone": ((("pruning_ratio",), table_rules.RISING), table_rules.rising),
-        "trainability": ((("trainability_acc",), ("acc_mean",)), table_rules.below_last),
-        "costs": ((("network",), ("pruning_ratio",), (*table_rules.RISING, "flops_g")), None),
+        "range": Rule(((*ACCURACY, "pruning_ratio"),), _exact(table_rules.in_range)),
+        "fraction": Rule((ACCURACY,), _exact(table_rules.no_fractions)),
+        "drop": Rule((ACCURACY, ("base_acc",), table_rules.CHANGE), _exact(table_rules.drop_follows)),
+        "monotone": Rule((("pruning_ratio",), table_rules.RISING), _exact(table_rules.rising), every=True),
+        "trainability": Rule(
+            (("trainability_acc",), ("acc_mean",)), _exact(table_rules.below_last), every=True
+        ),
+        "rank": Rule((("rank",), ACCURACY), _exact(table_rules.ranks_follow)),
+        "shrinking": Rule(
+            (("method", "label"), _SPEEDUPS, ("params_left_m",)), _exact(table_rules.shrinking)
+        ),
+        "ratios": Rule((ratio_rules.COLUMNS,), ratio_rules.ratios_agree),
+        "dense": Rule((("params_left_m",), ("params_left_pct",)), ratio_rules.one_dense_network),
+        "costs": Rule((("network",), ("pruning_ratio",), (*table_rules.RISING, "flops_g")), None, every=True),
     }
 )
 # Tables 4, 5 and 8 name their network in the caption, not in a column.
@@ -35,29 +64,41 @@ def validate(
 ) -> tuple[Anomaly, ...]:
     """Check rows (column name -> number, text or None) by every rule whose columns are there, or by ``rules``.
 
-    'range': accuracies in 0 to 100, stds not negative. 'drop': printed change = pruned - base. 'monotone':
-    speedup and sparsity rise with the ratio. 'trainability': Eq. (1)'s mean below the last accuracy.
-    'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the
-    ratio) but for rounding and ``tolerance``, relative; ``network`` stands in for a missing column.
+    Numbers may be texts as papers print them: '92.34%', '2.1x', '92.3 ± 0.1', '-'. The rules:
 
-    Raises ValueError for an empty table, a missing column or nothing to check, KeyError for an unknown rule
-    or a network without costs.
+    - 'range': accuracies in 0 to 100, ratios in 0 to 1, stds not negative. 'fraction': no accuracy of 0.76.
+    - 'drop': printed change = pruned - base. 'rank': a better rank has a higher accuracy.
+    - 'monotone': speedup and sparsity rise with the ratio. 'shrinking': params left fall with the speedup.
+    - 'trainability': Eq. (1)'s mean below the last accuracy.
+    - 'ratios': speedup, cuts and counts of FLOPs and params agree with each other in a row. 'dense': params left, in
+      millions and in percent, are of one dense network.
+    - 'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the ratio);
+      ``network`` stands in for a missing column. Networks without costs are named once each, under 'unchecked'.
+
+    Rounding is allowed for, and ``tolerance``, relative, in the last three.
+
+    Raises ValueError for an empty table, a missing column, a cell that is no number or nothing to check, KeyError for
+    an unknown rule, and for a network without costs where ``rules`` ask for 'costs'.
+
+    >>> [str(found) for found in validate([{"method": "A", "acc": "76.1%", "base_acc": 77.0, "delta": -0.5}])]
+    ['table, A: printed -0.50, expected -0.90 [drop]']
     """
     if not rows:
         raise ValueError(f"{table} has no rows")
-    plain = [_named(row, network) for row in rows]
-    chosen = _applicable(plain[0], table, costs) if rules is None else tuple(rules)
+    plain = [read_row(_named(row, network), f"{table}, row {i}") for i, row in enumerate(rows, start=1)]
+    chosen = _applicable(plain, table, costs) if rules is None else tuple(rules)
     found: list[Anomaly] = []
     for rule in chosen:
         if rule not in RULES:
             raise KeyError(unknown("rule", rule, RULES))
-        _require(plain, table, rule)
-        check = RULES[rule][1]
-        if check is None:
+        _require(plain, table, rule, asked=rules is not None)
+        check = RULES[rule].check
+        if check is not None:
+            found.extend(check(plain, table, tolerance))
+            continue
+        if rules is not None:
             _require_costs(plain, table, costs)
-            found.extend(cost_rules.costs_follow(plain, table, costs, tolerance))
-        else:
-            found.extend(check(plain, table))
+        found.extend(cost_rules.costs_follow(plain, table, costs, tolerance))
     return tuple(found)
 
 
@@ -69,6 +110,12 @@ def validate_published(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
             validate(published.rows(table), table, network=CAPTIONED.get(table), tolerance=tolerance)
         )
     return (*found, *_against_curves(), *_conventions())
+
+
+def validate_pruningbench(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
+    """Every contradiction found in PruningBench's leaderboards; ``docs/matched_macs.md`` lists them."""
+    named = pruningbench.to_validate(published.rows(pruningbench.NAME))
+    return validate(named, pruningbench.NAME, tolerance=tolerance)
 
 
 def first_stage_mean(points: Sequence[Row], epochs: int) -> float:
@@ -120,19 +167,30 @@ def _named(row: Row, network: str | None) -> Row:
     return named
 
 
-def _applicable(row: Row, table: str, costs: Mapping[str, CostOf]) -> tuple[str, ...]:
-    rules = [rule for rule, (needs, _) in RULES.items() if all(set(either) & set(row) for either in needs)]
-    if row.get("network") not in costs and "costs" in rules:
-        rules.remove("costs")
-    if not rules:
-        needs = "; ".join(f"{rule}: {_text(needs)}" for rule, (needs, _) in RULES.items())
-        raise ValueError(f"{table} has nothing to check in {', '.join(sorted(row))}. Needed for {needs}")
+def _applicable(rows: Sequence[Row], table: str, costs: Mapping[str, CostOf]) -> tuple[str, ...]:
+    """The rules whose columns the first row has, or any row where a rule passes over rows without them."""
+    rules = [
+        name
+        for name, rule in RULES.items()
+        if any(_has(row, rule) for row in rows[: 1 if rule.every else None])
+    ]
+    known = any(row.get("network") in costs for row in rows)
+    if not rules or (rules == ["costs"] and not known):
+        needs = "; ".join(f"{name}: {_text(rule.needs)}" for name, rule in RULES.items())
+        raise ValueError(f"{table} has nothing to check in {', '.join(sorted(rows[0]))}. Needed for {needs}")
     return tuple(rules)
 
 
-def _require(rows: Sequence[Row], table: str, rule: str) -> None:
+def _has(row: Row, rule: Rule) -> bool:
+    return all(set(either) & set(row) for either in rule.needs)
+
+
+def _require(rows: Sequence[Row], table: str, rule: str, asked: bool) -> None:
+    """Raise ValueError for a row without the columns of a rule that needs them in every row, or was asked for."""
+    if not (RULES[rule].every or asked):
+        return
     for number, row in enumerate(rows, start=1):
-        for either in RULES[rule][0]:
+        for either in RULES[rule].needs:
             if not set(either) & set(row):
                 raise ValueError(
                     f"{table}, row {number}: rule {rule!r} needs a column {' or '.join(either)}, "

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
+from prune_jax.models.conv_net import ConvNet
 from prune_jax.models.keys import stream
 from prune_jax.models.lenet import LeNet5
 from prune_jax.models.mlp import MLP
@@ -47,7 +48,7 @@ _MLP_OPTIONS = {"hidden": 100, "depth": 7, "init": "orthogonal"}
 _RESNET_OPTIONS = {"zero_init_residual": False}
 # Facts of the paper (4, Appendix A) and of its companions' logs: the first convolution of each
 # basic block, the first two of each bottleneck, all convolutions of VGG19 but the first. For the
-# MLPs (every hidden layer) and LeNet-5 (the convolutions) the choice is ours [I].
+# MLPs (every hidden layer), LeNet-5 (the convolutions) and conv5_bn (all but the first) the choice is ours [I].
 _CONV1 = ("blocks/*/conv1",)
 _CONV12 = ("blocks/*/conv1", "blocks/*/conv2")
 _ALL_BUT_FIRST = tuple(f"convs/{i}" for i in range(1, 16))
@@ -72,6 +73,12 @@ _MODELS: Mapping[str, ModelInfo] = {
     "mlp7_linear": _mlp("linear"),
     "mlp7_relu": _mlp("relu"),
     "lenet5": ModelInfo(LeNet5, ("conv*",), (("conv1",), ("conv2",), ("dense1",), ("dense2",), ("head",))),
+    "conv5_bn": ModelInfo(
+        ConvNet,
+        ("convs/[1-9]*",),
+        (*((f"convs/{i}",) for i in range(5)), ("head",)),
+        {"channels": (16, 32, 32, 64, 64), "strides": (2, 2, 1, 1, 2)},
+    ),
     "resnet8": _cifar(8),
     "resnet14": _cifar(14),
     "resnet20": _cifar(20),

@@ -165,3 +165,14 @@ def test_recipes_that_do_not_fit_are_refused(imagenet_dir, changes, message):
     config = config_of(imagenet_dir, name="imagenet2012", **changes)
     with pytest.raises(ValueError, match=message):
         config_dataset.spec_of(config, config_dataset.open_dataset(config))
+
+
+def test_a_part_of_the_training_split_is_stated_and_refused_where_it_is_too_large(folder):
+    config = config_of(folder, train_examples=200)
+    dataset = config_dataset.open_dataset(config)
+    assert dataset.train_size == 200
+    spec = config_dataset.spec_of(config, dataset)
+    assert specs.stated(spec)["train_examples"] == 200
+    assert config_dataset.dataset_name(spec) == "digits/split0/train200"
+    with pytest.raises(ValueError, match=r"dataset.train_examples is 5000; allowed: 0 for all"):
+        config_dataset.open_dataset(config_of(folder, train_examples=5000))

@@ -153,7 +153,7 @@ def edited(**changes):
         (edited(config=[]), "r.config must be an object"),
         (edited(axes=None), "r.axes must be an object, got None"),
         (edited(name=5), "r.name must be a string, got 5"),
-        (edited(schema=99), "schema 99; this release reads 0 to 4"),
+        (edited(schema=99), "schema 99; this release reads 0 to 5"),
         (edited(schema="1"), "states no schema version"),
     ],
 )

@@ -14,7 +14,7 @@ SHAPE = (32, 32, 3)
 CLASSES = 7
 EVERY = pytest.mark.parametrize("name", models.names())
 # Two networks that compile in a second or so; the others are followed on abstract values only.
-SMALL = ("lenet5", "resnet8")
+SMALL = ("lenet5", "conv5_bn", "resnet8")
 
 
 @functools.cache

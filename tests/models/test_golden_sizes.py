@@ -112,6 +112,8 @@ def test_vgg19_with_the_first_conv_spared_has_the_sparsities_of_table_7(ratio, s
         ("resnet18", 1000, IMAGENET, 11689512),
         # LeNet-5 with every second-layer filter reading all six maps: the textbook count.
         ("lenet5", 10, (28, 28, 1), 61706),
+        # 9 * (16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) kernels, 2 * 208 norms, 64 * 10 + 10.
+        ("conv5_bn", 10, (28, 28, 1), 70330),
         # 784 * 100 + 5 * 100 * 100 + 100 * 10 weights, 6 * 100 + 10 biases.
         ("mlp7_linear", 10, (28, 28, 1), 130010),
         ("mlp7_relu", 10, (28, 28, 1), 130010),

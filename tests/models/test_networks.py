@@ -209,9 +209,23 @@ def test_the_leaders_of_a_bottleneck_network_leave_the_stem_free():
     assert params["blocks"][3]["conv1"]["kernel"].shape == (1, 1, 30, 128)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet20", "lenet5"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet20", "lenet5", "conv5_bn"])
 def test_grey_images_of_28_pixels_are_accepted(name):
     module = models.abstract(name, num_classes=10, input_shape=(28, 28, 1))
     net = models.functional(module)
     x = jax.ShapeDtypeStruct((4, 28, 28, 1), jnp.float32)
     assert jax.eval_shape(net.apply, net.variables, x).shape == (4, 10)
+
+
+def test_widths_and_strides_of_the_plain_stack_are_arguments():
+    net = models.functional(
+        models.abstract("conv5_bn", num_classes=3, input_shape=(9, 9, 2), channels=(4, 6), strides=(1, 2))
+    )
+    kernels = [net.variables["params"]["convs"][i]["kernel"].shape for i in range(2)]
+    assert kernels == [(3, 3, 2, 4), (3, 3, 4, 6)]
+    x = jax.ShapeDtypeStruct((1, 9, 9, 2), jnp.float32)
+    assert jax.eval_shape(net.apply, net.variables, x).shape == (1, 3)
+    with pytest.raises(
+        ValueError, match=r"channels \(4, 6\) and strides \(1,\): give at least one convolution"
+    ):
+        models.abstract("conv5_bn", num_classes=3, input_shape=(9, 9, 2), channels=(4, 6), strides=(1,))

@@ -10,7 +10,7 @@ from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.surgery import shrink
 
-FAST = ("mlp7_relu", "lenet5", "resnet8")
+FAST = ("mlp7_relu", "lenet5", "conv5_bn", "resnet8")
 SHAPES = {"mlp7_linear": (28, 28, 1), "mlp7_relu": (28, 28, 1), "lenet5": (28, 28, 1)}
 OPTIONS = {name: {"hidden": 10} for name in ("mlp7_linear", "mlp7_relu")}
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]

@@ -17,7 +17,7 @@ from prune_jax.experiment.chain import end_spectra, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
-from prune_jax.experiment.config.dataset import augmentation_of
+from prune_jax.experiment.config.dataset import augmentation_of, dataset_name
 from prune_jax.experiment.processes import slurm
 from prune_jax.experiment.specs import (
     Initialise,
@@ -53,7 +53,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     assert isinstance(last, Retrain | Scratch)
     return fairness.RunRecord(
         name=arm.label,
-        dataset=f"{last.data.name}/split{last.data.split_seed}",
+        dataset=dataset_name(last.data),
         network=network_name(arm.model),
         method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
         axes=axes_of(arm),

@@ -11,7 +11,7 @@ IMAGENET, CIFAR10, CIFAR100, MNIST = (224, 3, 1000), (32, 3, 10), (32, 3, 100), 
 USUAL: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
         **dict.fromkeys(("resnet18", "resnet34", "resnet50"), IMAGENET),
-        **dict.fromkeys(("mlp7_linear", "mlp7_relu", "lenet5"), MNIST),
+        **dict.fromkeys(("mlp7_linear", "mlp7_relu", "lenet5", "conv5_bn"), MNIST),
         "vgg19": CIFAR100,
     }
 )

@@ -29,7 +29,8 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
             raise ValueError(
                 f"dataset.stream is 'True', but {section.name} gives arrays in memory; leave it at 'auto'"
             )
-        return open_own(section.name, section.split_seed, section.data_dir)
+        arrays = open_own(section.name, section.split_seed, section.data_dir)
+        return data.take_train(arrays, section.train_examples, section.split_seed)
     return data.open_dataset(
         section.name,
         split_seed=section.split_seed,
@@ -40,6 +41,7 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
         classes_seed=section.classes_seed,
         classes_file=section.classes_file,
         sizes=data.Synthetic(**section.synthetic),
+        train_examples=section.train_examples,
     )
 
 
@@ -81,9 +83,16 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
         recipe=recipe,
         streamed=streamed is not None,
         classes=streamed.classes if streamed else (),
-        examples=dataset.train_size if section.name == "synthetic" else 0,
-        content=dataset.content if isinstance(dataset, data.Dataset) else "",
+        examples=section.synthetic.examples if section.name == "synthetic" else 0,
+        content=dataset.content,
+        train_examples=section.train_examples,
     )
+
+
+def dataset_name(spec: DataSpec) -> str:
+    """Which images, as a record names them: 'digits/split0', of a part for training 'digits/split0/train500'."""
+    part = f"/train{spec.train_examples}" if spec.train_examples else ""
+    return f"{spec.name}/split{spec.split_seed}{part}"
 
 
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:

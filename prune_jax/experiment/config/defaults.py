@@ -20,8 +20,11 @@ def default_config() -> ConfigDict:
     config.dataset = ConfigDict(
         {
             "name": "mnist5k",  # or a function of your own, 'module:function' (see own/parts.py)
-            "split_seed": 0,  # packaged sets only: which images are held out for testing
-            "data_dir": "",  # empty: TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets)
+            "split_seed": 0,  # which images packaged sets hold out for testing, and which `train_examples` takes
+            # Where data sets are: four IDX files, or what TFDS prepares. Empty: Debian's folder for Fashion-MNIST,
+            # then TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
+            "data_dir": "",
+            "train_examples": 0,  # so many of the training split, in its proportions of classes; 0: all
             # Whether images are read while training: 'auto' streams what takes more than `fits_gib` of memory
             # and images that vary in size; or 'True', 'False'.
             "stream": "auto",
