@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-# Share of the largest output by which another example may move one: rounding alone moves none, as both passes are
-# one program at one shape, but a GPU may sum in another order.
+from prune_jax.trainability.singular_values import coarsest
+
+# Share of the largest output by which one example's may differ, alone and in a batch, for rounding alone: programs of
+# two shapes add in another order. A network in a coarse format may by some of its epsilons.
 _MOVES = 1e-3
+_ROUNDINGS = 16
 _SMALL = 2**16
 _NUMBERS = (jax.Array, np.ndarray, np.number)
 
@@ -33,11 +36,11 @@ def check_images(x: Any) -> None:
 
 
 def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
-    """ValueError where an example's outputs change with another example of its batch.
+    """ValueError where an example's outputs differ alone and in a batch of two.
 
-    A batch of two examples goes through twice, the second time with another second example. Passed over are traced
-    arrays, batches of one, and functions that take no batch of two (parts of a network that hold the values of one
-    batch).
+    The first example goes through alone, and beside an altered second one: one program, three examples. What scales
+    with the batch is seen so, and what mixes examples. Passed over are traced arrays, batches of one, and functions
+    that take no such batches (parts of a network that hold the values of one batch).
 
     Args:
         apply: ``apply(*bound, x)`` gives floating outputs, examples on axis 0.
@@ -49,21 +52,37 @@ def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
     if traced or examples < 2 or not getattr(x, "is_fully_addressable", True):
         return
     first, second = np.asarray(x[0]), np.asarray(x[1])
-    other = (0.5 * second + 0.25).astype(second.dtype)
-    forward = partial(_run, apply) if isinstance(apply, Partial) else jax.jit(lambda *given: apply(*given))
+    other = (0.5 * second + 0.25).astype(second.dtype)  # not the first one, where the two are equal
+    pair, anew = np.stack([first, other]), partial(_alone_and_beside, apply)
+    forward = partial(_both, apply) if isinstance(apply, Partial) else jax.jit(anew)
     try:
-        found = [forward(*bound, np.stack([first, away])) for away in (second, other)]
+        found = forward(*bound, pair)
     except Exception:  # whatever it is, the measurement itself raises it of the batch that it is given
         return
-    if any(isinstance(out, jax.core.Tracer) or getattr(out, "shape", ())[:1] != (2,) for out in found):
+    shapes = [getattr(out, "shape", ())[:1] for out in found]
+    if any(isinstance(out, jax.core.Tracer) for out in found) or shapes != [(1,), (2,)]:
         return  # a trace hides the numbers; what is no array of examples is refused by name elsewhere
-    one, two = (np.nan_to_num(np.asarray(out[0], np.float64)) for out in found)
-    if np.abs(one - two).max(initial=0.0) > _MOVES * np.abs(one).max(initial=0.0):
+    alone, beside = (np.nan_to_num(np.asarray(out, np.float64)) for out in found)
+    largest = max(np.abs(alone).max(initial=0.0), np.abs(beside).max(initial=0.0))
+    moved = np.abs(alone[0] - beside[0]).max(initial=0.0)
+    if moved > _MOVES * largest and moved > _ROUNDINGS * _epsilon(apply, bound, pair) * largest:
         raise ValueError(
-            "outputs of the first example change with the second one, so no Jacobian of one example describes them: "
-            "put the network into evaluation mode (in training mode batch norm ties examples together), or give "
-            "check=False to measure it all the same"
+            "outputs of the first example change with the second one or with the size of the batch, so no Jacobian "
+            "of one example describes them: put the network into evaluation mode (in training mode batch norm ties "
+            "examples together), or give check=False to measure it all the same"
         )
+
+
+def _alone_and_beside(apply: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    *bound, pair = arguments
+    with jax.default_matmul_precision("highest"):
+        return apply(*bound, pair[:1]), apply(*bound, pair)
+
+
+def _epsilon(apply: Callable[..., Any], bound: Sequence[Any], x: Any) -> float:
+    """Of the coarsest format that the network computes in, seen from what its backward pass keeps."""
+    kept = jax.eval_shape(lambda v: jax.vjp(lambda w: apply(*bound, w), v), x)
+    return float(jnp.finfo(coarsest(jax.tree.leaves((x, kept)))).eps)
 
 
 def check_logits(logits: Any, batch: int) -> None:
@@ -111,7 +130,7 @@ def check_whole(name: str, value: Any, of: str = "") -> int:
     raise ValueError(f"{name} {value!r} is not a whole number{of}")
 
 
-_run = jax.jit(lambda apply, *arguments: apply(*arguments))
+_both = jax.jit(_alone_and_beside)
 
 
 def check_weights(params: Any) -> None:

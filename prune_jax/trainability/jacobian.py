@@ -45,7 +45,7 @@ def jacobians(
     ``available`` bytes (default: what the device has); after it, outside a ``jit``, for Jacobians that aren't
     finite, by the leaf of a ``Partial`` that isn't, or else by the example. Inside one they come out as they are.
     ``check``: ValueError as well where one example's outputs change with another example, as in training mode; it
-    takes two forward passes of two examples, and is passed over where a trace hides the numbers.
+    takes forward passes of one example and of two, and is passed over where a trace hides the numbers.
     """
     if check:
         checks.check_independent(apply, x)

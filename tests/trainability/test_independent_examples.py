@@ -69,6 +69,38 @@ def test_values_that_have_no_derivative_and_equal_examples_are_seen():
             checks.check_independent(stopped, x)
 
 
+@pytest.mark.parametrize(
+    "tied",
+    [
+        lambda x: x * len(x),
+        lambda x: x / len(x) ** 0.5,
+        lambda x: x + 0.01 * len(x),
+        lambda x: x.at[1:].add(x[:-1])[::-1],
+    ],
+)
+def test_what_changes_with_the_size_of_the_batch_or_the_place_in_it_is_seen(tied):
+    with pytest.raises(ValueError, match="with the size of the batch"):
+        trainability.jacobian_singular_values(tied, X)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_rounding_alone_is_no_dependence(dtype):
+    """A deep network in a coarse format, alone and in a batch: other shapes may add in another order."""
+    w = jax.random.normal(jax.random.key(2), (12, 64, 64), dtype) * dtype(0.15)
+
+    def deep(x):
+        x = x.astype(dtype)
+        for layer in w:
+            x = jnp.tanh(x @ layer)
+        return x.astype(jnp.float32)
+
+    checks.check_independent(deep, jax.random.normal(KEY, (4, 64)))
+    with pytest.raises(ValueError, match="evaluation mode"):
+        checks.check_independent(
+            lambda x: deep(x) - deep(x).mean(0, keepdims=True), jax.random.normal(KEY, (4, 64))
+        )
+
+
 def test_what_can_not_be_seen_is_passed_over():
     jax.jit(lambda x: trainability.jacobian_singular_values(tied, x))(X)
     checks.check_independent(tied, X[:1])
