@@ -39,7 +39,7 @@ _PUBLIC = {
     "ntk_trace": "prune_jax.trainability.learning",
     "orthogonality_error": "prune_jax.trainability.isometry",
     "over_examples": "prune_jax.trainability.quadrature",
-    "Plan": "prune_jax.trainability.mean_plan",
+    "Plan": "prune_jax.trainability.mean_estimate",
     "plan_mean_jsv": "prune_jax.trainability.mean_estimate",
     "smallest_jsv": "prune_jax.trainability.krylov",
     "spectral_density": "prune_jax.trainability.quadrature",

@@ -164,17 +164,19 @@ def check_network(apply: Callable[..., Any]) -> None:
             check_finite(bound)
 
 
-def check_measured(values: Any, apply: Callable[..., Any], what: str) -> None:
+def check_measured(values: Any, apply: Any, what: str, numbers: Any = None) -> None:
     """ValueError where ``values`` ``(batch, ...)``, measured of ``apply``, aren't finite; tracers are passed over.
 
-    Names the first broken leaf where it can be seen, else the first example. ``what`` is what was measured.
+    Names the first broken leaf where it can be seen, else the first example. ``what`` is what was measured, of the
+    examples ``numbers`` (default: 0, 1, ...).
     """
     if not known_broken(values):
         return
     check_network(apply)
-    broken = broken_examples(values)
+    numbers = np.arange(len(values)) if numbers is None else np.asarray(numbers)
+    broken = np.unique(numbers[broken_examples(values)])
     raise ValueError(
-        f"the {what} of {len(broken)} of {len(values)} examples is not finite, first that of example "
+        f"the {what} of {len(broken)} of {len(np.unique(numbers))} examples is not finite, first that of example "
         f"{broken[0]}: check the weights with check_finite(params), and the images"
     )
 

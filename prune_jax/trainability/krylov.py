@@ -7,6 +7,7 @@ operator c I - J Jᵀ has the same Krylov space, so the smallest are read off th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,13 +19,13 @@ from prune_jax.trainability.memory import refuse_if_kept
 from prune_jax.trainability.operators import (
     Apply,
     Estimate,
-    Jacobian,
     check_budget,
     jacobian_of,
 )
 from prune_jax.trainability.singular_values import resolution
 
 _OVERSAMPLING = 2
+Product = Callable[[jax.Array], tuple[jax.Array, ...]]  # of rows (batch, b, r): arrays (batch, b, ...)
 
 
 def largest_jsv(
@@ -70,7 +71,13 @@ def _ritz(
     size = min(budget // 2, jacobian.small)
     kept = size * (3 * jacobian.small + 2 * max(jacobian.outputs, jacobian.inputs))
     refuse_if_kept(kept, jacobian.dtype.itemsize, jacobian.batch, f"a Krylov space of {size} vectors")
-    basis, there, back = _krylov(jacobian, block, size, key)
+
+    def product(new: jax.Array) -> tuple[jax.Array, jax.Array]:
+        there = jacobian.there(jnp.moveaxis(new, 1, 0))
+        return jnp.moveaxis(jacobian.back(there), 0, 1), jnp.moveaxis(there, 0, 1)
+
+    start = jax.random.normal(key, (jacobian.batch, size, jacobian.small), jacobian.dtype)
+    basis, back, there = krylov_space(product, start, block)
     _, values, rotation = cpu.each(_svd_of_triangle, there.mT)
     highest = jax.lax.Precision.HIGHEST
     left = jnp.matmul(rotation, basis, precision=highest)
@@ -92,23 +99,22 @@ def _bounds(values: jax.Array, off: jax.Array) -> jax.Array:
     return jnp.where(values > 0, jnp.minimum(by_pair, by_square), by_square)
 
 
-def _krylov(
-    jacobian: Jacobian, block: int, size: int, key: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Orthonormal rows U (batch, size, r) of the block Krylov space, and their products there and back."""
-    start = jax.random.normal(key, (jacobian.batch, size, jacobian.small), jacobian.dtype)
+def krylov_space(product: Product, start: jax.Array, block: int) -> tuple[jax.Array, ...]:
+    """Orthonormal rows (batch, size, r) of a block Krylov space, and all that ``product`` gives of them.
+
+    ``product`` maps a block of rows (batch, b, r) to arrays (batch, b, ...), of which the first are the operator's
+    images. ``start`` (batch, size, r) is random: its first ``block`` rows begin the space, the others replace
+    directions that have run out. The loop runs in Python: no gradient of a convolution is inside a compiled one.
+    """
     new = cpu.each(_orthonormal, start[:, :block].mT).mT
-    basis, theres, backs = new, [], []
-    while True:
-        there = jacobian.there(jnp.moveaxis(new, 1, 0))
-        theres.append(jnp.moveaxis(there, 0, 1))
-        backs.append(jnp.moveaxis(jacobian.back(there), 0, 1))
+    basis, found, size = new, [product(new)], start.shape[1]
+    while basis.shape[1] < size:
         have = basis.shape[1]
-        if have == size:
-            return basis, jnp.concatenate(theres, 1), jnp.concatenate(backs, 1)
         width = min(block, size - have)
-        new = _next_block(basis, backs[-1][:, :width], start[:, have : have + width])
+        new = _next_block(basis, found[-1][0][:, :width], start[:, have : have + width])
         basis = jnp.concatenate([basis, new], 1)
+        found.append(product(new))
+    return basis, *(jnp.concatenate(parts, 1) for parts in zip(*found, strict=True))
 
 
 @jax.jit
@@ -134,9 +140,6 @@ def _svd_of_triangle(tall: jax.Array) -> Any:
     return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"))
 
 
-Block = Callable[[jax.Array], jax.Array]  # (n, b) -> (n, b): the operator on b vectors
-
-
 class TopEigenvalues(NamedTuple):
     """Estimates of the largest eigenvalues, descending, and bounds on their errors.
 
@@ -151,29 +154,38 @@ class TopEigenvalues(NamedTuple):
 
 
 def top_eigenvalues(
-    block: Block, size: int, key: jax.Array, *, count: int, steps: int, dtype: jnp.dtype
+    operator: Callable[[jax.Array], jax.Array],
+    size: int,
+    key: jax.Array,
+    *,
+    count: int,
+    steps: int,
+    dtype: jnp.dtype,
 ) -> TopEigenvalues:
     """The ``count`` largest eigenvalues of a symmetric ``(size, size)`` operator by block Lanczos.
 
-    Rayleigh-Ritz on the Krylov space of a Gaussian block of ``count`` vectors after ``steps`` products,
-    each block orthogonalised against all before it (Golub and Underwood, 1977; Parlett, 1998, The Symmetric
-    Eigenvalue Problem, ch. 13). The loop runs in Python, so that no gradient of a convolution is inside a
-    compiled loop. Raises ValueError unless 1 <= count, 1 <= steps and count * steps <= size.
+    Rayleigh-Ritz on the Krylov space of a Gaussian block of ``count`` vectors after ``steps`` products, each block
+    orthogonalised against all before it (Golub and Underwood, 1977; Parlett, 1998, The Symmetric Eigenvalue Problem,
+    ch. 13). ``operator`` maps rows (b, size) to rows. Raises ValueError unless 1 <= count, 1 <= steps and
+    count * steps <= size.
     """
     if count < 1 or steps < 1 or count * steps > size:
         raise ValueError(
             f"count={count} and steps={steps} must be at least 1 and their product at most the {size} "
             "dimensions: take fewer steps, or the exact spectrum of a kernel this small"
         )
-    new = jnp.linalg.qr(jax.random.normal(key, (size, count), dtype))[0].T
-    basis, images = new, block(new.T).T
-    for step in range(1, steps):
-        spare = jax.random.normal(jax.random.fold_in(key, step), (count, size), dtype)
-        new = _next_block(basis, images[-count:], spare)
-        basis, images = jnp.concatenate([basis, new]), jnp.concatenate([images, block(new.T).T])
-    small = jnp.matmul(images, basis.T, precision=jax.lax.Precision.HIGHEST)
+    start = jax.random.normal(key, (1, count * steps, size), dtype)
+    (basis,), (images,) = krylov_space(lambda rows: (operator(rows[0])[None],), start, count)
+    return TopEigenvalues(*_largest(basis, images, count), len(basis))
+
+
+@partial(jax.jit, static_argnames="count")
+def _largest(basis: jax.Array, images: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Ritz values, descending, and residuals, of an orthonormal basis and its images."""
+    highest = jax.lax.Precision.HIGHEST
+    small = jnp.matmul(images, basis.T, precision=highest)
     values, vectors = jnp.linalg.eigh((small + small.T) / 2)
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count].T
-    rest = jnp.matmul(vectors, images, precision=jax.lax.Precision.HIGHEST)
-    rest = rest - values[:, None] * jnp.matmul(vectors, basis, precision=jax.lax.Precision.HIGHEST)
-    return TopEigenvalues(values, jnp.linalg.norm(rest, axis=1), len(basis))
+    rest = jnp.matmul(vectors, images, precision=highest)
+    rest = rest - values[:, None] * jnp.matmul(vectors, basis, precision=highest)
+    return values, jnp.linalg.norm(rest, axis=1)

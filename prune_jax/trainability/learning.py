@@ -159,12 +159,12 @@ def ntk_top(
     compiled = jax.jit(product)
     size = outputs.shape[0] * outputs.shape[1]
 
-    def columns(block: jax.Array) -> jax.Array:
+    def operator(rows: jax.Array) -> jax.Array:
         # one after another: under vmap the push-forward's weights would get a batch axis
-        return jnp.stack([compiled(v.reshape(outputs.shape)).reshape(-1) for v in block.T], axis=1)
+        return jnp.stack([compiled(v.reshape(outputs.shape)).reshape(-1) for v in rows])
 
     dtype = jnp.promote_types(outputs.dtype, jnp.float32)
-    found = top_eigenvalues(columns, size, key, count=count, steps=steps, dtype=dtype)
+    found = top_eigenvalues(operator, size, key, count=count, steps=steps, dtype=dtype)
     _refuse_not_finite(found.values)
     return found
 

@@ -1,38 +1,133 @@
-"""Mean Jacobian singular value of a data set at a budget of pull-backs, with its standard error."""
+"""Mean Jacobian singular value of a data set at a budget of pull-backs, with its standard error.
 
+Two ways, of several that were tried (docs/trainability.md has the trial): exact spectra of as many random examples as
+the budget buys; and exact spectra of fewer, with a regression on what a few output directions tell of all examples.
+"""
+
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.trainability import mean_plan, quadrature
-from prune_jax.trainability.checks import known_broken
-from prune_jax.trainability.data_set import (
-    Measured,
-    along,
-    batches,
-    jacobian_at,
-    leading_rows,
-    means,
-    measured,
-    output_directions,
-    refuse_not_finite,
-    samples_of,
-)
-from prune_jax.trainability.mean_plan import Plan, Setting, spread_of
+from prune_jax import nearest
+from prune_jax.trainability import checks
+from prune_jax.trainability.jacobian import reduced, wanted
 from prune_jax.trainability.operators import Apply, Estimate, check_budget
+from prune_jax.trainability.passes import Passes, passes, seeds_of, whole
+from prune_jax.trainability.singular_values import singular_values
 
-# Means over a population of examples from a sample of it, and their standard errors; knows no network.
-#
-# ``population`` is the number of examples that the mean is about: the n examples given, or more, of which these
-# are a random sample (``math.inf``: all that the distribution can give).
+METHODS = ("exact", "leading")
+# Exact spectra that a pilot takes, the fewest behind a regression, and the share of a budget that a pilot may be.
+_PILOT = 8
+_FEWEST = 8
+_SHARE = 6
+# A pilot of 8 knows variances to a factor of 2: less than that is no reason to leave the exact spectra.
+_CLEARLY = 0.5
 
 
-Found = tuple[jax.Array, jax.Array]
+class Plan(NamedTuple):
+    """What ``mean_jsv_estimate`` computes; all of it static, so that a function that follows a plan can be compiled.
+
+    method: 'exact', spectra of ``examples`` examples; 'leading', these too, and for all other examples the singular
+    values along the ``leading`` output directions that matter most, with a regression between the two.
+    pilot: further exact spectra that show those directions.
+    pull_backs: what following the plan takes. spent: what making it took.
+    """
+
+    method: str
+    examples: int
+    leading: int = 0
+    pilot: int = 0
+    pull_backs: int = 0
+    spent: int = 0
 
 
-def sample_mean(values: jax.Array, population: float) -> Found:
+class _Data(NamedTuple):
+    """A network and the examples ``x``: an exact spectrum takes ``each`` pull-backs and has ``values`` values."""
+
+    apply: Apply
+    network: Passes
+    x: jax.Array
+    rows: np.ndarray
+    batch: int
+    each: int
+    values: int
+
+
+def mean_jsv_estimate(
+    apply: Apply,
+    x: jax.Array,
+    *,
+    budget: int | None = None,
+    key: jax.Array,
+    method: str | Plan = "auto",
+    batch: int = 32,
+    population: float | None = None,
+    check: bool = True,
+) -> Estimate:
+    """Mean over the min(K, D) singular values of all ``x``'s examples, its standard error and cost: scalars.
+
+    ``budget``: pull-backs over all n examples; exact spectra take n K, or fewer where a last linear layer has fewer
+    features than outputs. ``method``: 'exact' on fewer examples, 'leading' (see ``Plan``), or 'auto': exact spectra,
+    and from a budget of 48 on the winner by a pilot. A ``Plan`` is followed as it is, without a budget (one that is
+    given must do for it); then, and with 'exact', the function is jit-able and vmap-able. The error covers the
+    sampling of examples; few examples make it rough itself (Student t, a degree of freedom less than examples drawn),
+    and one of many has none: NaN. ``population``: of how many examples the mean is wanted (default: of ``x`` alone,
+    so that examples that were all measured leave no error; ``math.inf``: of the distribution that they come from).
+    ``batch`` examples go through the network together. ``apply`` as for ``jacobian_singular_values``. Raises
+    ValueError for bad input, weights, images or Jacobians that aren't finite (looked at outside traces), an unknown
+    method, a plan that can't be followed, or a budget under the minimum.
+    """
+    data = _data(apply, x, batch, check)
+    n = len(data.x)
+    population = float(n if population is None else population)
+    if not population >= n:
+        raise ValueError(f"population is {population:g}, but x holds {n} examples of it")
+    plan_key, key = jax.random.split(key)
+    if isinstance(method, Plan):
+        _check_plan(method, n, data.each)
+        plan, directions, cost = method, None, cost_of(method, n, data.each)
+    else:
+        plan, directions = _plan_for(data, method, budget, plan_key)
+        cost = plan.spent + plan.pull_backs - plan.pilot * data.each
+    if budget is not None:
+        check_budget(budget, cost, "the plan takes them; left to itself, method='auto' keeps to a budget")
+    if plan.pilot and directions is None:
+        directions = _directions(_pilot(data, plan.pilot, plan_key))
+    value, error = _followed(data, plan, directions, key, population)
+    if checks.known_broken(value):
+        raise ValueError(f"the mean singular value came out as {value}: check the weights and the images")
+    return Estimate(value, error, cost)
+
+
+def plan_mean_jsv(
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, batch: int = 32, check: bool = True
+) -> Plan:
+    """The plan that ``mean_jsv_estimate`` makes of a budget by 'auto'.
+
+    Exact spectra, of all examples where the budget buys them; from a budget of 48 exact spectra on a pilot of 8 says
+    whether leading directions leave clearly less error. Its examples aren't used again: the method must not depend on
+    the sample it is used on. Followed apart, a plan takes its pilot again. Looks at numbers then, thus not under
+    ``jit`` or ``vmap``; a plan made once serves compiled calls on networks of this kind, for ``plan.pull_backs``
+    each. Arguments and errors as ``mean_jsv_estimate``.
+    """
+    return _plan_for(_data(apply, x, batch, check), "auto", budget, key)[0]
+
+
+def least_budget(examples: int, pull_backs: int) -> int:
+    """The fewest pull-backs that leave a standard error: two exact spectra, or the only one."""
+    return min(2, examples) * pull_backs
+
+
+def cost_of(plan: Plan, examples: int, each: int) -> int:
+    """Pull-backs that following ``plan`` takes on ``examples`` examples, ``each`` for an exact spectrum."""
+    return (plan.examples + plan.pilot) * each + (examples - plan.examples) * plan.leading
+
+
+def sample_mean(values: jax.Array, population: float) -> tuple[jax.Array, jax.Array]:
     """Mean and standard error of a simple random sample (n,); NaN for one of many, which has no spread.
 
     Cochran 1977, Sampling Techniques, 2.5: a sample of the whole population has error 0.
@@ -41,7 +136,9 @@ def sample_mean(values: jax.Array, population: float) -> Found:
     return mean, jnp.sqrt(_variance(values) * left) if left else jnp.zeros_like(mean)
 
 
-def regression_mean(values: jax.Array, easy: jax.Array, easy_rest: jax.Array, population: float) -> Found:
+def regression_mean(
+    values: jax.Array, easy: jax.Array, easy_rest: jax.Array, population: float
+) -> tuple[jax.Array, jax.Array]:
     """Mean of ``values``, known for a random sample, by way of ``easy`` ones that are known for all examples.
 
     ``values`` and ``easy``: (n,), of the sample; ``easy_rest``: (N - n,), of the other examples. A line is
@@ -67,125 +164,196 @@ def regression_mean(values: jax.Array, easy: jax.Array, easy_rest: jax.Array, po
     return jnp.mean(values) + slope * step, jnp.sqrt(variance)
 
 
-def repeated_mean(measured: jax.Array, examples: int, population: float) -> Found:
-    """Mean over ``examples`` that were each measured with noise, measurement j being of example j mod examples.
-
-    The measurements' spread within an example is the noise; the rest of the spread between examples alone
-    shrinks with the finite population. The error is NaN for one example of many, which has no spread.
-    Raises ValueError where no example was measured twice.
-    """
-    if measured.shape[0] <= examples:
-        raise ValueError(
-            f"{measured.shape[0]} measurements of {examples} examples don't show their noise; it takes one more"
-        )
-    which = jnp.arange(measured.shape[0]) % examples
-    times = jnp.zeros(examples, measured.dtype).at[which].add(1)
-    each = jnp.zeros(examples, measured.dtype).at[which].add(measured) / times
-    noise = jnp.sum((measured - each[which]) ** 2) / (measured.shape[0] - examples)
-    if examples == population == 1:
-        return jnp.mean(each), jnp.sqrt(noise / times[0])
-    total = _variance(each)
-    between = jnp.maximum(total - noise * jnp.mean(1 / times), 0.0)
-    return jnp.mean(each), jnp.sqrt(jnp.maximum(total / examples - between / population, 0.0))
-
-
 def _variance(values: jax.Array) -> jax.Array:
     return jnp.var(values, ddof=1) if values.shape[0] > 1 else jnp.full((), jnp.nan, values.dtype)
 
 
-# A pilot for the mean singular value of a data set: what it takes to know which method wins.
+# What a budget buys.
 
 
-_EXAMPLES = 8
-_SHARE = 4
-_BASIS_SHARE = 10
-_SPARE = 8
-_TOLERANCE = 1e-4
-
-
-def measured_plan(
-    data: Measured, setting: Setting, method: str, key: jax.Array
-) -> tuple[Plan, jax.Array | None]:
-    """The plan of least predicted error among those of ``method`` ('auto': all), and the samples it rests on.
-
-    Random tangents are pushed forward until the rank of the outputs shows, for a tenth of the budget at most;
-    then the exact spectra of 8 examples along those directions predict what each method would leave: variance
-    between examples, residuals on leading directions, probe noise and truncation. Where this pilot would take
-    over a quarter of the budget it is left out, see ``plan_without_pilot``. The pilot's examples aren't used
-    again: the method must not depend on the sample it is used on. The budget must do for Lanczos quadrature.
-    """
-    basis_key, pilot_key, probe_key = jax.random.split(key, 3)
-    given = setting.budget
-    setting, samples = _with_directions(data, setting, basis_key)
-    if method == "leading" and samples is None:
+def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> tuple[Plan, jax.Array | None]:
+    """A plan, and the output directions where making it showed them."""
+    if method == "lanczos":
         raise ValueError(
-            f"method 'leading' can't be used with {data.outputs} outputs of {data.inputs} inputs at a budget of "
-            f"{given}: it takes more pull-backs than the {mean_plan.least_for_lanczos(data.values)} of Lanczos "
-            f"quadrature, {_BASIS_SHARE} at least, and outputs of lower rank than the inputs, or fewer"
+            "method 'lanczos' is gone, exact spectra of fewer examples won: for outputs of full rank take "
+            "over_examples(mean_jsv_by_quadrature(apply, x[:n], budget=..., key=key))"
         )
-    pilot = min(_EXAMPLES, setting.examples)
-    taken = pilot * setting.values
-    if pilot < 3 or taken > setting.budget // _SHARE:
-        if method == "leading":
-            raise ValueError(_too_little_for_leading(given, setting))
-        return mean_plan.plan_without_pilot(setting), samples
-    reduced = data if samples is None else along(data, samples, setting.rank)
-    rows = jax.random.permutation(pilot_key, setting.examples)[:pilot]
-    jacobian = leading_rows(reduced, rows, setting.values)
-    grams = _seen(jnp.einsum("kbd,lbd->bkl", jacobian, jacobian, precision="highest"))
-    setting = setting._replace(budget=setting.budget - taken, spent=setting.spent + taken)
-    plan = mean_plan.best_plan(setting, spread_of(grams, count=data.values, key=probe_key), method)
-    if plan is None:
-        raise ValueError(_too_little_for_leading(given, setting))
-    return plan, samples
+    if method not in ("auto", *METHODS):
+        raise ValueError(f"method is {method!r}; allowed: auto, {', '.join(METHODS)}, or a Plan")
+    if budget is None:
+        raise ValueError("the mean singular value needs a budget of pull-backs, or a Plan as its method")
+    n, each = len(data.x), data.each
+    why = (
+        f"exact spectra take {each} an example, and an error bar two of them"
+        if n > 1
+        else "it is one example"
+    )
+    budget = check_budget(budget, least_budget(n, each), why)
+    exact = Plan("exact", min(n, budget // each))
+    pilot = min(_PILOT, n)
+    if method == "leading":
+        _refuse_leading(n, each, budget, pilot)
+    elif method == "exact" or exact.examples == n or pilot * each > budget // _SHARE:
+        return exact._replace(pull_backs=cost_of(exact, n, each)), None
+    grams = _pilot(data, pilot, key)
+    plan = best_plan(variances(_seen(grams), data.values), n, each, budget - pilot * each, method)
+    plan = plan._replace(pilot=pilot if plan.leading else 0, spent=pilot * each)
+    return plan._replace(pull_backs=cost_of(plan, n, each)), _directions(grams) if plan.pilot else None
 
 
-def _with_directions(data: Measured, setting: Setting, key: jax.Array) -> tuple[Setting, jax.Array | None]:
-    """The setting within the outputs' rank, and the samples that show it.
+def best_plan(
+    seen: tuple[float, dict[int, float]], examples: int, each: int, budget: int, method: str = "auto"
+) -> Plan:
+    """The plan that leaves the least variance by what a pilot has ``seen``; 'auto': exact unless clearly beaten."""
+    between, residual = seen
+    plans = [Plan("leading", min(examples, (budget - examples * q) // (each - q)), q) for q in residual]
+    plans = [plan for plan in plans if plan.examples >= min(_FEWEST, examples)]
+    left = {plan: residual[plan.leading] * (1 / plan.examples - 1 / examples) for plan in plans}
+    exact = Plan("exact", min(examples, budget // each))
+    if method == "auto" and plans:
+        rival = between * (1 / exact.examples - 1 / examples)
+        return min(
+            [plan for plan in plans if left[plan] < _CLEARLY * rival], key=left.__getitem__, default=exact
+        )
+    return min(plans, key=left.__getitem__, default=exact)
 
-    More outputs than inputs are left as they are unless their rank shows: no few of them stand for the inputs.
+
+def variances(grams: np.ndarray, count: int) -> tuple[float, dict[int, float]]:
+    """Of examples' means over ``count`` values: between examples, and left by a line through q leading directions.
+
+    ``grams``: (n, r, r), Gram matrices of a pilot's Jacobians; their leading blocks, along the directions in order,
+    hold the spectra along those. A line leaves n - 2 degrees of freedom.
     """
-    share = min(setting.budget // _BASIS_SHARE, setting.budget - mean_plan.least_for_lanczos(setting.values))
-    based_on = min(data.batch, setting.examples, share)
-    if based_on < 1:
-        return setting, None
-    most = min(share // based_on, -(-(data.values + _SPARE) // based_on))
-    samples = jnp.zeros((0, data.outputs))
-    rank, pushes = None, 0
-    while rank is None and pushes < most:
-        samples = jnp.concatenate([samples, jnp.asarray(_seen(samples_of(data, based_on, [pushes], key)))])
-        pushes += 1
-        weights = np.asarray(output_directions(samples)[1])
-        standing = int(np.sum(weights > _TOLERANCE * weights[0]))
-        if 0 < standing <= min(samples.shape[0] - _SPARE, data.values - 1):
-            rank = standing
-    taken = pushes * based_on
-    if rank is None and data.outputs > data.inputs:
-        return setting._replace(budget=setting.budget - taken, spent=taken), None
-    setting = setting._replace(
-        values=rank or setting.values,
-        budget=setting.budget - taken,
-        pushes=pushes,
-        based_on=based_on,
-        rank=rank,
-        spent=taken,
-    )
-    return setting, samples
+    grams = np.asarray(grams, np.float64)
+    directions = np.linalg.eigh(grams.mean(0))[1][:, ::-1]
+    along = directions.T @ grams @ directions
+    size = along.shape[-1]
+
+    def means(q: int) -> np.ndarray:
+        return np.sqrt(np.maximum(np.linalg.eigvalsh(along[:, :q, :q]), 0.0)).sum(-1) / count
+
+    found, residual = means(size), {}
+    centred = found - found.mean()
+    for q in [2**i for i in range(12) if 2**i < size]:
+        easy = means(q) - means(q).mean()
+        slope = (easy @ centred) / max(easy @ easy, 1e-300)
+        residual[q] = float(((centred - slope * easy) ** 2).sum() / (len(found) - 2))
+    return float(found.var(ddof=1)), residual
 
 
-def _too_little_for_leading(budget: int, setting: Setting) -> str:
-    """Why, and a budget that is enough, whatever share of it the directions take."""
-    examples, values, pilot = setting.examples, setting.values, min(_EXAMPLES, setting.examples)
+def _refuse_leading(n: int, each: int, budget: int, pilot: int) -> None:
     if pilot < 3:
-        return f"method 'leading' can't be used with {pilot} examples: a regression needs at least 3"
-    if values < 2:
-        return "method 'leading' can't be used with one singular value of each example: that is the exact spectrum"
-    left = max(_SHARE * pilot * values, pilot * values + examples + pilot * (values - 1))
-    return (
-        f"budget {budget} is too small for method 'leading'; {-(-left * _BASIS_SHARE // (_BASIS_SHARE - 1))} "
-        f"pull-backs are enough: up to a tenth for the directions, of the rest a quarter at most for a pilot of "
-        f"{pilot} exact spectra, {values} each, then one of each of {examples} examples and {pilot} exact spectra more"
-    )
+        raise ValueError(f"method 'leading' can't be used with {n} examples: a regression needs at least 3")
+    if each < 2:
+        raise ValueError(
+            "method 'leading' can't be used with one singular value of each example: that is the exact spectrum"
+        )
+    enough = pilot * each + n + pilot * (each - 1)
+    if budget < enough:
+        raise ValueError(
+            f"budget {budget} is too small for method 'leading'; {enough} pull-backs are enough: a pilot of {pilot} "
+            f"exact spectra, {each} each, one of each of {n} examples and {pilot} exact spectra more"
+        )
+
+
+def _check_plan(plan: Plan, examples: int, each: int) -> None:
+    """ValueError naming what of ``plan`` can't be followed on ``examples`` examples."""
+    nearest.one_of("the plan's method", plan.method, METHODS)
+    is_leading = plan.method == "leading"
+    allowed = {
+        "examples": (min(3, examples) if is_leading else 1, examples),
+        "leading": (1, each - 1) if is_leading else (0, 0),
+        "pilot": (1, examples) if is_leading else (0, 0),
+    }
+    for field, (low, high) in allowed.items():
+        value: Any = getattr(plan, field)
+        whole_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole_number or not low <= value <= high:
+            between = f"{low} to {high}" if low < high else str(low) if low == high else "none"
+            raise ValueError(
+                f"a plan for {plan.method!r} has {field}={value!r}; allowed here: {between}: plan_mean_jsv makes plans"
+            )
+
+
+# Singular values of a data set, a batch at a time.
+
+
+def _data(apply: Apply, x: jax.Array, batch: int, check: bool) -> _Data:
+    """The two together, checked before any work."""
+    checks.check_images(x)
+    if check:
+        checks.check_independent(apply, x)
+    if checks.check_whole("batch", batch, " of examples") < 1:
+        raise ValueError(f"batch is {batch}; at least one example goes through the network at a time")
+    x, network = jnp.asarray(x), passes(apply)
+    rows = wanted(network, x, None)
+    checks.check_network(apply)
+    if checks.known_broken(x):
+        broken = checks.broken_examples(x)
+        raise ValueError(
+            f"{len(broken)} of {len(x)} examples of x hold NaN or infinity, first example {broken[0]}: "
+            "leave them out, or check how they were normalised"
+        )
+    size = min(int(batch), len(x))
+    each = len(seeds_of(network, jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), rows))
+    return _Data(apply, network, x, rows, size, each, min(len(rows), x[0].size))
+
+
+def _followed(
+    data: _Data, plan: Plan, directions: jax.Array | None, key: jax.Array, population: float
+) -> tuple[jax.Array, jax.Array]:
+    order = jax.random.permutation(key, len(data.x))
+    sample, rest = order[: plan.examples], order[plan.examples :]
+    if directions is None:
+        return sample_mean(_measured(data, sample, _sum)[:, 0] / data.values, population)
+    leading = directions[: plan.leading]
+    exact, easy = (_measured(data, sample, partial(_sums, leading)) / data.values).T
+    if not len(rest):
+        return sample_mean(exact, population)
+    easy_rest = _measured(data, rest, _sum, leading)[:, 0] / data.values
+    return regression_mean(exact, easy, easy_rest, population)
+
+
+def _pilot(data: _Data, count: int, key: jax.Array) -> jax.Array:
+    """Gram matrices of ``count`` random examples' Jacobians, (count, r, r)."""
+    return _measured(data, jax.random.permutation(key, len(data.x))[:count], _grams)
+
+
+def _measured(
+    data: _Data, numbers: jax.Array, finish: Callable[..., jax.Array], mix: jax.Array | None = None
+) -> jax.Array:
+    """What ``finish`` makes of the Jacobians of the examples ``numbers``; along the seeds that ``mix`` combines."""
+    rows = data.rows if mix is None else (data.rows, mix)
+    pieces = [numbers[start : start + data.batch] for start in range(0, len(numbers), data.batch)]
+    found = jnp.concatenate([reduced(data.network, data.x[piece], rows, finish) for piece in pieces])
+    checks.check_measured(found, data.apply, "Jacobian", numbers)
+    return found
+
+
+@jax.jit
+def _directions(grams: jax.Array) -> jax.Array:
+    """Rows (r, r): orthonormal combinations of the outputs' seeds, those first that move most on average."""
+    return jnp.linalg.eigh(jnp.mean(grams, 0))[1][:, ::-1].T
+
+
+@jax.jit
+def _sum(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    """Sums of singular values, (batch, 1)."""
+    return jnp.sum(singular_values(whole(parts, entry)), -1, keepdims=True)
+
+
+@jax.jit
+def _sums(leading: jax.Array, parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    """Sums of singular values, of all and along the ``leading`` combinations of seeds: (batch, 2)."""
+    jacobian = whole(parts, entry)
+    along = jnp.tensordot(leading, jacobian, 1, precision=jax.lax.Precision.HIGHEST)
+    return jnp.stack([jnp.sum(singular_values(found), -1) for found in (jacobian, along)], 1)
+
+
+@jax.jit
+def _grams(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    jacobian = checks.at_least_float32(whole(parts, entry))
+    return jnp.einsum("kbd,lbd->bkl", jacobian, jacobian, precision=jax.lax.Precision.HIGHEST)
 
 
 def _seen(array: jax.Array) -> np.ndarray:
@@ -196,131 +364,3 @@ def _seen(array: jax.Array) -> np.ndarray:
             "by plan_mean_jsv on like weights and images, and give it as the method inside the jit or vmap"
         )
     return np.asarray(array)
-
-
-def mean_jsv_estimate(
-    apply: Apply,
-    x: jax.Array,
-    *,
-    budget: int | None = None,
-    key: jax.Array,
-    method: str | Plan = "auto",
-    batch: int = 32,
-    population: float | None = None,
-    check: bool = True,
-) -> Estimate:
-    """Mean over the min(K, D) singular values of all ``x``'s examples, its standard error and cost: scalars.
-
-    ``budget``: Jacobian products over all n examples (exact spectra take n K; a push-forward counts as a
-    pull-back, forward passes don't count). ``method``: 'exact' on fewer examples, 'leading', 'lanczos' (see
-    ``Plan``), or 'auto': the winner by a pilot, see ``plan_mean_jsv``. A ``Plan`` is followed as it is, without
-    a budget (one that is given must do for it); then, and with 'exact' and 'lanczos', the function is jit-able
-    and vmap-able. The error covers probe noise and the sampling of examples; few examples make it rough itself
-    (Student t, a degree of freedom less than examples drawn: of four, 0.61 and 0.86 of the means lie within one
-    and two errors), and one of many has none: NaN. ``population``: of how many examples the mean is wanted
-    (default: of ``x`` alone, so that examples that were all measured leave no error; ``math.inf``: of the
-    distribution that they come from). ``batch`` examples go through the network together. ``apply`` as for
-    ``jacobian_of``. Raises ValueError for bad input, weights, images or Jacobians that aren't finite (looked at
-    outside traces), an unknown method, a plan that can't be followed, or a budget under the minimum.
-    """
-    data = measured(apply, x, batch, check)
-    n = data.x.shape[0]
-    population = float(n if population is None else population)
-    if not population >= n:
-        raise ValueError(f"population is {population:g}, but x holds {n} examples of it")
-    plan_key, basis_key, key = jax.random.split(key, 3)
-    if isinstance(method, Plan):
-        plan, spared, samples = method, 0, None
-        mean_plan.check_plan(plan, n, data.outputs, data.inputs)
-    else:
-        plan, samples = _plan_for(data, method, budget, plan_key)
-        spared = plan.spent - (0 if samples is None else samples.shape[0])
-    cost = mean_plan.cost_of(plan, n, data.values) + spared
-    if budget is not None:
-        check_budget(budget, cost, "the plan takes them; left to itself, method='auto' keeps to a budget")
-    if plan.pushes:
-        if samples is None:
-            samples = samples_of(data, plan.based_on, range(plan.pushes), basis_key)
-        data = along(data, samples, plan.rank)
-    follow = {"exact": _exact, "leading": _leading, "lanczos": _lanczos}[plan.method]
-    value, error = follow(data, plan, key, population)
-    if known_broken(value):
-        raise ValueError(f"the mean singular value came out as {value}: check the weights and the images")
-    return Estimate(value, error, cost)
-
-
-def plan_mean_jsv(
-    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, batch: int = 32, check: bool = True
-) -> Plan:
-    """The plan of least predicted error that, made and followed at once as 'auto' does, fits ``budget``.
-
-    Followed apart it takes its ``pushes`` again. Exact spectra of all examples where the budget buys them;
-    else by a pilot, see ``measured_plan``. Looks at numbers, thus not under ``jit`` or ``vmap``; a plan made
-    once serves compiled calls on networks of this kind, for ``plan.pull_backs`` each. Arguments and errors as
-    ``mean_jsv_estimate``.
-    """
-    return _plan_for(measured(apply, x, batch, check), "auto", budget, key)[0]
-
-
-def _plan_for(
-    data: Measured, method: str, budget: int | None, key: jax.Array
-) -> tuple[Plan, jax.Array | None]:
-    """A plan, and the samples behind its output directions where making it took them."""
-    if method not in ("auto", *mean_plan.METHODS):
-        raise ValueError(f"method is {method!r}; allowed: auto, {', '.join(mean_plan.METHODS)}, or a Plan")
-    if budget is None:
-        raise ValueError("the mean singular value needs a budget of pull-backs, or a Plan as its method")
-    n, values = data.x.shape[0], data.values
-    least, probes = mean_plan.least_budget(n, values), mean_plan.least_for_lanczos(values)
-    if method in ("exact", "lanczos"):
-        least = 1  # the plan itself says what it takes
-    why = f"exact spectra take {values} an example, two for an error bar if there are two, and Lanczos probes {probes}"
-    setting = Setting(n, values, check_budget(budget, least, why))
-    if method == "exact" or setting.budget >= n * values:
-        return mean_plan.exact_plan(setting), None
-    if method == "lanczos":
-        return mean_plan.lanczos_plan(setting), None
-    if method == "auto" and setting.budget < probes:
-        return mean_plan.exact_plan(setting), None
-    return measured_plan(data, setting, method, key)
-
-
-def _exact(data: Measured, plan: Plan, key: jax.Array, population: float) -> Found:
-    rows = jax.random.permutation(key, data.x.shape[0])[: plan.examples]
-    (values,) = means(data, rows, [min(data.outputs, data.inputs)])
-    return sample_mean(values, population)
-
-
-def _leading(data: Measured, plan: Plan, key: jax.Array, population: float) -> Found:
-    order = jax.random.permutation(key, data.x.shape[0])
-    values, easy = means(data, order[: plan.examples], [min(data.outputs, data.inputs), plan.leading])
-    if plan.examples == order.shape[0]:
-        return sample_mean(values, population)
-    (rest,) = means(data, order[plan.examples :], [plan.leading])
-    return regression_mean(values, easy, rest, population)
-
-
-def _lanczos(data: Measured, plan: Plan, key: jax.Array, population: float) -> Found:
-    """Probe j goes to example j mod m of the m drawn; some get two, so that their noise shows."""
-    n = data.x.shape[0]
-    drawn = min(n, max(2, plan.examples - max(1, min(16, plan.examples // 4))))
-    order_key, probe_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, n)[:drawn]
-    rows = order[jnp.arange(plan.examples) % drawn]
-    found = []
-    for number, piece in enumerate(batches(data, rows)):
-        jacobian = jacobian_at(data, piece)
-        shape = (1, jacobian.batch, jacobian.small)
-        probe = jax.random.rademacher(jax.random.fold_in(probe_key, number), shape, jacobian.dtype)
-        bidiagonal = quadrature.bidiagonalise(jacobian, probe, plan.steps)
-        integral = _mean_of_values(bidiagonal, plan.steps == jacobian.small)
-        found.append(jnp.concatenate(integral, 0) * (jacobian.small / data.values))
-    values, uncertainty = jnp.concatenate(found, 1)
-    refuse_not_finite(values, rows)
-    value, error = repeated_mean(values, drawn, population)
-    return value, jnp.hypot(error, jnp.mean(uncertainty))
-
-
-@partial(jax.jit, static_argnames="complete")
-def _mean_of_values(bidiagonal: jax.Array, complete: bool) -> quadrature.Integral:
-    return quadrature.integrate(bidiagonal, lambda s: s, complete=complete)

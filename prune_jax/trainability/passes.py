@@ -18,6 +18,7 @@ Apply = Callable[[jax.Array], jax.Array]
 # Of the chunks' gradients, (seeds, batch, ...) each, and ``entry``, to (batch, ...): a jitted function, or a
 # ``partial`` of one with its static arguments.
 Finish = Callable[[list[jax.Array], jax.Array | None], jax.Array]
+Rows = Any  # an array (c, K), or a pair of it and a matrix, see ``Passes``
 
 
 class Forward(NamedTuple):
@@ -49,7 +50,8 @@ class Passes(NamedTuple):
 
     logits(x) -> abstract logits, without any work.
     forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs; ``narrow`` leaves out
-    the linear maps at the ends: the Jacobians are others then, with the same singular values.
+    the linear maps at the ends: the Jacobians are others then, with the same singular values. A pair of ``rows``
+    and a matrix asks for that matrix's combinations of the seeds that the rows alone would have.
     pull(pull_back, seeds, start, step=, batch=) -> (step, batch, ...): every example's gradients of the seeds
     from ``start``.
     values(x, rows, method=) -> singular values from one program, where one chunk holds all seeds.
@@ -75,6 +77,12 @@ def passes(apply: Apply) -> Passes:
     forward = jax.jit(lambda x, rows, narrow: _begin(apply, x, rows, narrow), static_argnames="narrow")
     values = jax.jit(lambda x, rows, method: _at_once(apply, x, rows, method), static_argnames="method")
     return Passes(jax.jit(apply).eval_shape, forward, jax.jit(_pulled, static_argnames=_STATIC), values)
+
+
+def seeds_of(network: Passes, x: Any, rows: Rows) -> Any:
+    """The seeds that ``rows`` come down to behind the linear ends: as many pull-backs as exact spectra take."""
+    target, given = cpu.bare(network.forward)
+    return jax.eval_shape(functools.partial(target, narrow=True), *given, x, rows).seeds
 
 
 def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
@@ -126,13 +134,15 @@ def chunks(seeds: int, step: int) -> list[tuple[int, int]]:
     return [(start, min(step, seeds - start)) for start in range(0, seeds, step)]
 
 
-def _begin(apply: Apply, x: jax.Array, rows: jax.Array, narrow: bool) -> Forward:
+def _begin(apply: Apply, x: jax.Array, rows: Rows, narrow: bool) -> Forward:
+    rows, mix = rows if isinstance(rows, tuple) else (rows, None)
     with jax.default_matmul_precision("highest"):
         if not narrow:
             return Forward(jax.vjp(apply, x)[1], rows, None)
         ends = linear_ends.split(apply, x, len(rows))
         pull_back = jax.vjp(ends.core, ends.entered)[1]
         seeds = rows if ends.last is None else _triangle(jnp.matmul(rows, ends.last.T))
+        seeds = seeds if mix is None else jnp.matmul(mix.astype(seeds.dtype), seeds)
         return Forward(pull_back, seeds, None if ends.first is None else _triangle(ends.first))
 
 

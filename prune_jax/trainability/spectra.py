@@ -153,7 +153,8 @@ def spectrum(
         if isinstance(measured, jax.core.Tracer):
             raise ValueError(NO_TRACE)
         values = np.asarray(measured, np.float64)
-        _refuse_not_finite(values, sum(len(rows) for rows in found))
+        before = sum(len(rows) for rows in found)
+        checks.check_measured(values, apply, "Jacobian", before + np.arange(len(values)))
         if found and values.shape[1] != found[0].shape[1]:
             raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
         found.append(values)
@@ -176,7 +177,7 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"values have shape {values.shape}; a spectrum needs (examples, values), not empty")
-    _refuse_not_finite(values, 0)
+    checks.check_measured(values, None, "Jacobian")
     _check_quantiles(quantiles)
     resolved = (values > resolution * values[:, :1]) & (values > 0)
     values = np.where(resolved, values, np.nan)
@@ -220,15 +221,6 @@ def _resolution(
     shapes = passes.abstract(network, x, rows, narrow=True)
     seen = jax.tree.leaves((shapes.made, shapes.entered))
     return singular_values.resolution(method, singular_values.coarsest([x, *seen]))
-
-
-def _refuse_not_finite(values: np.ndarray, before: int) -> None:
-    broken = checks.broken_examples(values)
-    if len(broken):
-        raise ValueError(
-            f"the Jacobian of {len(broken)} examples is not finite, first that of example {before + broken[0]}: "
-            "check the weights with check_finite(params), and the images"
-        )
 
 
 def _check_quantiles(quantiles: Sequence[float]) -> None:

@@ -40,7 +40,7 @@ BAD = [
     ({"measure.jsv": True, "measure.every": "step"}, r"measure.every is 'step'; allowed: 'epoch' or"),
     ({"measure.jsv": True, "measure.every": 0}, r"measure.every is 0; allowed"),
     ({"measure.jsv": True, "measure.budget": -1}, r"measure.budget is -1; allowed"),
-    ({"measure.jsv": True, "measure.budget": 11}, r"measure.budget is 11; .* at least 12 pull-backs"),
+    ({"measure.jsv": True, "measure.budget": 19}, r"measure.budget is 19; .* at least 20 pull-backs"),
     (
         {"measure.jsv": True, "measure.budget": 9, "measure.examples": 1},
         r"measure.budget is 9; .* at least 10 pull-backs",
@@ -93,4 +93,4 @@ def test_what_is_measured_may_be_said_in_several_ways(digits):
     assert measured(jsv=False) == specs.Measure()
     assert measured(jsv=True) == measured(jsv="mean") == specs.Measure(500, 3)  # all that digits has
     assert measured(jsv="spectrum", every="epoch", examples=5) == specs.Measure(5, 1, "spectrum")
-    assert measured(jsv=True, budget=12) == specs.Measure(500, 3, "mean", 12)
+    assert measured(jsv=True, budget=20) == specs.Measure(500, 3, "mean", 20)

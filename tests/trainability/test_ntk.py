@@ -126,7 +126,7 @@ def test_an_exhausted_krylov_space_is_no_harm():
     @jax.jit
     def top(key):
         return krylov.top_eigenvalues(
-            lambda v: matrix @ v, 12, key, count=4, steps=3, dtype=jnp.dtype("float32")
+            lambda v: v @ matrix, 12, key, count=4, steps=3, dtype=jnp.dtype("float32")
         )
 
     got = top(jax.random.key(0))

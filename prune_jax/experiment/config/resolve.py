@@ -1,6 +1,5 @@
 """From a config to what is run: every value checked, every schedule canonical, every group named."""
 
-import math
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Measure, ModelSpec, chain_ids
 from prune_jax.experiment.training.step import REMATS
-from prune_jax.trainability import mean_plan
+from prune_jax.trainability import mean_estimate
 
 MEASURED = 512  # test examples whose Jacobians are measured where none are named
 
@@ -96,7 +95,7 @@ def _measure(config: ConfigDict, dataset: AnyDataset) -> Measure:
             f"measure.examples is {examples}; {dataset.name} has {available} test examples: "
             f"allowed: 1 to {available}, or 0: {min(MEASURED, available)}"
         )
-    least = mean_plan.least_budget(examples, min(dataset.num_classes, math.prod(dataset.input_shape)))
+    least = mean_estimate.least_budget(examples, dataset.num_classes)
     return Measure(examples, every, what, _budget(section.budget, what, least))
 
 
@@ -107,8 +106,8 @@ def _budget(budget: int, what: str, least: int) -> int:
         raise ValueError(f"measure.budget is {budget}; several processes measure exactly, with budget 0")
     if budget and budget < least:
         raise ValueError(
-            f"measure.budget is {budget}; allowed: 0 (exact), or at least {least} pull-backs, the fewest that any "
-            "method has a standard error from"
+            f"measure.budget is {budget}; allowed: 0 (exact), or at least {least} pull-backs: exact spectra of "
+            "two examples, from which a standard error follows"
         )
     return budget
 
