@@ -35,7 +35,7 @@ from jax.tree_util import Partial
 from benchmarks.tabled_network import feature_roots, from_table, images, trained_body, with_head
 from prune_jax.trainability import jacobians, mean_jsv_estimate
 
-SPECTRA = (1, 2, 4, 8, 16, 32, 64)  # budgets, in exact spectra
+SPECTRA = (1, 2, 4, 8, 16, 32, 64, 128)  # budgets, in exact spectra
 DIRECTIONS = (1, 2, 4, 8, 16, 32)
 STEPS = (2, 3, 4, 6, 8, 12)
 PILOT = 8

@@ -22,11 +22,24 @@ class TrainabilityComparison(NamedTuple):
 def trainability_accuracy(accuracies: Sequence[float], schedule: LRSchedule | str) -> float:
     """Mean test accuracy over the N epochs of the first LR stage, in the unit of ``accuracies``.
 
-    ``accuracies[i]`` is the test accuracy after epoch ``i + 1`` of retraining; a ``schedule`` in the paper's notation,
-    '0:1e-2,60:1e-3', is taken to last as long as they do. Values are comparable only between runs under the same
-    schedule (``compare_trainability`` sees to that). Source: arXiv 2301.05219 §5.1, Eq. (1), taken literally: the
-    printed column of Table 5 does not follow it (offsets of +10 and +20 on the published curves). Raises ValueError
-    when fewer than N accuracies are given or one of them is not finite.
+    Two runs compare only under the same schedule: ``compare_trainability`` sees to that. The printed column of Table 5
+    does not follow Eq. (1): on the published curves it is off by +10 and +20.
+
+    Args:
+        accuracies: ``accuracies[i]`` is the test accuracy after epoch ``i + 1`` of retraining.
+        schedule: in the paper's notation, '0:1e-2,60:1e-3', or parsed. Text is taken to last as long as ``accuracies``.
+
+    Returns:
+        A float.
+
+    Raises:
+        ValueError: for fewer than N accuracies, and for one that is not finite.
+
+    Example:
+        >>> trainability_accuracy([60.0, 70.0, 90.0], "0:1e-2,2:1e-3")
+        65.0
+
+    Source: arXiv 2301.05219 §5.1, Eq. (1), taken literally.
     """
     if isinstance(schedule, str):
         schedule = LRSchedule.parse(schedule, len(accuracies))
@@ -43,10 +56,25 @@ def trainability_accuracy(accuracies: Sequence[float], schedule: LRSchedule | st
 
 
 def compare_trainability(first: Run, second: Run) -> TrainabilityComparison:
-    """Trainability accuracies of two runs, each ``(accuracies, schedule)``, and their difference.
+    """Trainability accuracies of two runs, and their difference.
 
-    Eq. (1) depends on the learning rate and on N, so a difference says something about the networks only
-    when the schedules are equal (arXiv 2301.05219 §5.1). Raises ValueError naming both when they differ.
+    Eq. (1) depends on the learning rate and on N. So a difference says something about the networks only when the
+    schedules are equal (arXiv 2301.05219 §5.1).
+
+    Args:
+        first: ``(accuracies, schedule)`` of a run.
+        second: the same of another run.
+
+    Returns:
+        A ``TrainabilityComparison``; ``difference`` is first minus second.
+
+    Raises:
+        ValueError: for different schedules, naming both, and as ``trainability_accuracy``.
+
+    Example:
+        >>> schedule = LRSchedule.parse("0:1e-2,2:1e-3", epochs=3)
+        >>> compare_trainability(([60, 70, 78], schedule), ([50, 62, 77], schedule)).difference
+        9.0
     """
     (_, schedule), (_, other) = first, second
     if schedule != other:
@@ -60,24 +88,47 @@ def compare_trainability(first: Run, second: Run) -> TrainabilityComparison:
 
 
 def epochs_to(accuracies: Sequence[float], target: float) -> int | None:
-    """Epochs until the test accuracy first reaches ``target`` (>=), counted from 1; None if it never does.
+    """Epochs until the test accuracy first reaches a target, counted from 1. Reaching it once counts.
 
-    ``accuracies[i]`` is the accuracy after epoch ``i + 1``, in the unit of ``target``. Reaching it once
-    counts, whatever follows. Raises ValueError for an empty curve or a number that is not finite.
+    Args:
+        accuracies: ``accuracies[i]`` is the accuracy after epoch ``i + 1``.
+        target: an accuracy in the same unit; an equal one reaches it.
+
+    Returns:
+        The number of epochs; None if the target is never reached.
+
+    Raises:
+        ValueError: for an empty curve, or a number that is not finite.
+
+    Example:
+        >>> epochs_to([60, 70, 78], 70)
+        2
     """
     return _first_to_reach(enumerate(accuracies, start=1), target)
 
 
 def equivalent_epochs(curve_small_lr: Mapping[int, float] | Sequence[float], target: float) -> int | None:
-    """Epochs that a small LR needs to reach the ``target`` accuracy of a large one: Table 5's "+N epochs".
+    """Epochs that a small LR needs to reach what a large one ends at: Table 5's "+N epochs".
 
-    ``curve_small_lr`` maps extra epochs to the final accuracy of the run that was extended by them, 0 for
-    the unextended one; the paper puts them all into the first LR stage (``LRSchedule.extend``). A plain
-    sequence is one run's accuracy after epochs 1, 2, ..., and the answer then counts all its epochs.
-    Gives the smallest measured N at which the target is reached, without interpolation: the true one lies
-    above the measured N before it. None if no measured N reaches it, which is no statement about longer
-    runs. Source: arXiv 2301.05219 §5.2, Table 5. Raises ValueError as ``epochs_to``, and for an N that is
-    not a whole number >= 0.
+    The smallest measured N counts, without interpolation: the true one lies above the measured N before it.
+
+    Args:
+        curve_small_lr: extra epochs -> final accuracy of the run that was extended by them, 0 for the unextended
+            one. The paper puts them all into the first LR stage (``LRSchedule.extend``). A plain sequence is one
+            run's accuracies after epochs 1, 2, ..., and the answer then counts all its epochs.
+        target: the accuracy to reach, in the same unit.
+
+    Returns:
+        N; None if no measured N reaches the target, which says nothing about longer runs.
+
+    Raises:
+        ValueError: as ``epochs_to``, and for an N that is not a whole number >= 0.
+
+    Example:
+        >>> equivalent_epochs({0: 77.64, 30: 79.12, 60: 79.59}, 79.57)
+        60
+
+    Source: arXiv 2301.05219 §5.2, Table 5.
     """
     if not isinstance(curve_small_lr, Mapping):
         return epochs_to(curve_small_lr, target)

@@ -148,7 +148,20 @@ def check_weights(params: Any) -> None:
 
 
 def check_finite(tree: Any) -> None:
-    """ValueError naming the first leaf (weights, statistics) with NaN or infinity; tracers are passed over."""
+    """Refuses weights or statistics that hold NaN or infinity: the network has diverged.
+
+    Args:
+        tree: any pytree. Traced leaves are passed over.
+
+    Raises:
+        ValueError: naming the first such leaf, and how many of its values.
+
+    Example:
+        >>> check_finite({"kernel": jnp.ones(3)})
+        >>> check_finite({"kernel": jnp.array([1.0, jnp.nan])})
+        Traceback (most recent call last):
+        ValueError: leaf 'kernel' holds NaN or infinity in 1 of 2 values: this network has diverged
+    """
     for name, leaf in _named(tree):
         broken = known_broken(leaf)
         if broken:

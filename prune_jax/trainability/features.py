@@ -30,15 +30,31 @@ class FeatureRank(NamedTuple):
 def feature_rank(
     features: jax.Array, *, rtol: float | None = None, delta: float = 0.01, centre: bool = False
 ) -> FeatureRank:
-    """Ranks of ``features`` ``(batch, width)``, such as what enters a network's head on a batch.
+    """Four ranks of a layer's features on a batch, such as what enters a network's head.
 
-    ``delta`` is srank's, 0.01 in its source. ``centre`` takes the batch mean off first, so that a common
-    offset is no direction. At most min(batch, width): take more examples than the width. Computed in
-    float32 or better. Without ``rtol``, a value counts as none where rounding explains it: up to max(batch, width)
-    times the epsilon of the format of this computation times the largest value, as ``numpy.linalg.matrix_rank``, or
-    up to the epsilon of the format of ``features`` times their norm, twice what rounding each entry makes at worst.
-    So don't cast features of a bfloat16 network before. Raises ValueError for features that are not floating,
-    empty, not of rank 2 or, outside a ``jit``, not finite.
+    Without ``rtol`` a value counts as none where rounding explains it. That is up to max(batch, width) times the
+    epsilon of this computation times the largest value, as ``numpy.linalg.matrix_rank`` has it; or up to the
+    epsilon of the format of ``features`` times their norm, twice what rounding each entry makes at worst. So don't
+    cast a bfloat16 network's features before.
+
+    Args:
+        features: ``(batch, width)``. Ranks are at most the smaller of both: take more examples than the width.
+        rtol: share of the largest singular value up to which one counts as none.
+        delta: srank's share, 0.01 in its source.
+        centre: takes the batch mean off first, so that a common offset is no direction.
+
+    Returns:
+        A ``FeatureRank`` of scalars, computed in float32 or wider.
+
+    Raises:
+        ValueError: for features not floating, empty, not of rank 2 or, outside a ``jit``, not finite; for an ``rtol``
+            outside [0, 1) or a ``delta`` outside (0, 1).
+
+    Example:
+        >>> int(feature_rank(jnp.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])).numerical)
+        1
+
+    Source: those of ``FeatureRank``.
     """
     _check(features, rtol, delta)
     matrix = at_least_float32(features)

@@ -17,15 +17,28 @@ Where = Callable[[str, jax.Array], bool]
 def isometry_gap(
     kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1, input_axes: int | None = None
 ) -> jax.Array:
-    """Mean of (s / gain - 1)^2 over the singular values s of one kernel, a scalar; 0 for an isometry.
+    """Mean of (s / gain - 1)^2 over the singular values s of one kernel; 0 for an isometry.
 
-    The kernel is flattened to (inputs x height x width, outputs), the matrix that OrthP makes orthogonal
-    (``pruning.recovery``, also for ``input_axes``), so for a convolution it is not the spectrum of the operator
-    on images. There are min(rows, columns) values; channels that a mask holds at zero count as s = 0, and
-    surgery removes them.
-    Give ``gain`` what ``orthp`` got (sqrt 2 before a ReLU). Source: the distance from dynamical isometry
-    of arXiv 2301.05219's companion code, there taken of Jacobians; of weights it is ours. Raises
-    ValueError for a kernel of rank below 2 or without entries, or a gain that is not positive.
+    The kernel is flattened as OrthP flattens it, so for a convolution this is not the spectrum of the map on images.
+    Channels that a mask holds at zero count as s = 0; surgery removes them.
+
+    Args:
+        kernel: of rank 2 or more, floating.
+        gain: what ``orthp`` got: 1 for linear layers, sqrt 2 before a ReLU.
+        output_axis: -1 for Flax's layout, 0 for PyTorch's.
+        input_axes: how many leading axes are inputs, as for ``orthp``.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: for a kernel of rank below 2, without entries, not floating or not finite, or a gain not positive.
+
+    Example:
+        >>> float(isometry_gap(0.5 * jnp.eye(3)))
+        0.25
+
+    Source: the distance of arXiv 2301.05219's companion code, there of Jacobians; of weights it is ours.
     """
     matrix = _matrix(kernel, gain, output_axis, input_axes)
     values = singular_values(matrix[:, None], "svd")[
@@ -35,10 +48,24 @@ def isometry_gap(
 
 
 def orthogonality_error(kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1) -> jax.Array:
-    """||M^T M / gain^2 - I||_F of the flattened kernel M in its taller orientation, a scalar.
+    """||M^T M / gain^2 - I||_F of the flattened kernel M in its taller orientation.
 
-    The penalty of kernel orthogonality (KernOrth; Xie et al., CVPR 2017, arXiv 1703.01827), measured.
-    Flattening, ``gain`` and errors as ``isometry_gap``.
+    Args:
+        kernel: as for ``isometry_gap``, and so ``gain`` and ``output_axis``.
+        gain: scale at which the kernel counts as orthogonal.
+        output_axis: the axis of the outputs.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: as ``isometry_gap``.
+
+    Example:
+        >>> float(orthogonality_error(2.0 * jnp.eye(1)))
+        3.0
+
+    Source: the penalty of kernel orthogonality (Xie et al., CVPR 2017, arXiv 1703.01827), measured.
     """
     matrix = _matrix(kernel, gain, output_axis)
     tall = matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
@@ -49,10 +76,23 @@ def orthogonality_error(kernel: jax.Array, *, gain: float = 1.0, output_axis: in
 def isometry_gaps(
     params: Any, *, gain: float = 1.0, output_axis: int = -1, where: Where = is_kernel
 ) -> dict[str, jax.Array]:
-    """``{path: isometry_gap}`` of every leaf that ``where(path, leaf)`` picks, in any pytree.
+    """``isometry_gap`` of every kernel in a pytree.
 
-    Paths read like ``layers/0/kernel``, as in ``orthp``, whose arguments these are. Raises ValueError when
-    no leaf is picked, and as ``isometry_gap``, naming the leaf.
+    Args:
+        params: any pytree. Paths read like ``layers/0/kernel``.
+        gain: as for ``orthp``.
+        output_axis: as for ``orthp``.
+        where: ``where(path, leaf)`` picks leaves, by default kernels.
+
+    Returns:
+        ``{path: gap}``, scalars.
+
+    Raises:
+        ValueError: when no leaf is picked, and as ``isometry_gap``, naming the leaf.
+
+    Example:
+        >>> {path: float(gap) for path, gap in isometry_gaps({"a": {"kernel": jnp.eye(2)}}).items()}
+        {'a/kernel': 0.0}
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
@@ -68,10 +108,24 @@ def isometry_gaps(
 def isometry_table(
     states: Mapping[str, Any], *, gain: float = 1.0, output_axis: int = -1, where: Where = is_kernel
 ) -> dict[str, dict[str, jax.Array]]:
-    """``{path: {state: gap}}``: the gaps of several params side by side, one row a kernel.
+    """The isometry gaps of several params side by side, one row a kernel.
 
-    ``states`` names them, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``; sizes may differ.
-    Raises ValueError when their kernels have different paths, and for no states.
+    Args:
+        states: names of params, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``; sizes may differ.
+        gain: as for ``orthp``.
+        output_axis: as for ``orthp``.
+        where: ``where(path, leaf)`` picks leaves, by default kernels.
+
+    Returns:
+        ``{path: {state: gap}}``, scalars.
+
+    Raises:
+        ValueError: for no states, and when their kernels have different paths.
+
+    Example:
+        >>> table = isometry_table({"dense": {"k": jnp.eye(2)}, "pruned": {"k": 0.5 * jnp.eye(2)}})
+        >>> {state: float(gap) for state, gap in table["k"].items()}
+        {'dense': 0.0, 'pruned': 0.25}
     """
     if not states:
         raise ValueError("states names no params; give some, such as {'dense': params}")
@@ -90,10 +144,26 @@ def isometry_table(
 def jacobian_isometry_gap(
     apply: Apply, x: jax.Array, *, chunk: int | None = None, check: bool = True
 ) -> jax.Array:
-    """Mean of (s - 1)^2 over Jacobian singular values and examples, a scalar; 0 is dynamical isometry.
+    """Mean of (s - 1)^2 over Jacobian singular values and examples; 0 is dynamical isometry.
 
-    Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry, the companion code of arXiv
-    2301.05219 for this distance. Costs K pull-backs; arguments and errors as ``jacobian_singular_values``.
+    Args:
+        apply: as for ``jacobian_singular_values``, and so ``x``, ``chunk`` and ``check``. It costs K pull-backs.
+        x: the inputs.
+        chunk: cotangents at once.
+        check: look for examples that depend on one another.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Raises:
+        ValueError: as ``jacobian_singular_values``.
+
+    Example:
+        >>> round(float(jacobian_isometry_gap(lambda x: 0.5 * x, jnp.ones((1, 2)))), 4)
+        0.25
+
+    Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry; arXiv 2301.05219's companion code for the
+        distance.
     """
     return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk, check=check) - 1.0))
 

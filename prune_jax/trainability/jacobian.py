@@ -15,6 +15,7 @@ from prune_jax.trainability.passes import (
     Finish,
     Forward,
     Passes,
+    Rows,
     Shapes,
     abstract,
     chunks,
@@ -33,19 +34,31 @@ def jacobians(
     available: int | None = None,
     check: bool = True,
 ) -> jax.Array:
-    """Jacobian of every example: ``(K, batch, D)`` for K outputs and D values in one input.
+    """Jacobian of every example: K pulled-back one-hot cotangents after one batched forward pass.
 
-    ``apply`` maps ``(batch, ...)`` to ``(batch, K)`` and must treat examples independently, as a network
-    in evaluation mode does: then one batched forward pass and K pulled-back one-hot cotangents give all
-    of them. ``outputs`` are the indices of the outputs wanted (default all). ``chunk`` cotangents are
-    pulled back at once, which bounds memory; by default as many as fit the cache, and inside a trace, where
-    each chunk is compiled apart, as many as fit memory. Give weights as ``jax.tree_util.Partial(apply, variables)``
-    and later calls with other weights compile nothing. Raises ValueError, before any work, for an empty
-    batch, an input that is not floating, outputs that are not rank 2, or an estimate of memory above
-    ``available`` bytes (default: what the device has); after it, outside a ``jit``, for Jacobians that aren't
-    finite, by the leaf of a ``Partial`` that isn't, or else by the example. Inside one they come out as they are.
-    ``check``: ValueError as well where one example's outputs change with another example, as in training mode; it
-    takes forward passes of one example and of two, and is passed over where a trace hides the numbers.
+    Args:
+        apply: maps ``(batch, ...)`` to ``(batch, K)`` and treats examples independently, as a network in
+            evaluation mode does. Give weights as ``jax.tree_util.Partial(apply, variables)``: calls with other
+            weights then compile nothing.
+        x: ``(batch, ...)``, floating.
+        outputs: indices of the outputs wanted, by default all.
+        chunk: cotangents that are pulled back at once, which bounds memory. By default as many as fit the cache;
+            inside a trace, where each chunk is compiled apart, as many as fit memory.
+        available: bytes that may be used, by default what the device has.
+        check: refuse examples that depend on one another, by forward passes of one example and of two. A trace
+            hides the numbers, so inside one it is passed over.
+
+    Returns:
+        ``(K, batch, D)`` for D values in one input, in the format of ``x``.
+
+    Raises:
+        ValueError: before any work, for an empty batch, an input not floating, outputs not of rank 2, more memory than
+            ``available``, or with ``check`` dependent examples. After it, outside a ``jit``, for Jacobians that aren't
+            finite, by the leaf of a ``Partial`` or else by the example.
+
+    Example:
+        >>> jacobians(lambda x: x @ jnp.array([[2.0], [3.0]]), jnp.ones((1, 2))).tolist()
+        [[[2.0, 3.0]]]
     """
     if check:
         checks.check_independent(apply, x)
@@ -69,11 +82,28 @@ def jacobian_singular_values(
     available: int | None = None,
     check: bool = True,
 ) -> jax.Array:
-    """Singular values of each example's input-output Jacobian: ``(batch, min(K, D))``, descending.
+    """Singular values of each example's Jacobian, exact.
 
-    Exact, in float32 or wider; also of a bfloat16 network. ``method`` says how far down values are
-    resolved: see ``singular_values``. Other arguments and errors as ``jacobians``. Source: arXiv
-    2301.05219 §5.1 and the mean JSV of its companion TPP.
+    Args:
+        apply: as for ``jacobians``, and so ``x``, ``outputs``, ``chunk``, ``available`` and ``check``.
+        x: the inputs.
+        outputs: indices of the outputs wanted.
+        chunk: cotangents at once.
+        method: says how far down values are resolved, see ``singular_values``.
+        available: bytes that may be used.
+        check: look for examples that depend on one another.
+
+    Returns:
+        ``(batch, min(K, D))``, descending, in float32 or wider; also of a bfloat16 network.
+
+    Raises:
+        ValueError: as ``jacobians``, and for an unknown method.
+
+    Example:
+        >>> jacobian_singular_values(lambda x: x @ jnp.diag(jnp.array([1.0, 4.0])), jnp.ones((1, 2))).tolist()
+        [[4.0, 1.0]]
+
+    Source: arXiv 2301.05219 §5.1 and the mean JSV of its companion TPP.
     """
     if check:
         checks.check_independent(apply, x)
@@ -85,9 +115,24 @@ def jacobian_singular_values(
 def mean_jsv(
     apply: Apply, x: jax.Array, *, chunk: int | None = None, method: Method = "auto", check: bool = True
 ) -> jax.Array:
-    """Mean Jacobian singular value over values and examples, a scalar.
+    """Mean Jacobian singular value over values and examples.
 
-    Arguments as ``jacobian_singular_values``.
+    Args:
+        apply: as for ``jacobian_singular_values``, and so the others.
+        x: the inputs.
+        chunk: cotangents at once.
+        method: how far down values are resolved.
+        check: look for examples that depend on one another.
+
+    Returns:
+        A scalar, float32 or wider. It has derivatives, so it can be a regulariser.
+
+    Raises:
+        ValueError: as ``jacobian_singular_values``.
+
+    Example:
+        >>> float(mean_jsv(lambda x: x @ jnp.diag(jnp.array([1.0, 4.0])), jnp.ones((1, 2))))
+        2.5
     """
     return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method, check=check))
 
@@ -111,7 +156,7 @@ def values(
 def reduced(
     network: Passes,
     x: jax.Array,
-    rows: np.ndarray,
+    rows: Rows,
     finish: Finish,
     *,
     narrow: bool = True,

@@ -31,15 +31,34 @@ Product = Callable[[jax.Array], tuple[jax.Array, ...]]  # of rows (batch, b, r):
 def largest_jsv(
     apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Array, check: bool = True
 ) -> Estimate:
-    """The ``k`` largest singular values of each example, descending: (batch, k), with residual bounds.
+    """The ``k`` largest singular values of each example, with bounds on their errors.
 
-    ``error`` is no standard error but a bound: a singular value lies within it of the Ritz value (‖J v - s u‖
-    for the residual; Parlett 1998, 4.5). That it is the i-th largest is only likely, as the start is random.
-    Ritz values of the largest come from below. ``budget`` products for each example: a step on a block of
-    k + 2 vectors takes a pull-back and a push-forward of each. Keeps budget / 2 vectors of size K and D for
-    each example. ``apply`` as for ``jacobian_of``; ValueError for bad input, a ``k`` that is not among the
-    min(K, D) values, a budget under one step, more than fits memory, and, outside a ``jit``, for weights or values
-    that aren't finite.
+    A step on a block of k + 2 vectors takes a pull-back and a push-forward of each. Ritz values of the largest
+    come from below. ``budget`` / 2 vectors of size K and D are kept for each example.
+
+    Args:
+        apply: as for ``jacobian_singular_values``.
+        x: ``(batch, ...)``.
+        k: how many values.
+        budget: Jacobian products for each example.
+        key: of the random start.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch, k)``, descending. ``error`` is a bound: a singular value
+        lies within it of the Ritz value (‖J v - s u‖ for the residual). That it is the i-th largest is likely, not
+        certain.
+
+    Raises:
+        ValueError: for bad input, a ``k`` that is not among the min(K, D) values, a budget under one step, more
+            than fits memory, and, outside a ``jit``, for weights or values that aren't finite.
+
+    Example:
+        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 4.0]))
+        >>> round(float(largest_jsv(stretch, jnp.ones((1, 2)), 1, budget=4, key=jax.random.key(0)).value[0, 0]), 4)
+        4.0
+
+    Source: Musco and Musco 2015 for the space; Parlett 1998, 4.5, for the bound.
     """
     values, bounds, spent = _ritz(apply, x, k, budget, key, check)
     return Estimate(values[:, :k], bounds[:, :k], spent)
@@ -48,10 +67,29 @@ def largest_jsv(
 def smallest_jsv(
     apply: Apply, x: jax.Array, k: int, *, budget: int, key: jax.Array, check: bool = True
 ) -> Estimate:
-    """The ``k`` smallest of the min(K, D) singular values of each example, ascending: (batch, k).
+    """The ``k`` smallest of the min(K, D) singular values of each example, with bounds on their errors.
 
-    Otherwise as ``largest_jsv``, only that Ritz values come from above, and slowly where small values crowd:
-    trust the bound. With a budget of 2 min(K, D) the space is complete and the values are exact.
+    Ritz values come from above here, and slowly where small values crowd: trust the bound. With a budget of 2 min(K, D)
+    the space is complete and the values are exact.
+
+    Args:
+        apply: as for ``largest_jsv``, and so the others.
+        x: ``(batch, ...)``.
+        k: how many values.
+        budget: Jacobian products for each example.
+        key: of the random start.
+        check: look for examples that depend on one another.
+
+    Returns:
+        As ``largest_jsv``, ascending.
+
+    Raises:
+        ValueError: as ``largest_jsv``.
+
+    Example:
+        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 4.0]))
+        >>> round(float(smallest_jsv(stretch, jnp.ones((1, 2)), 1, budget=4, key=jax.random.key(0)).value[0, 0]), 4)
+        1.0
     """
     values, bounds, spent = _ritz(apply, x, k, budget, key, check)
     return Estimate(values[:, : -k - 1 : -1], bounds[:, : -k - 1 : -1], spent)
@@ -176,7 +214,8 @@ def top_eigenvalues(
         )
     start = jax.random.normal(key, (1, count * steps, size), dtype)
     (basis,), (images,) = krylov_space(lambda rows: (operator(rows[0])[None],), start, count)
-    return TopEigenvalues(*_largest(basis, images, count), len(basis))
+    values, residuals = _largest(basis, images, count)
+    return TopEigenvalues(values, residuals, len(basis))
 
 
 @partial(jax.jit, static_argnames="count")

@@ -43,18 +43,33 @@ class NTKSpectrum(NamedTuple):
 def ntk_matrix(
     apply: ApplyParams, params: Any, x: jax.Array, *, kernel: Kernel = "full", check: bool = True
 ) -> jax.Array:
-    """Empirical NTK of ``apply(params, x) -> (N, K)`` on a batch, in float32 or wider.
+    """Empirical neural tangent kernel of a network on a batch.
 
-    ``'full'``: Θ = J Jᵀ with J the Jacobian of all N x K outputs in the params, ``(N K, N K)``, output k of
-    example n at n K + k. Source: Jacot et al., 2018, arXiv 1806.07572, there in the limit of width.
-    ``'trace'``: the mean of Θ's K diagonal output blocks, ``(N, N)``; what Novak et al., 2022, arXiv
-    2206.08720, get by tracing over outputs (divided by K here). Its trace is that of Θ over K.
+    Costs N K pull-backs of one example, and J's memory, N K times the number of params. That is for small
+    problems; else take ``ntk_trace`` and ``ntk_top``.
 
-    ``apply`` treats examples independently; batch statistics are no params: bind them, as in
-    ``lambda p, x: network.apply({'params': p, 'batch_stats': stats}, x)``. Costs N K pull-backs of one
-    example and J's memory, N K times the number of params: for small problems; else ``ntk_trace`` and
-    ``ntk_top``. Raises ValueError for bad weights, by leaf, an empty batch, outputs that are not rank 2 and
-    floating, more memory than there is (before any work), and, outside a ``jit``, images or a kernel not finite.
+    Args:
+        apply: ``apply(params, x)`` gives ``(N, K)`` and treats examples independently. Batch statistics are no params:
+            bind them, ``lambda p, x: network.apply({'params': p, 'batch_stats': stats}, x)``.
+        params: a pytree of floating weights.
+        x: ``(N, ...)``.
+        kernel: 'full' for Θ = J Jᵀ with J the Jacobian of all N K outputs in the params; 'trace' for the mean of Θ's K
+            diagonal output blocks, whose trace is that of Θ over K.
+        check: look for examples that depend on one another.
+
+    Returns:
+        ``(N K, N K)``, output k of example n at n K + k, or for 'trace' ``(N, N)``, in float32 or wider.
+
+    Raises:
+        ValueError: for bad weights, by leaf, an empty batch, outputs not of rank 2 and floating, more memory than
+            there is (before any work), and, outside a ``jit``, images or a kernel not finite.
+
+    Example:
+        >>> ntk_matrix(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 0.0], [1.0, 2.0]])).tolist()
+        [[1.0, 1.0], [1.0, 5.0]]
+
+    Source: Jacot et al., 2018, arXiv 1806.07572, there in the limit of width. 'trace': Novak et al., 2022, arXiv
+    2206.08720, who trace over outputs (divided by K here).
     """
     features = _features(apply, params, x, kernel, check)
     matrix = jnp.einsum("ip,jp->ij", features, features, precision=jax.lax.Precision.HIGHEST)
@@ -71,14 +86,32 @@ def ntk_spectrum(
     rtol: float | None = None,
     check: bool = True,
 ) -> NTKSpectrum:
-    """All eigenvalues of ``ntk_matrix`` with rank, condition number and trace.
+    """All eigenvalues of ``ntk_matrix``, with rank, condition number and trace.
 
-    They are the squared singular values of J, which keeps eigenvalues that a Gram matrix in the same
-    precision would lose. One is resolved if its root is above ``rtol`` of the largest one's; by default, above what
-    rounding explains: n eps of the largest in the format of this computation, or eps ||J||_F in the coarsest one
-    that the network computes in. Where there are fewer params than outputs the rest are zero and not resolved. The
-    condition number bounds how much slower the slowest direction learns. Cost, other arguments and errors as
-    ``ntk_matrix``.
+    They are the squared singular values of J, which keeps eigenvalues that a Gram matrix in the same precision
+    would lose. Where there are fewer params than outputs the rest are zero and not resolved. The condition number
+    bounds how much slower the slowest direction learns.
+
+    Args:
+        apply: as for ``ntk_matrix``, and so ``params``, ``x``, ``kernel`` and ``check``.
+        params: the weights.
+        x: ``(N, ...)``.
+        kernel: 'full' or 'trace'.
+        rtol: share of J's largest singular value above which one is resolved. By default what rounding explains
+            isn't: n eps of the largest in the format of this computation, or eps ||J||_F in the coarsest one that
+            the network uses.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``NTKSpectrum``.
+
+    Raises:
+        ValueError: as ``ntk_matrix``, and for an ``rtol`` outside [0, 1).
+
+    Example:
+        >>> found = ntk_spectrum(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 0.0], [0.0, 2.0]]))
+        >>> np.round(found.eigenvalues, 4).tolist(), int(found.rank)
+        ([4.0, 1.0], 2)
     """
     if rtol is not None and not 0 <= rtol < 1:
         raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
@@ -98,10 +131,26 @@ def ntk_spectrum(
 def ntk_product(
     apply: ApplyParams, params: Any, x: jax.Array, *, check: bool = True
 ) -> tuple[Callable, jax.ShapeDtypeStruct]:
-    """``(product, outputs)``: v -> Θ v for the full kernel, v of the outputs' shape and type ``(N, K)``.
+    """The full kernel as a product v -> Θ v: a pull-back and a push-forward of the whole batch.
 
-    One pull-back and one push-forward of the whole batch; nothing larger than params is held. Errors as
-    ``ntk_matrix``.
+    Nothing larger than the params is held.
+
+    Args:
+        apply: as for ``ntk_matrix``, and so the others.
+        params: the weights.
+        x: ``(N, ...)``.
+        check: look for examples that depend on one another.
+
+    Returns:
+        The product, and the shape and dtype of v, ``(N, K)``.
+
+    Raises:
+        ValueError: as ``ntk_matrix``.
+
+    Example:
+        >>> product, outputs = ntk_product(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 0.0], [1.0, 2.0]]))
+        >>> product(jnp.ones(outputs.shape)).tolist()
+        [[2.0], [6.0]]
     """
     outputs = _check(apply, params, x, check)
 
@@ -116,11 +165,31 @@ def ntk_product(
 def ntk_trace(
     apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int, check: bool = True
 ) -> Estimate:
-    """Hutchinson's estimate of the full kernel's trace: mean of |Jᵀ v|² over random signs v, ``(N, K)``.
+    """The full kernel's trace, estimated: the mean of |Jᵀ v|² over random signs v.
 
-    Each probe is one pull-back of the whole batch, and counted as one. The standard error is the sample's; the
-    error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
-    kernel. Source: Hutchinson, 1990. Raises ValueError for fewer than 2 probes, and as ``ntk_matrix``.
+    The error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
+    kernel.
+
+    Args:
+        apply: as for ``ntk_matrix``.
+        params: the weights.
+        x: ``(N, ...)``.
+        key: of the signs.
+        probes: how many, a pull-back of the whole batch each; counted as one.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``Estimate`` of scalars, with the sample's standard error.
+
+    Raises:
+        ValueError: for fewer than 2 probes, and as ``ntk_matrix``.
+
+    Example:
+        >>> linear, x = lambda w, x: x @ w, jnp.array([[1.0, 0.0], [0.0, 2.0]])
+        >>> float(ntk_trace(linear, jnp.ones((2, 1)), x, jax.random.key(0), probes=2).value)
+        5.0
+
+    Source: Hutchinson, 1990.
     """
     probes = check_whole("probes", probes)
     if probes < 2:
@@ -148,11 +217,31 @@ def ntk_top(
     steps: int,
     check: bool = True,
 ) -> TopEigenvalues:
-    """The ``count`` largest eigenvalues of the full kernel by block Lanczos, with bounds on their errors.
+    """The ``count`` largest eigenvalues of the full kernel, with bounds on their errors.
 
-    A block of ``count`` vectors finds an eigenvalue as often as it occurs, up to ``count`` times (a linear
-    network's come K at a time, a single vector would see each once). ``count * steps`` products, each a
-    pull-back and a push-forward. Raises ValueError when that exceeds N K, and as ``ntk_matrix``.
+    Block Lanczos. A block of ``count`` vectors finds an eigenvalue as often as it occurs, up to ``count`` times. A
+    linear network's come K at a time; a single vector would see each once.
+
+    Args:
+        apply: as for ``ntk_matrix``.
+        params: the weights.
+        x: ``(N, ...)``.
+        key: of the random start.
+        count: eigenvalues wanted.
+        steps: products of a block; ``count * steps`` in all, each a pull-back and a push-forward.
+        check: look for examples that depend on one another.
+
+    Returns:
+        A ``TopEigenvalues``.
+
+    Raises:
+        ValueError: when ``count * steps`` exceeds N K, and as ``ntk_matrix``.
+
+    Example:
+        >>> linear, x = lambda w, x: x @ w, jnp.array([[1.0, 0.0], [0.0, 2.0]])
+        >>> found = ntk_top(linear, jnp.ones((2, 1)), x, jax.random.key(0), count=1, steps=2)
+        >>> np.round(found.values, 3).tolist()
+        [4.0]
     """
     count, steps = check_whole("count", count), check_whole("steps", steps)
     product, outputs = ntk_product(apply, params, x, check=check)
@@ -243,8 +332,8 @@ Loss = Callable[[Any], jax.Array]
 class GradientFlow(NamedTuple):
     """Scalars of one loss at one point.
 
-    norm: ||g||. flow: g^T g, the rate -dL/dt at which the loss falls under gradient flow
-    d(params)/dt = -g. curvature: g^T H g; along the flow, d(g^T g)/dt = -2 g^T H g.
+    norm: ||g||. flow: g^T g, the rate -dL/dt at which the loss falls under gradient flow d(params)/dt = -g.
+    curvature: g^T H g; along the flow, d(g^T g)/dt = -2 g^T H g.
     """
 
     norm: jax.Array
@@ -253,13 +342,28 @@ class GradientFlow(NamedTuple):
 
 
 def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
-    """Gradient norm, gradient flow g^T g and g^T H g of ``loss(params) -> scalar``, H its Hessian.
+    """Gradient norm, gradient flow g^T g and g^T H g of a loss, H its Hessian.
 
-    To first order a perturbation d of the weights changes g^T g by 2 d^T H g; GraSP prunes by d = -weights.
-    Source: Wang et al., 2020, arXiv 2002.07376. H is never formed: one gradient and one
-    Hessian-vector product, together about four times the cost of the loss's forward and backward pass.
-    Products accumulate in float32 or better. Raises ValueError for a loss that is not a scalar, and for a
-    leaf that is not floating or (outside jit) not finite, by name.
+    To first order a perturbation d of the weights changes g^T g by 2 d^T H g; GraSP prunes by d = -weights. H is never
+    formed: a gradient and a Hessian-vector product cost about four forward and backward passes of the loss.
+
+    Args:
+        loss: ``loss(params)`` gives a scalar.
+        params: a pytree of floating weights.
+
+    Returns:
+        A ``GradientFlow``; products accumulate in float32 or wider.
+
+    Raises:
+        ValueError: for a loss that is not a scalar, and for a leaf that is not floating or (outside a ``jit``) not
+            finite.
+
+    Example:
+        >>> found = gradient_flow(lambda w: jnp.sum(w**2), jnp.array([3.0, 0.0]))
+        >>> float(found.norm), float(found.flow), float(found.curvature)
+        (6.0, 36.0, 72.0)
+
+    Source: Wang et al., 2020, arXiv 2002.07376.
     """
     check_weights(params)
     gradient, product = _gradient_and_product(loss, params)
@@ -268,10 +372,24 @@ def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
 
 
 def hessian_vector_product(loss: Loss, params: Any, vector: Any) -> Any:
-    """H v for the Hessian H of ``loss`` at ``params``; ``vector`` and the result have their structure.
+    """H v for the Hessian H of a loss, by forward over reverse differentiation.
 
-    Forward over reverse differentiation (Pearlmutter, 1994). Raises ValueError as ``gradient_flow``, and for a
-    vector of another structure, shape or type.
+    Args:
+        loss: ``loss(params)`` gives a scalar.
+        params: a pytree of floating weights.
+        vector: v, of the same structure, shapes and types.
+
+    Returns:
+        A pytree like ``params``.
+
+    Raises:
+        ValueError: as ``gradient_flow``, and for a vector of another structure, shape or type.
+
+    Example:
+        >>> hessian_vector_product(lambda w: jnp.sum(w**3), jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])).tolist()
+        [6.0, 12.0]
+
+    Source: Pearlmutter, 1994.
     """
     check_weights(params)
     needed, given = (_leaves(tree) for tree in (params, vector))

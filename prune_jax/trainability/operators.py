@@ -32,9 +32,13 @@ Apply = Callable[[jax.Array], jax.Array]
 class Estimate(NamedTuple):
     """An estimate with its standard error, and what it cost.
 
-    ``pull_backs``: Jacobian products spent; a push-forward counts as a pull-back, the forward pass isn't
-    counted. Functions of a batch count for each of its examples (exact spectra cost K), functions of a data
-    set over all examples (exact spectra of n cost n K).
+    ``pull_backs``: Jacobian products spent. A push-forward counts as a pull-back, the forward pass isn't counted.
+    Functions of a batch count for each of its examples (exact spectra cost K), functions of a data set over all
+    examples (exact spectra of n cost n K).
+
+    Example:
+        >>> Estimate(value=2.0, error=0.1, pull_backs=40).pull_backs
+        40
     """
 
     value: jax.Array
@@ -191,13 +195,31 @@ def check_budget(budget: int, minimum: int, why: str) -> int:
 def mean_squared_jsv(
     apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, check: bool = True
 ) -> Estimate:
-    """Mean of s² over the r = min(K, D) singular values of each example: (batch,), with standard errors.
+    """Mean of s² over the r = min(K, D) singular values of each example, estimated without bias.
 
-    Unbiased: ``budget`` random sign vectors z are pulled back (pushed forward where D < K), and ‖Jᵀz‖²/r has
-    that mean (Hutchinson 1990). The error is the standard error over the probes; with few of them it is
-    itself rough (Student t with ``budget`` - 1 degrees of freedom). ``apply`` as for ``jacobian_of``. The result is
-    float64, on the host, so that no square leaves its range; inside a trace float32, for s from 1e-18 to 1e18.
-    Raises ValueError for bad input, a budget under 2, and, outside a ``jit``, weights or values that aren't finite.
+    ``budget`` random sign vectors z are pulled back (pushed forward where D < K); ‖Jᵀz‖²/r has that mean.
+
+    Args:
+        apply: as for ``jacobian_singular_values``.
+        x: ``(batch, ...)``.
+        budget: probes for each example, two at least.
+        key: of the signs.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch,)``, float64 on the host, so that no square leaves its range.
+        Inside a trace they are float32, for s from 1e-18 to 1e18. With few probes the error is itself rough
+        (Student t with ``budget`` - 1 degrees of freedom).
+
+    Raises:
+        ValueError: for bad input, a budget under 2, and, outside a ``jit``, weights or values that aren't finite.
+
+    Example:
+        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 2.0]))
+        >>> mean_squared_jsv(stretch, jnp.ones((1, 2)), budget=2, key=jax.random.key(0)).value.tolist()
+        [2.5]
+
+    Source: Hutchinson 1990.
     """
     budget = check_budget(budget, 2, "an error bar needs two probes, of one pull-back each")
     jacobian = jacobian_of(apply, x, check=check)

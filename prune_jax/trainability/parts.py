@@ -40,11 +40,26 @@ class StageMeasure(NamedTuple):
 def stage_part(
     stages: Sequence[Stage], x: jax.Array, source: str | None = None, target: str | None = None
 ) -> Part:
-    """The part from behind stage ``source`` (default: the input x) through stage ``target`` (the end).
+    """The part of a network from behind one stage through another.
 
-    ``stages`` are ``(name, function)`` pairs whose composition is the network, each mapping (batch, ...)
-    to (batch, ...) and treating examples independently. Raises ValueError for no stages, a repeated or
-    unknown name (the nearest one is named), or a target that doesn't come behind its source.
+    Args:
+        stages: ``(name, function)`` pairs whose composition is the network. Each maps (batch, ...) to (batch, ...) and
+            treats examples independently.
+        x: a batch of the network's inputs.
+        source: the stage that the part begins behind; None: the part begins at the input.
+        target: the stage that it ends with; None: the last one.
+
+    Returns:
+        A ``Part``, whose outputs are flattened per example: what every instrument takes.
+
+    Raises:
+        ValueError: for no stages, a repeated or unknown name (the nearest one is named), or a target that doesn't come
+            behind its source.
+
+    Example:
+        >>> part = stage_part([("double", lambda x: 2 * x), ("cut", lambda x: x[:, :2])], jnp.ones((1, 3)), "double")
+        >>> part.x.tolist(), part.apply(part.x).tolist()
+        ([[2.0, 2.0, 2.0]], [[2.0, 2.0]])
     """
     names = _names(stages)
     start = 0 if source is None else _index(names, source) + 1
@@ -60,12 +75,27 @@ def stage_part(
 def measure_stages(
     stages: Sequence[Stage], x: jax.Array, *, measure: Measure = jacobian_singular_values
 ) -> OrderedDict[str, StageMeasure]:
-    """``{stage: (stage, cumulative)}`` in the network's order: each stage at its own inputs, and all so far.
+    """Each stage at its own inputs, and everything up to its end.
 
-    ``measure(apply, x)`` is any instrument, by default the exact Jacobian singular values: ``(batch,
-    min(K, D))`` of a stage with D values in and K out, at K pull-backs, so give a matrix-free one for wide
-    feature maps. By the chain rule an example's Jacobians multiply to the whole; a stage whose values fall
-    is where pruning broke it. Arguments and errors as ``stage_part``.
+    By the chain rule an example's Jacobians multiply to the whole; a stage whose values fall is where pruning broke it.
+
+    Args:
+        stages: as for ``stage_part``.
+        x: a batch of the network's inputs.
+        measure: ``measure(apply, x)``, any instrument. By default the exact Jacobian singular values, ``(batch,
+            min(K, D))`` of a stage with D values in and K out, at K pull-backs: give a matrix-free one for wide
+            feature maps.
+
+    Returns:
+        ``{stage: (stage, cumulative)}`` in the network's order.
+
+    Raises:
+        ValueError: as ``stage_part``.
+
+    Example:
+        >>> found = measure_stages([("double", lambda x: 2 * x), ("treble", lambda x: 3 * x)], jnp.ones((1, 1)))
+        >>> {name: (float(m.stage[0, 0]), float(m.cumulative[0, 0])) for name, m in found.items()}
+        {'double': (2.0, 2.0), 'treble': (3.0, 6.0)}
     """
     out: OrderedDict[str, StageMeasure] = OrderedDict()  # keeps the order through jit, a dict is sorted
     before = None
@@ -135,17 +165,34 @@ def module_part(
     *,
     call: Call | None = None,
 ) -> Part:
-    """The part of a network from the output of module ``source`` to the output of module ``target``.
+    """The part of an NNX network from the output of one module to the output of another.
 
-    Paths read like ``blocks/3/conv1``; None stands for the network's input, or its output. ``apply(a)`` runs
-    the network on x with source's output replaced by ``a`` and gives target's output, flattened per example;
-    what goes around source (a shortcut) keeps its values, so a Jacobian is the partial one through source
-    (``bypassed`` tells). The module itself is left as it is: a copy in evaluation mode runs, called by
-    ``call(copy, x)``, by default ``copy(x)``, with ``train=False`` where the module takes that. Raises
-    ValueError for an unknown path (the nearest are named), one that this call doesn't run exactly once, a
-    target that runs before its source, outputs that aren't one array with the examples on axis 0, weights
-    that aren't finite (by leaf), or a module inside a transform of the network's own (nnx.jit, nnx.remat,
-    nnx.scan), whose values can't be had outside.
+    ``apply(a)`` runs the network on x with source's output replaced by ``a``. What goes around source (a shortcut)
+    keeps its values, so a Jacobian is the partial one through source (``bypassed`` tells). The module itself is
+    left as it is: a copy in evaluation mode runs.
+
+    Args:
+        module: the network.
+        x: a batch of its inputs.
+        source: a path such as ``blocks/3/conv1``; None: the network's input.
+        target: a path; None: the network's output.
+        call: ``call(copy, x)`` runs the network; by default ``copy(x)``, with ``train=False`` where the module
+            takes that.
+
+    Returns:
+        A ``Part``, whose outputs are flattened per example.
+
+    Raises:
+        ValueError: for an unknown path (the nearest are named), one that this call doesn't run exactly once, a
+            target that runs before its source, outputs that aren't one array with the examples on axis 0, weights
+            that aren't finite (by leaf), or a module inside a transform of the network's own (nnx.jit, nnx.remat,
+            nnx.scan), whose values can't be had outside.
+
+    Example:
+        >>> net = nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 2, rngs=nnx.Rngs(1)))
+        >>> part = module_part(net, jnp.ones((5, 4)), source="layers/0")
+        >>> part.x.shape, part.apply(part.x).shape
+        ((5, 3), (5, 2))
     """
     if source is not None and source == target:
         raise ValueError(f"source and target are both {source!r}; a part goes from one to another")
@@ -163,9 +210,24 @@ def module_part(
 
 
 def module_input(module: nnx.Module, x: jax.Array, path: str, *, call: Call | None = None) -> Any:
-    """What enters the module at ``path`` on a batch: of a head, the penultimate features.
+    """What enters a module on a batch, the first positional argument of its call: of a head, the penultimate features.
 
-    The first positional argument of its call. Arguments and errors as ``module_part``.
+    Args:
+        module: as for ``module_part``.
+        x: a batch of the network's inputs.
+        path: the module's.
+        call: as for ``module_part``.
+
+    Returns:
+        What entered, usually an array ``(batch, ...)``.
+
+    Raises:
+        ValueError: as ``module_part``.
+
+    Example:
+        >>> net = nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 2, rngs=nnx.Rngs(1)))
+        >>> module_input(net, jnp.ones((5, 4)), "layers/1").shape
+        (5, 3)
     """
     run = _runner(module, [path], call)
     return _once(run(x, path, None, entering=True), path)
@@ -179,12 +241,29 @@ def measure_modules(
     measure: Measure = jacobian_singular_values,
     call: Call | None = None,
 ) -> OrderedDict[str, StageMeasure]:
-    """``{path: (stage, cumulative)}``: from the output of each path to that of the next, and from the input.
+    """The instruments from the output of each module to that of the next, and from the input to each.
 
-    ``paths`` in the order in which they run; the first stage starts at the input. See ``module_part`` for
-    the parts and errors, ``measure_stages`` for ``measure``. Where every path is a bottleneck
-    (``bypassed`` is False, as for the blocks of a residual network), Jacobians of stages multiply to the
-    whole; between others the shortcuts are in the cumulative one alone. Raises ValueError for no paths.
+    Where every path is a bottleneck (``bypassed`` is False, as for the blocks of a residual network), Jacobians of
+    stages multiply to the whole. Between others the shortcuts are in the cumulative one alone.
+
+    Args:
+        module: as for ``module_part``, and so ``call``.
+        x: a batch of the network's inputs.
+        paths: modules in the order in which they run; the first stage starts at the input.
+        measure: as for ``measure_stages``.
+        call: how the network is run.
+
+    Returns:
+        ``{path: (stage, cumulative)}`` in the order of ``paths``.
+
+    Raises:
+        ValueError: for no paths, and as ``module_part``.
+
+    Example:
+        >>> net = nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 2, rngs=nnx.Rngs(1)))
+        >>> found = measure_modules(net, jnp.ones((5, 4)), ["layers/0", "layers/1"])
+        >>> {path: (m.stage.shape, m.cumulative.shape) for path, m in found.items()}
+        {'layers/0': ((5, 3), (5, 3)), 'layers/1': ((5, 2), (5, 2))}
     """
     if not paths:
         raise ValueError("no paths: name the modules, such as 'blocks/0'")
@@ -199,10 +278,27 @@ def measure_modules(
 def bypassed(
     module: nnx.Module, x: jax.Array, source: str, target: str | None = None, *, call: Call | None = None
 ) -> bool:
-    """Whether something goes around ``source``: target's output depends on x with source's held fixed.
+    """Whether something goes around a module: the output depends on x with the module's output held fixed.
 
-    Read off the jaxpr, no FLOP is spent; a dependence that happens to be zero counts. Arguments and errors
-    as ``module_part``.
+    Read off the jaxpr, no FLOP is spent. A dependence that happens to be zero counts.
+
+    Args:
+        module: as for ``module_part``, and so the others.
+        x: a batch of the network's inputs.
+        source: the module that may be gone around.
+        target: the module whose output is looked at; None: the network's.
+        call: how the network is run.
+
+    Returns:
+        A bool.
+
+    Raises:
+        ValueError: as ``module_part``.
+
+    Example:
+        >>> net = nnx.Sequential(nnx.Linear(4, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 2, rngs=nnx.Rngs(1)))
+        >>> bypassed(net, jnp.ones((5, 4)), "layers/0")
+        False
     """
     run = _runner(module, [path for path in (source, target) if path is not None], call)
     inside = jax.eval_shape(lambda v: _once(run(v, source, None), source), x)

@@ -182,13 +182,35 @@ _STEPS = 8
 def mean_jsv_by_quadrature(
     apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, steps: int | None = None, check: bool = True
 ) -> Estimate:
-    """Mean over the min(K, D) singular values of each example: (batch,), with standard errors.
+    """Mean over the min(K, D) singular values of each example, by stochastic Lanczos quadrature.
 
-    ``budget`` products for each example, ``steps`` Lanczos steps for each probe (default: 8, from a budget of 128
-    on as many as probes, but four probes at least; more than ``min(K, D)`` are not made: with so many the rule is
-    exact). The error of few probes is itself rough. ``apply`` as for ``jacobian_of``. Raises ValueError for bad
-    input, a budget that doesn't buy two probes, more than fits memory, and, outside a ``jit``, for weights or
-    values that aren't finite.
+    The error joins the probes' spread with what the truncation leaves, and is itself rough for few probes. It is
+    no bound: where singular values crowd at zero, few steps leave a bias of a few percent (docs/trainability.md
+    has numbers).
+
+    Args:
+        apply: as for ``jacobian_singular_values``.
+        x: ``(batch, ...)``.
+        budget: Jacobian products for each example; a probe of m steps takes 2m - 1.
+        key: of the probes.
+        steps: Lanczos steps of a probe. By default 8, from a budget of 128 on as many as probes, but four probes
+            at least. More than ``min(K, D)`` are not made: with so many the rule is exact.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch,)``.
+
+    Raises:
+        ValueError: for bad input, a budget that doesn't buy two probes, more than fits memory, and, outside a
+            ``jit``, for weights or values that aren't finite.
+
+    Example:
+        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 2.0]))
+        >>> found = mean_jsv_by_quadrature(stretch, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
+        >>> np.round(found.value, 4).tolist()
+        [1.5]
+
+    Source: Ubaru, Chen and Saad 2017.
     """
     return _quadrature(apply, x, lambda s: s, budget, key, steps, "mean singular value", check)
 
@@ -203,14 +225,33 @@ def log_determinant_by_quadrature(
     threshold: float | None = None,
     check: bool = True,
 ) -> Estimate:
-    """Σ log s² of each example over its resolved values, log det(J Jᵀ) where all are: (batch,).
+    """Σ log s² of each example over its resolved values: log det(J Jᵀ) where all are.
 
-    Resolved is a value above ``threshold`` times the example's largest (default: ``resolution`` of an SVD in the
-    coarsest format that the network computes in). The logarithm feels the small values, which a Krylov space finds
-    last: so ``steps`` is by default as many as leave four probes, and where all values are resolved the error holds
-    what few steps may have missed, down to the threshold. It is large then: with ``min(K, D)`` steps nothing is
-    missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
-    Other arguments and errors as ``mean_jsv_by_quadrature``.
+    The logarithm feels the small values, which a Krylov space finds last. Where all values are resolved the error
+    holds what few steps may have missed, down to the threshold. It is large then; with ``min(K, D)`` steps nothing
+    is missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
+
+    Args:
+        apply: as for ``mean_jsv_by_quadrature``, and so the others.
+        x: ``(batch, ...)``.
+        budget: Jacobian products for each example.
+        key: of the probes.
+        steps: Lanczos steps of a probe, by default as many as leave four probes.
+        threshold: share of the example's largest value above which one is resolved, by default the ``resolution``
+            of an SVD in the coarsest format that the network computes in.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch,)``.
+
+    Raises:
+        ValueError: as ``mean_jsv_by_quadrature``.
+
+    Example:
+        >>> double = lambda x: 2.0 * x
+        >>> found = log_determinant_by_quadrature(double, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
+        >>> np.round(found.value / np.log(4.0), 4).tolist()
+        [2.0]
     """
     jacobian, steps, probes = _prepare(apply, x, budget, steps, _most_steps, check)
     lowest = resolution("svd", jacobian.network_dtype) if threshold is None else threshold
@@ -232,10 +273,36 @@ def spectral_density(
     steps: int | None = None,
     check: bool = True,
 ) -> Estimate:
-    """Density of each example's singular values at ``points``, smoothed by a Gaussian: (batch, points).
+    """Density of each example's singular values, smoothed by a Gaussian.
 
-    That is, the mean over the min(K, D) values s of the normal density N(point; s, ``width``²). The smaller
-    the width, the more steps it takes to resolve. Other arguments and errors as ``mean_jsv_by_quadrature``.
+    That is, the mean over the min(K, D) values s of the normal density N(point; s, ``width``²). The smaller the
+    width, the more steps it takes to resolve.
+
+    Args:
+        apply: as for ``mean_jsv_by_quadrature``, and so the others.
+        x: ``(batch, ...)``.
+        points: where the density is wanted, rank 1.
+        width: of the Gaussian, above 0.
+        budget: Jacobian products for each example.
+        key: of the probes.
+        steps: Lanczos steps of a probe.
+        check: look for examples that depend on one another.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch, points)``.
+
+    Raises:
+        ValueError: as ``mean_jsv_by_quadrature``, and for a width or points out of range.
+
+    Example:
+        >>> at = jnp.array([2.0])
+        >>> found = spectral_density(
+        ...     lambda x: 2.0 * x, jnp.ones((1, 2)), points=at, width=1.0, budget=6, key=jax.random.key(0)
+        ... )
+        >>> round(float(found.value[0, 0]), 4)  # of a Gaussian at its middle
+        0.3989
+
+    Source: Lin, Saad and Yang 2016, 3.2.
     """
     if jnp.ndim(points) != 1 or not (isinstance(width, jax.core.Tracer) or width > 0):
         raise ValueError(
@@ -252,8 +319,22 @@ def spectral_density(
 def over_examples(estimate: Estimate) -> Estimate:
     """Mean over the examples of a batch, with the standard error of an n-sample of examples.
 
-    The spread of the per-example values holds both the differences between examples and the probes' noise,
-    so that one error covers the two. Raises ValueError for fewer than two examples.
+    The spread of the per-example values holds both the differences between examples and the probes' noise, so that one
+    error covers the two.
+
+    Args:
+        estimate: per example, ``(n, ...)``.
+
+    Returns:
+        An ``Estimate`` of means, its cost over all examples.
+
+    Raises:
+        ValueError: for fewer than two examples.
+
+    Example:
+        >>> found = over_examples(Estimate(jnp.array([1.0, 3.0]), jnp.zeros(2), 10))
+        >>> float(found.value), float(found.error), found.pull_backs
+        (2.0, 1.0, 20)
     """
     examples = estimate.value.shape[0]
     if examples < 2:

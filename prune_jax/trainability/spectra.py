@@ -15,11 +15,15 @@ from prune_jax.trainability import checks, jacobian, passes, singular_values
 class Statistics(NamedTuple):
     """Statistics of singular values s; arrays ``(n,)`` per example (quantiles ``(n, Q)``), else scalars.
 
-    Over all values, an unresolved one taken as 0 (it is smaller than the stated resolution): ``mean``,
-    ``std`` (divided by the count), ``max``, ``isometry_gap`` (mean of (s - 1)^2, the distance from dynamical
-    isometry) and ``quantiles`` (linear interpolation; NaN where a quantile lies among the unresolved).
-    Over the resolved values only, NaN without any: ``min``, ``condition`` (max / min) and
-    ``log_determinant`` (sum of log s^2, that is log det J J^T).
+    Over all values, an unresolved one taken as 0 (it is smaller than the stated resolution): ``mean``, ``std``
+    (divided by the count), ``max``, ``isometry_gap`` (mean of (s - 1)^2, the distance from dynamical isometry) and
+    ``quantiles`` (linear interpolation; NaN where a quantile lies among the unresolved). Over the resolved values
+    only, NaN without any: ``min``, ``condition`` (max / min) and ``log_determinant`` (sum of log s^2, that is log
+    det J J^T).
+
+    Example:
+        >>> summarize(np.array([[2.0, 1.0]]), resolution=1e-6).pooled.condition
+        np.float64(2.0)
     """
 
     mean: Any
@@ -97,12 +101,17 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 class Spectrum(NamedTuple):
     """Singular values of n examples' Jacobians, r = min(K, D) each, and what they say.
 
-    ``values``: float64 ``(n, r)``, descending; NaN where a value is below ``resolution`` times the largest
-    of its example, thus not told from rounding. ``rank`` and ``unresolved``: how many of each example's
-    values are resolved (the numerical rank) and how many are not, ``(n,)`` each. ``per_example`` and
-    ``pooled`` (all values as one set): see ``Statistics``. ``means``: of each example's statistics, over the examples
-    that have it (a dead one has no condition number); ``errors``: their standard errors. A pooled statistic other than
-    mean, isometry gap and log-determinant has none. ``at`` are the quantiles' probabilities.
+    ``values``: float64 ``(n, r)``, descending; NaN where a value is below ``resolution`` times the largest of its
+    example, thus not told from rounding. ``rank`` and ``unresolved``: how many of each example's values are
+    resolved (the numerical rank) and how many are not, ``(n,)`` each. ``per_example`` and ``pooled`` (all values
+    as one set): see ``Statistics``. ``means``: of each example's statistics, over the examples that have it (a
+    dead one has no condition number). ``errors``: their standard errors. A pooled statistic other than mean,
+    isometry gap and log-determinant has none. ``at`` are the quantiles' probabilities.
+
+    Example:
+        >>> found = summarize(np.array([[2.0, 1.0], [2.0, 0.0]]), resolution=1e-6)
+        >>> found.rank.tolist(), found.unresolved.tolist()
+        ([2, 1], [0, 1])
     """
 
     values: np.ndarray
@@ -128,15 +137,34 @@ def spectrum(
     available: int | None = None,
     check: bool = True,
 ) -> Spectrum:
-    """Spectrum of ``apply``'s Jacobian over ``batches``: one array ``(n, ...)`` or an iterable of arrays.
+    """Exact spectrum of a network's Jacobian over a data set, with error bars.
 
-    A stream is read once; of each batch only its n x min(K, D) singular values are kept. ``resolution`` is
-    the share of an example's largest value below which a value counts as unresolved (default: that of the
-    method under the coarsest format that the network computes in). ``quantiles`` are probabilities. Other
-    arguments as for ``jacobian_singular_values``. ``apply`` is compiled once per batch shape; give weights
-    that change as ``jax.tree_util.Partial(apply, variables)``, and later calls compile nothing. The first batch is
-    looked at by ``check``.
-    Raises ValueError for bad input, no examples, weights (of a ``Partial``, named) or Jacobians not finite.
+    A stream is read once; of each batch only its n x min(K, D) singular values are kept. ``apply`` is compiled once per
+    batch shape.
+
+    Args:
+        apply: as for ``jacobian_singular_values``, and so ``outputs``, ``chunk``, ``method`` and ``available``.
+        batches: one array ``(n, ...)``, or an iterable of arrays.
+        outputs: indices of the outputs wanted.
+        chunk: cotangents at once.
+        method: how far down values are resolved.
+        quantiles: probabilities.
+        resolution: share of an example's largest value below which a value counts as unresolved. By default that of the
+            method under the coarsest format that the network computes in.
+        available: bytes that may be used.
+        check: look in the first batch for examples that depend on one another.
+
+    Returns:
+        A ``Spectrum``, on the host.
+
+    Raises:
+        ValueError: for bad input, no examples, weights (of a ``Partial``, named) or Jacobians not finite, and
+            inside a trace.
+
+    Example:
+        >>> found = spectrum(lambda x: x @ jnp.diag(jnp.array([1.0, 4.0])), [jnp.ones((2, 2)), jnp.ones((1, 2))])
+        >>> found.values.shape, float(found.means.mean)
+        ((3, 2), 2.5)
     """
     singular_values.check_method(method)
     _check_quantiles(quantiles)
@@ -166,10 +194,23 @@ def spectrum(
 
 
 def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[float] = QUANTILES) -> Spectrum:
-    """The spectrum of singular values ``(n, r)`` that are known already (descending), on the host.
+    """The spectrum of singular values that are known already, such as those of a compiled program.
 
-    Values that were computed inside a compiled program are described here; ``resolution`` comes from
-    ``singular_values.resolution``. Raises ValueError for values that are not finite.
+    Args:
+        values: ``(n, r)``, descending.
+        resolution: share of an example's largest value below which one counts as unresolved, see
+            ``singular_values.resolution``.
+        quantiles: probabilities.
+
+    Returns:
+        A ``Spectrum``, on the host.
+
+    Raises:
+        ValueError: for values not ``(n, r)``, empty, not finite or traced, a resolution or quantile outside [0, 1].
+
+    Example:
+        >>> float(summarize(np.array([[2.0, 1.0]]), resolution=1e-6).pooled.mean)
+        1.5
     """
     _check_resolution(resolution)
     if isinstance(values, jax.core.Tracer):
