@@ -144,6 +144,7 @@ class Table:
     def __init__(self, grams, count):
         self.grams, self.rank, rng = grams, grams.shape[1], np.random.default_rng(1)
         spectra = np.array([np.linalg.eigvalsh(gram) for gram in grams])
+        self.count = count
         self.means = np.sqrt(np.maximum(spectra, 0)).sum(1) / count
         signs = rng.choice([-1.0, 1.0], (len(grams), self.rank, PROBES)).astype(grams.dtype)
         self.probed = np.stack([probed(*pair) for pair in zip(grams, signs, strict=True)]) * self.rank / count

@@ -27,6 +27,7 @@ RUN_STEPS = 120 * 391  # a Table 6 retraining: 120 epochs of CIFAR10 at batch 12
 WHO = ("ours", "peer", "masked")
 # network: (image size, classes, batch) on a GPU and on a CPU
 SIZES = {
+    "resnet8": ((32, 10, 128), (32, 10, 8)),
     "resnet56": ((32, 10, 128), (32, 10, 8)),
     "resnet34": ((224, 1000, 256), (64, 10, 4)),
     "resnet50": ((224, 1000, 256), (64, 10, 4)),
@@ -180,11 +181,19 @@ def child(name, who, replicas, precision, steps, parts):
     print(json.dumps(found))
 
 
-def run_child(case, arguments, parts=1):
+def run_child(case, arguments, parts=1, timeout=None):
     command = [sys.executable, "-m", "benchmarks.scale", "--child", *map(str, case), str(parts)]
     command += ["--precision", arguments.precision, "--steps", str(arguments.steps)]
     devices = {"JAX_NUM_CPU_DEVICES": str(parts), "JAX_PLATFORMS": "cpu"} if parts > 1 else {}
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **devices})
+    return finished(command, timeout, {**os.environ, **devices})
+
+
+def finished(command, timeout=None, env=None):
+    """What a child process printed last, as JSON; or why it failed, in one line."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"took longer than the {timeout:.0f} seconds left"}
     if done.returncode:
         told = done.stderr.strip().splitlines() or [f"exit code {done.returncode}, and no word why"]
         return {"failed": told[-1][:300]}

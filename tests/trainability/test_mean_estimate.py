@@ -102,8 +102,8 @@ def _tanh(wide, x):
     [
         # 20 exact spectra leave 1/20 - 1/100; 13 with 4 directions of each example 1/13 - 1/100: 1.67 times that
         (1.0, {4: 0.02, 8: 0.01}, ("leading", 13, 4)),
-        (1.0, {4: 0.14}, ("leading", 13, 4)),
-        (1.0, {4: 0.16}, ("exact", 20, 0)),  # less error, but not clearly
+        (1.0, {4: 0.29}, ("leading", 13, 4)),
+        (1.0, {4: 0.31}, ("exact", 20, 0)),  # less error, but not clearly
         (1.0, {1: 0.1, 4: 0.09}, ("leading", 18, 1)),
         (1.0, {8: 1e-9}, ("exact", 20, 0)),  # leaves 4 exact spectra: too few for a regression
         (1.0, {}, ("exact", 20, 0)),
@@ -114,14 +114,17 @@ def test_the_default_takes_what_the_pilot_predicts_to_win_clearly(between, resid
 
 
 def test_a_pilot_reads_variances_and_residuals_of_known_matrices():
+    """An example's easy value is along the directions that the others' Jacobians show."""
     rng = np.random.default_rng(4)
     factors = rng.normal(size=(5, 6, 6)) * np.geomspace(3, 0.1, 6)[None, :, None]
     between, residual = mean_estimate.variances(factors @ factors.mT, 6)
     means = np.linalg.svd(factors, compute_uv=False).mean(1)
     np.testing.assert_allclose(between, means.var(ddof=1))
     assert sorted(residual) == [1, 2, 4]
-    leading = np.linalg.svd(np.concatenate(factors, 1))[0][:, :2]
-    easy = np.linalg.svd(leading.T @ factors, compute_uv=False).sum(1) / 6
+    easy = []
+    for i, factor in enumerate(factors):
+        leading = np.linalg.svd(np.concatenate(np.delete(factors, i, 0), 1))[0][:, :2]
+        easy.append(np.linalg.svd(leading.T @ factor, compute_uv=False).sum() / 6)
     _, left, *_ = np.polyfit(easy, means, 1, full=True)
     np.testing.assert_allclose(residual[2], left[0] / 3)
 
