@@ -40,12 +40,12 @@ STEPS = (
 FULL = {
     "steps": STEPS,
     "network": ("resnet50", 224, 1000, 4),
-    "config": "configs/mystery1_convnet.py:quick",
+    "sweep": ("configs/mystery1_convnet.py:quick", 8),
 }
 SMALLEST = {
-    "steps": (("resnet8", "ours", 1), ("resnet8", "masked", 1)),
-    "network": ("resnet8", 16, 10, 4),
-    "config": "configs/mystery1_mlp7.py:quick",
+    "steps": (("resnet8", "ours", 1),),
+    "network": ("mlp7_relu", 8, 10, 4),
+    "sweep": ("configs/mystery1_mlp7.py:quick", 2),
 }
 
 
@@ -96,6 +96,7 @@ def spectra(name, size, classes, batch):
 def pruning(name, size, classes, batch):
     """Seconds of the coupled groups, and of pruning half of the channels, on one example."""
     import jax.numpy as jnp
+    from flax import nnx
 
     import prune_jax
 
@@ -103,12 +104,12 @@ def pruning(name, size, classes, batch):
     x = jnp.ones((1, size, size, 3))
     forward, variables = apply.func, apply.args[0]
     groups_s = best_of(lambda: len(prune_jax.find_groups(forward, variables, x)), 1)
-    prune_s = best_of(lambda: prune_jax.prune(module, x, ratio=0.5).cost.macs, 1)
+    prune_s = best_of(lambda: nnx.state(prune_jax.prune(module, x, ratio=0.5).model), 1)
     return {"groups_first_s": groups_s[0], "groups_again_s": groups_s[1], "prune_again_s": prune_s[1]}
 
 
-def sweep(config, together):
-    """Seconds of a sweep, compilation included, and how many runs it has."""
+def sweep(config, most, together):
+    """Seconds of a sweep's first ``most`` runs, compilation included."""
     from prune_jax.experiment import running
     from prune_jax.experiment.config import flags
 
@@ -117,7 +118,7 @@ def sweep(config, together):
     loaded.execution.replicas = "vmap"
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        records = running.run(loaded, runs, folder)
+        records = running.run(loaded, lambda config: runs(config)[:most], folder)
     return {"seconds": time.perf_counter() - start, "runs": len(records)}
 
 
@@ -185,8 +186,8 @@ def cases(sizes, torch_too):
     parts = {
         f"spectra of {name}, K = {classes}": ["spectra", *network],
         f"pruning of {name}": ["pruning", *network],
-        "sweep, one program": ["sweep", sizes["config"], "sweep"],
-        "sweep, one run after another": ["sweep", sizes["config"], "run"],
+        "sweep, one program": ["sweep", *sizes["sweep"], "sweep"],
+        "sweep, one run after another": ["sweep", *sizes["sweep"], "run"],
     }
     return [("steps", " ".join(map(str, step)), step) for step in steps[:4]] + [
         *[("parts", what, given) for what, given in parts.items()],

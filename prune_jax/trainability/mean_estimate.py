@@ -86,7 +86,7 @@ def mean_jsv_estimate(
             features than outputs. Not needed with a ``Plan``; one that is given must do for it.
         key: of the examples drawn.
         method: 'exact' on as many examples as the budget buys; 'leading', see ``Plan``; 'auto': exact spectra, and
-            from 64 of them on the winner by a pilot; or a ``Plan``, which is followed as it is.
+            from 128 of them on the winner by a pilot; or a ``Plan``, which is followed as it is.
         batch: examples that go through the network together.
         population: of how many examples the mean is wanted. By default of ``x`` alone, so that examples that were all
             measured leave no error; ``math.inf``: of the distribution that they come from.
