@@ -1,7 +1,4 @@
-"""Ways round XLA:CPU's weak spots: LAPACK one matrix at a time, and parts of a batch on threads of their own.
-
-Seen with jaxlib 0.10.2. ``passes`` has the third: no gradient of a convolution inside a compiled loop.
-"""
+"""Ways round XLA:CPU's weak spots. ``tests/trainability/test_workarounds.py`` warns where one can go."""
 
 import contextlib
 import math
@@ -18,6 +15,13 @@ from jax.extend import core
 
 from prune_jax.trainability import memory
 
+# Each way round, and the jaxlib with which it was seen to be needed.
+SEEN = {
+    "each: LAPACK's calls on batches may wait for one another for ever": "0.10.2",
+    "reduced: the gradients of a convolution leave cores idle": "0.10.2",
+    "reduced: LAPACK's own threads wait on cores that the parts need": "0.10.2",
+    "passes: the gradient of a convolution is slow inside a compiled loop": "0.10.2",
+}
 # Bytes of one seed's gradients at the largest activation of a part: half as many made ResNet-56 slower, twice as
 # many no faster, at more memory.
 PART = 2**19
