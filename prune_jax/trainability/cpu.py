@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core
 
 from prune_jax.trainability import memory
@@ -65,9 +64,7 @@ def share(x: jax.Array, shapes: Any) -> tuple[int, int]:
     return math.ceil(len(x) / (rounds * threads)), threads
 
 
-def reduced(
-    network: Any, x: jax.Array, rows: np.ndarray, shapes: Any, pieces: Pieces, finish: Any, narrow: bool
-) -> jax.Array:
+def reduced(network: Any, x: jax.Array, rows: Any, shapes: Any, pieces: Pieces, finish: Any) -> jax.Array:
     """``finish`` of all examples' Jacobians, in parts of ``shapes`` (see ``passes``), ``pieces`` of seeds at once.
 
     Compiled here, where the configuration of the calling thread holds; the threads only run what was compiled.
@@ -76,7 +73,7 @@ def reduced(
     """
     made, size = shapes.made, len(shapes.entered)
     parts = [x[min(start, len(x) - size) :][:size] for start in range(0, len(x), size)]
-    forward = compiled(network.forward, parts[0], rows, narrow=narrow)
+    forward = compiled(network.forward, parts[0], rows, narrow=True)
     pull = {
         n: compiled(network.pull, made.pull_back, made.seeds, 0, step=n, batch=size)
         for n in {n for _, n in pieces}

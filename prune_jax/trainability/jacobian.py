@@ -159,27 +159,25 @@ def reduced(
     rows: Rows,
     finish: Finish,
     *,
-    narrow: bool = True,
     chunk: int | None = None,
     available: int | None = None,
     at_once: Callable[[], jax.Array] | None = None,
 ) -> jax.Array:
     """What ``finish`` makes of the Jacobians of ``rows``, ``(batch, ...)``; of parts side by side where that pays.
 
-    ``narrow``: the linear ends may be left out, see ``Passes``. ``at_once``: one program for the same, where one
-    chunk holds all.
+    The linear ends are left out, see ``Passes``. ``at_once``: one program for the same, where one chunk holds all.
     """
-    shapes = abstract(network, x, rows, narrow=narrow)
+    shapes = abstract(network, x, rows, narrow=True)
     size, threads = cpu.share(x, shapes)
     if size < len(x):
         part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
-        shapes = abstract(network, part, rows, narrow=narrow)
+        shapes = abstract(network, part, rows, narrow=True)
     step = plan(shapes, chunk, available, threads)
     if size < len(x):
-        return cpu.reduced(network, x, rows, shapes, chunks(len(shapes.made.seeds), step), finish, narrow)
+        return cpu.reduced(network, x, rows, shapes, chunks(len(shapes.made.seeds), step), finish)
     if at_once is not None and step == len(shapes.made.seeds):
         return at_once()
-    made = network.forward(x, rows, narrow=narrow)
+    made = network.forward(x, rows, narrow=True)
     return finish(pulled(network, made, step, len(x)), made.entry)
 
 

@@ -119,9 +119,7 @@ def compiled_parts(apply: Apply) -> tuple[Partial, Kernels]:
     return Partial(lambda v: apply(v)), make_kernels()
 
 
-def jacobian_of(
-    apply: Apply, x: jax.Array, kernels: Kernels | None = None, *, check: bool = True
-) -> Jacobian:
+def jacobian_of(apply: Apply, x: jax.Array, *, check: bool = True) -> Jacobian:
     """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass.
 
     ``apply`` maps (batch, ...) to (batch, K) and treats examples independently, as a network in evaluation
@@ -137,8 +135,7 @@ def jacobian_of(
     if check:
         check_independent(apply, x)
     x = jnp.asarray(x)
-    if kernels is None:
-        apply, kernels = compiled_parts(apply)
+    apply, kernels = compiled_parts(apply)
     check_logits(jax.eval_shape(apply, x), len(x))
     logits, tangent_map = kernels.linearise(apply, x)
     batch, outputs = logits.shape

@@ -56,7 +56,15 @@ def test_dead_features_have_rank_zero_and_jit_and_vmap_agree():
     assert [int(v) for v in got.numerical] == [2, 1, 0]
 
 
-@pytest.mark.parametrize(("rows", "width", "k"), [(64, 16, 3), (16, 64, 3), (512, 64, 5), (40, 256, 1)])
+@pytest.mark.parametrize(
+    ("rows", "width", "k"),
+    [
+        (64, 16, 3),
+        (16, 64, 3),
+        pytest.param(512, 64, 5, marks=pytest.mark.slow),
+        pytest.param(40, 256, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_bf16_features_have_the_rank_they_had_before_they_were_rounded(rows, width, k):
     features = with_values(np.linspace(1.0, 0.3, k), rows, width)
     rounded = features.astype(jnp.bfloat16)

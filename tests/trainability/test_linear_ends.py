@@ -154,7 +154,8 @@ def test_masked_columns_of_the_first_map_and_rows_of_the_last_change_nothing():
     assert trainability.spectrum(masked, images()).rank.tolist() == [3, 3, 3]
 
 
-@settings(max_examples=4, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     examples=st.integers(1, 4),
@@ -176,7 +177,7 @@ def test_any_stack_of_layers(widths, examples, activation):
 @pytest.mark.parametrize(
     ("name", "shape", "outputs", "seeds", "entered"),
     [
-        ("mlp7_relu", (6, 6, 1), 120, 100, 36),
+        pytest.param("mlp7_relu", (6, 6, 1), 120, 100, 36, marks=pytest.mark.slow),
         pytest.param("resnet8", (8, 8, 3), 70, 64, 192, marks=pytest.mark.slow),
     ],
 )

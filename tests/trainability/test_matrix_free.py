@@ -64,7 +64,7 @@ ESTIMATORS = {
 }
 
 
-SLOW = ("log-determinant", "density")
+SLOW = ("mean", "log-determinant", "density")
 
 
 @pytest.mark.parametrize(

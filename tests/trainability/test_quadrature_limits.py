@@ -50,7 +50,9 @@ def test_hutchinson_at_any_scale():
     np.testing.assert_allclose(found[1][2], 18, rtol=1e-6)  # three outputs of |x|^2 = 6, and no mixed terms
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (3, 5), (5, 3)])
+@pytest.mark.parametrize(
+    "shape", [*(pytest.param(shape, marks=pytest.mark.slow) for shape in ((1, 5), (5, 1), (3, 5))), (5, 3)]
+)
 def test_a_complete_krylov_space_gives_the_exact_values(shape):
     matrix = np.random.default_rng(1).normal(size=(2, *shape))
     values = np.linalg.svd(matrix, compute_uv=False)
@@ -72,7 +74,8 @@ def test_a_complete_krylov_space_gives_the_exact_values(shape):
         np.testing.assert_allclose(found.error, wanted.std(0, ddof=1) / 2**0.5, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("condition", [1e2, pytest.param(1e4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", [1e2, 1e4])
 def test_the_error_of_a_log_determinant_holds_the_small_values_that_few_steps_miss(condition):
     spectra = np.geomspace(1, 1 / condition, 12)[None].repeat(4, 0)
     exact = 2 * np.log(spectra).sum(1)
@@ -168,7 +171,10 @@ def test_nan_is_named_and_never_a_number(name):
     assert np.isnan(inside).all()
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("square", "largest"))) for name in CALLS],
+)
 def test_little_memory_takes_vectors_one_by_one_and_changes_nothing(name, monkeypatch):
     apply = Partial(network, WEIGHTS)
     wanted = CALLS[name](apply, X, key=KEY)

@@ -47,7 +47,10 @@ def share(apply, x, outputs=5):
     return cpu.share(x, shapes)
 
 
-@pytest.mark.parametrize(("examples", "chunk"), [(2, 3), (7, None), (9, 3)])
+@pytest.mark.parametrize(
+    ("examples", "chunk"),
+    [(2, 3), *(pytest.param(*given, marks=pytest.mark.slow) for given in ((7, None), (9, 3)))],
+)
 def test_parts_give_what_the_whole_gives(three_cores, examples, chunk):
     apply, x = made(examples)
     assert share(apply, x)[0] < examples

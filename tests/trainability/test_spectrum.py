@@ -110,6 +110,7 @@ def test_isometry_is_recognised():
     assert twice.pooled.log_determinant == pytest.approx(16 * math.log(4))
 
 
+@pytest.mark.slow
 def test_gaussian_products_have_fuss_catalan_moments():
     """Mean of s^(2k) of L wide square factors of variance 1/N tends to C((L + 1)k, k) / (Lk + 1)."""
     layers, width, draws = 2, 200, 8
