@@ -15,7 +15,7 @@ from prune_jax import trainability
 
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "nnx": nnx, "Partial": Partial}
 MODULES = sorted({getattr(trainability, name).__module__ for name in trainability.__all__})
-SLOW = ("learning", "mean_estimate", "parts", "quadrature")
+SLOW = ("isometry", "learning", "mean_estimate", "parts", "quadrature")
 
 
 @pytest.mark.parametrize(
