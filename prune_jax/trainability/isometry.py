@@ -159,7 +159,7 @@ def jacobian_isometry_gap(
         ValueError: as ``jacobian_singular_values``.
 
     Example:
-        >>> round(float(jacobian_isometry_gap(lambda x: 0.5 * x, jnp.ones((1, 2)))), 4)
+        >>> round(float(jacobian_isometry_gap(Partial(jnp.multiply, 0.5), jnp.ones((1, 2)))), 4)
         0.25
 
     Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry; arXiv 2301.05219's companion code for the

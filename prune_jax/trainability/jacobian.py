@@ -100,7 +100,7 @@ def jacobian_singular_values(
         ValueError: as ``jacobians``, and for an unknown method.
 
     Example:
-        >>> jacobian_singular_values(lambda x: x @ jnp.diag(jnp.array([1.0, 4.0])), jnp.ones((1, 2))).tolist()
+        >>> jacobian_singular_values(Partial(jnp.multiply, jnp.array([[1.0, 4.0]])), jnp.ones((1, 2))).tolist()
         [[4.0, 1.0]]
 
     Source: arXiv 2301.05219 §5.1 and the mean JSV of its companion TPP.
@@ -131,7 +131,7 @@ def mean_jsv(
         ValueError: as ``jacobian_singular_values``.
 
     Example:
-        >>> float(mean_jsv(lambda x: x @ jnp.diag(jnp.array([1.0, 4.0])), jnp.ones((1, 2))))
+        >>> float(mean_jsv(Partial(jnp.multiply, jnp.array([[1.0, 4.0]])), jnp.ones((1, 2))))
         2.5
     """
     return jnp.mean(jacobian_singular_values(apply, x, chunk=chunk, method=method, check=check))

@@ -54,7 +54,7 @@ def largest_jsv(
             than fits memory, and, outside a ``jit``, for weights or values that aren't finite.
 
     Example:
-        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 4.0]))
+        >>> stretch = Partial(jnp.multiply, jnp.array([[1.0, 4.0]]))
         >>> round(float(largest_jsv(stretch, jnp.ones((1, 2)), 1, budget=4, key=jax.random.key(0)).value[0, 0]), 4)
         4.0
 
@@ -87,7 +87,7 @@ def smallest_jsv(
         ValueError: as ``largest_jsv``.
 
     Example:
-        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 4.0]))
+        >>> stretch = Partial(jnp.multiply, jnp.array([[1.0, 4.0]]))
         >>> round(float(smallest_jsv(stretch, jnp.ones((1, 2)), 1, budget=4, key=jax.random.key(0)).value[0, 0]), 4)
         1.0
     """

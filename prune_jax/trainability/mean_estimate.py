@@ -37,8 +37,8 @@ class Plan(NamedTuple):
     pull_backs: what following the plan takes. spent: what making it took.
 
     Example:
-        >>> plan = Plan("exact", examples=2)
-        >>> float(mean_jsv_estimate(lambda x: 3.0 * x, jnp.ones((4, 1)), method=plan, key=jax.random.key(0)).value)
+        >>> treble, plan = Partial(jnp.multiply, 3.0), Plan("exact", examples=2)
+        >>> float(mean_jsv_estimate(treble, jnp.ones((4, 1)), method=plan, key=jax.random.key(0)).value)
         3.0
     """
 
@@ -100,7 +100,7 @@ def mean_jsv_estimate(
             unknown method, a plan that can't be followed, or a budget under the minimum.
 
     Example:
-        >>> found = mean_jsv_estimate(lambda x: 3.0 * x, jnp.ones((4, 1)), budget=4, key=jax.random.key(0))
+        >>> found = mean_jsv_estimate(Partial(jnp.multiply, 3.0), jnp.ones((4, 1)), budget=4, key=jax.random.key(0))
         >>> float(found.value), float(found.error), found.pull_backs
         (3.0, 0.0, 4)
     """
@@ -151,7 +151,7 @@ def plan_mean_jsv(
         ValueError: as ``mean_jsv_estimate``, and under ``jit`` or ``vmap`` where a pilot's numbers are hidden.
 
     Example:
-        >>> plan_mean_jsv(lambda x: 3.0 * x, jnp.ones((4, 1)), budget=3, key=jax.random.key(0)).examples
+        >>> plan_mean_jsv(Partial(jnp.multiply, 3.0), jnp.ones((4, 1)), budget=3, key=jax.random.key(0)).examples
         3
     """
     return _plan_for(_data(apply, x, batch, check), "auto", budget, key)[0]

@@ -212,7 +212,7 @@ def mean_squared_jsv(
         ValueError: for bad input, a budget under 2, and, outside a ``jit``, weights or values that aren't finite.
 
     Example:
-        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 2.0]))
+        >>> stretch = Partial(jnp.multiply, jnp.array([[1.0, 2.0]]))
         >>> mean_squared_jsv(stretch, jnp.ones((1, 2)), budget=2, key=jax.random.key(0)).value.tolist()
         [2.5]
 

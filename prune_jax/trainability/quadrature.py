@@ -205,7 +205,7 @@ def mean_jsv_by_quadrature(
             ``jit``, for weights or values that aren't finite.
 
     Example:
-        >>> stretch = lambda x: x @ jnp.diag(jnp.array([1.0, 2.0]))
+        >>> stretch = Partial(jnp.multiply, jnp.array([[1.0, 2.0]]))
         >>> found = mean_jsv_by_quadrature(stretch, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
         >>> np.round(found.value, 4).tolist()
         [1.5]
@@ -248,7 +248,7 @@ def log_determinant_by_quadrature(
         ValueError: as ``mean_jsv_by_quadrature``.
 
     Example:
-        >>> double = lambda x: 2.0 * x
+        >>> double = Partial(jnp.multiply, 2.0)
         >>> found = log_determinant_by_quadrature(double, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
         >>> np.round(found.value / np.log(4.0), 4).tolist()
         [2.0]
@@ -297,7 +297,7 @@ def spectral_density(
     Example:
         >>> at = jnp.array([2.0])
         >>> found = spectral_density(
-        ...     lambda x: 2.0 * x, jnp.ones((1, 2)), points=at, width=1.0, budget=6, key=jax.random.key(0)
+        ...     Partial(jnp.multiply, 2.0), jnp.ones((1, 2)), points=at, width=1.0, budget=6, key=jax.random.key(0)
         ... )
         >>> round(float(found.value[0, 0]), 4)  # of a Gaussian at its middle
         0.3989

@@ -162,7 +162,7 @@ def spectrum(
             inside a trace.
 
     Example:
-        >>> found = spectrum(lambda x: x @ jnp.diag(jnp.array([1.0, 4.0])), [jnp.ones((2, 2)), jnp.ones((1, 2))])
+        >>> found = spectrum(Partial(jnp.multiply, jnp.array([[1.0, 4.0]])), [jnp.ones((2, 2)), jnp.ones((1, 2))])
         >>> found.values.shape, float(found.means.mean)
         ((3, 2), 2.5)
     """

@@ -113,6 +113,7 @@ def test_conv_net_with_batch_norm_agrees_with_finite_differences_in_float64():
             np.testing.assert_allclose(got[:, :, d].T, slope, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_float32_agrees_with_the_loop_over_classes_in_float64():
     x = jnp.asarray(np.random.default_rng(6).normal(size=(3, 5, 5, 2)), jnp.float32)
     wanted = class_by_class(conv_net(), x)

@@ -146,6 +146,7 @@ def test_chosen_outputs_are_rows_of_the_last_map():
     np.testing.assert_allclose(got, exact(lambda v: plain(v)[:, jnp.array(chosen)], x), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_masked_columns_of_the_first_map_and_rows_of_the_last_change_nothing():
     into, out = INTO.at[:, ::2].set(0.0), OUT.at[1].set(0.0)
     masked = lambda x: jnp.tanh(jnp.tanh(x.reshape(len(x), -1) @ into) @ WITHIN) @ out  # noqa: E731

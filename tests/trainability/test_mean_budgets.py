@@ -103,6 +103,7 @@ def test_no_budget_is_overspent_with_or_without_a_pilot():
                 mean_estimate._check_plan(plan._replace(pilot=pilot), examples, values)
 
 
+@pytest.mark.slow
 def test_one_example_of_many_has_no_error_bar():
     apply, x = made(4, 5)
     whole = mean_jsv_estimate(apply, x[:1], budget=4, key=KEY)

@@ -129,18 +129,18 @@ def test_a_pilot_reads_variances_and_residuals_of_known_matrices():
     np.testing.assert_allclose(residual[2], left[0] / 3)
 
 
-def test_combinations_of_seeds_are_combinations_of_the_outputs():
+@pytest.mark.parametrize("outputs", [pytest.param(4, marks=pytest.mark.slow), K])
+def test_combinations_of_seeds_are_combinations_of_the_outputs(outputs):
     """The singular values along directions, where a last linear map narrows the seeds and where none does."""
-    for outputs in (4, K):
-        apply = Partial(network, HEAD[:, :outputs])
-        data = mean_estimate._data(apply, X[:5], 5, check=True)
-        mix = jnp.asarray(np.linalg.qr(RNG.normal(size=(data.each, 2)))[0].T, jnp.float32)
-        both = mean_estimate._measured(data, jnp.arange(5), partial(mean_estimate._sums, mix))
-        alone = mean_estimate._measured(data, jnp.arange(5), mean_estimate._sum, mix)
-        np.testing.assert_allclose(both[:, 1:], alone, rtol=1e-5)
-        exact = np.asarray(jacobian_singular_values(apply, X[:5]))
-        np.testing.assert_allclose(both[:, 0], exact.sum(1), rtol=1e-5)
-        assert data.each == min(outputs, FEATURES)
+    apply = Partial(network, HEAD[:, :outputs])
+    data = mean_estimate._data(apply, X[:5], 5, check=True)
+    mix = jnp.asarray(np.linalg.qr(RNG.normal(size=(data.each, 2)))[0].T, jnp.float32)
+    both = mean_estimate._measured(data, jnp.arange(5), partial(mean_estimate._sums, mix))
+    alone = mean_estimate._measured(data, jnp.arange(5), mean_estimate._sum, mix)
+    np.testing.assert_allclose(both[:, 1:], alone, rtol=1e-5)
+    exact = np.asarray(jacobian_singular_values(apply, X[:5]))
+    np.testing.assert_allclose(both[:, 0], exact.sum(1), rtol=1e-5)
+    assert data.each == min(outputs, FEATURES)
 
 
 def test_sample_means_have_the_variance_that_all_samples_show():

@@ -108,6 +108,7 @@ def test_the_error_falls_with_the_budget_down_to_truncation_and_probes():
     assert off[1] < 0.6 * off[0]  # 0.4 by the number of probes alone
 
 
+@pytest.mark.slow
 def test_what_a_coarse_format_rounds_is_not_resolved_though_the_outputs_are_float32():
     rng = np.random.default_rng(2)
     first, second = (jnp.asarray(np.linalg.qr(rng.normal(size=(n, 2)))[0], jnp.float32) for n in (5, 6))
@@ -173,7 +174,7 @@ def test_nan_is_named_and_never_a_number(name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("square", "largest"))) for name in CALLS],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "square")) for name in CALLS],
 )
 def test_little_memory_takes_vectors_one_by_one_and_changes_nothing(name, monkeypatch):
     apply = Partial(network, WEIGHTS)
@@ -218,6 +219,7 @@ def wide(apply, x, check):
     return operators.Jacobian(None, None, len(x), 3, 1000, jnp.dtype("float32"))
 
 
+@pytest.mark.slow
 def test_a_traced_width_is_taken():
     def density(width):
         return quadrature.spectral_density(
