@@ -23,10 +23,6 @@ of ResNet-8 have rank 64 at most. An MLP of 1,000 outputs is not measured: its t
 import argparse
 import itertools
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -37,6 +33,7 @@ import optax
 from jax.tree_util import Partial
 
 from benchmarks.mean_jsv_methods import DIRECTIONS, STEPS, Table, exact, leading, quadrature
+from benchmarks.provenance import about
 from benchmarks.tabled_network import feature_roots, from_table, images, trained_body, with_head
 from prune_jax.trainability import jacobians, mean_jsv_estimate
 
@@ -170,28 +167,6 @@ def mlps(examples, steps, outputs, width=1024):
 NETWORKS = {"resnet": (resnets, (10, 100, 1000)), "mlp": (mlps, (10, 100))}
 
 
-def commit():
-    """The commit of this code, with '-dirty' where files differ from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
-    return told.stdout.strip() or "unknown"
-
-
-def about():
-    device = jax.devices()[0]
-    return {
-        "command": " ".join(["python -m benchmarks.mean_jsv_budget", *sys.argv[1:]]),
-        "commit": commit(),
-        "versions": {"python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
-        "device": f"{device.platform} {device.device_kind}",
-        "machine": f"{os.cpu_count()} x {platform.machine()}, {platform.system()}",
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -201,7 +176,7 @@ def main():
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     examples, keys = (64, 5) if arguments.quick else (256, 30)
-    start, found, told = time.perf_counter(), [], about()
+    start, found, told = time.perf_counter(), [], about("benchmarks.mean_jsv_budget")
     for name, (make, outputs) in NETWORKS.items():
         if arguments.only in (None, name):
             for case in make(examples, TRAINED, (10,) if arguments.quick else outputs):
