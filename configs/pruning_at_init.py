@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.protocols import recipes
 
-ALLOCATIONS = {"filter": "uniform", "unstructured": "global"}
+# Granularity -> how the ratio is shared out, and which layers; () is what the paper prunes in the network.
+SHARED_OUT = {"filter": ("uniform", ()), "unstructured": ("global", ("blocks/*",))}
 
 
 def get_config() -> ConfigDict:
@@ -67,12 +68,14 @@ def sweep(config: ConfigDict) -> list[dict[str, Any]]:
 
 
 def _run(config: ConfigDict, ratio: float, granularity: str, method: str) -> dict[str, Any]:
+    allocation, layers = SHARED_OUT[granularity]
     return {
         "label": f"{method} {ratio:g}, {granularity}",
         "sparsify.criterion": method,
         "sparsify.iterations": config.iterations if method in config.iterated else 1,
         "sparsify.granularity": granularity,
-        "sparsify.allocation": ALLOCATIONS[granularity],
+        "sparsify.allocation": allocation,
+        "sparsify.layers": layers,
         "sparsify.ratio": ratio,
         "retrain.epochs": config.train.epochs,
         "retrain.schedule": config.train.schedule,
