@@ -20,7 +20,6 @@ examples and scaled to all.
 import argparse
 import json
 import math
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.provenance import about
 from benchmarks.tabled_network import feature_roots, from_table, images, trained_body, with_head
 from prune_jax.trainability.jacobian import jacobian_singular_values, jacobians
 from prune_jax.trainability.mean_estimate import mean_jsv_estimate, plan_mean_jsv
@@ -203,12 +203,12 @@ def run(arguments):
     roots = feature_roots(name, params, stats, x, batch)
     keys = jax.random.split(jax.random.key(0), 8 if quick else 24)
     result = {
-        "command": " ".join(["python -m benchmarks.jacobian_matrix_free", *sys.argv[1:]]),
+        **about("benchmarks.jacobian_matrix_free"),
         "network": name,
         "train_steps": arguments.train_steps,
         "examples": examples,
         "reference": "exact, from 64 pull-backs of the features of every example; heads are random",
-        "versions": {"jax": jax.__version__, "backend": jax.default_backend()},
+        "seeds": {"network and data": 0, "heads": 1, "keys of the default": 0},
         "curves": [],
         "times": [],
         "verdicts": [],

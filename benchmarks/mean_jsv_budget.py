@@ -11,18 +11,18 @@ The candidates, each over 30 keys at equal budgets:
   its rivals lose to nothing but the method;
 - default: ``mean_jsv_estimate`` itself, on the network.
 
-All but the last are computed here anew, in NumPy float64 from the Gram matrices J Jᵀ of all examples. An exact spectrum
-counts as the pull-backs that it takes: as many as the layer before the logits has features, where these are fewer.
+All but the last are computed anew in mean_jsv_methods, in NumPy float64 from the Gram matrices J Jᵀ of all examples.
+An exact spectrum counts as the pull-backs that it takes: as many as the layer before the logits has features, where
+these are fewer.
 
 The networks: ResNet-8 and an MLP (two hidden layers of 1,024), both trained on ten classes of MNIST for a few steps,
-under random logits. K = 10, 100 and 1,000. The MLP's outputs have full rank; those of ResNet-8 have rank 64 at most.
-The MLP of 1,000 outputs, whose tables take long, is measured by ``--thousand`` only, and without the default.
+under random logits. ResNet-8 has K = 10, 100 and 1,000, the MLP K = 10 and 100. The MLP's outputs have full rank; those
+of ResNet-8 have rank 64 at most. An MLP of 1,000 outputs is not measured: its tables take too long.
 """
 
 import argparse
 import itertools
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -32,122 +32,13 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from benchmarks.mean_jsv_methods import DIRECTIONS, STEPS, Table, exact, leading, quadrature
+from benchmarks.provenance import about
 from benchmarks.tabled_network import feature_roots, from_table, images, trained_body, with_head
 from prune_jax.trainability import jacobians, mean_jsv_estimate
 
-SPECTRA = (1, 2, 4, 8, 16, 32, 64, 128)  # budgets, in exact spectra
-DIRECTIONS = (1, 2, 4, 8, 16, 32)
-STEPS = (2, 3, 4, 6, 8, 12)
-PILOT = 8
-PROBES = 64
-
-
-def sample_mean(values, population):
-    """Mean and standard error of a random sample of a finite population (Cochran 1977, 2.5)."""
-    left = max(1 / len(values) - 1 / population, 0.0)
-    return values.mean(), np.sqrt(values.var(ddof=1) * left)
-
-
-def exact(table, budget, rng):
-    drawn = min(len(table.means), budget // table.rank)
-    if drawn < 2:
-        return None
-    return sample_mean(table.means[rng.permutation(len(table.means))[:drawn]], len(table.means))
-
-
-def leading(table, budget, rng, count):
-    """Directions from a pilot of exact spectra, which the estimate doesn't use again."""
-    n, rank = len(table.means), table.rank
-    drawn = min(n, (budget - PILOT * rank - n * count) // max(rank - count, 1))
-    if count >= rank or drawn < 8:
-        return None
-    pilot, order = rng.permutation(n)[:PILOT], rng.permutation(n)
-    directions = np.linalg.eigh(table.grams[pilot].mean(0))[1][:, ::-1][:, :count]
-    blocks = np.einsum("kq,nkl,lr->nqr", directions, table.grams, directions, optimize=True)
-    easy = np.sqrt(np.maximum(np.linalg.eigvalsh(blocks), 0)).sum(1)[order]
-    return regression(table.means[order[:drawn]], easy[:drawn], easy, n)
-
-
-def regression(values, easy, all_easy, n):
-    """The line through the sample read at the mean of all; HC3 errors (MacKinnon and White 1985)."""
-    centred, m = easy - easy.mean(), len(values)
-    spread = max((centred**2).sum(), 1e-300)
-    slope, step = (centred @ values) / spread, all_easy.mean() - easy.mean()
-    leverage = np.minimum(1 / m + centred**2 / spread, 1 - 1e-3)
-    residuals = (values - values.mean() - slope * centred) / (1 - leverage)
-    weights = 1 / m + centred * step / spread
-    return values.mean() + slope * step, np.sqrt((1 - m / n) * ((weights * residuals) ** 2).sum())
-
-
-def quadrature(table, budget, rng, steps):
-    """One probe on each example drawn; what the truncation leaves counts with their spread."""
-    n, probes = len(table.means), budget // (2 * steps - 1)
-    if probes < 4 or steps > table.rank:
-        return None
-    rows = rng.permutation(n)[np.arange(probes) % n]
-    numbers = (rng.integers(0, PROBES, n)[rows] + np.arange(probes) // n) % PROBES
-    values, off = table.probed[rows, numbers, :, STEPS.index(steps)].T
-    value, error = sample_mean(values, np.inf)
-    return value, np.hypot(error, off.mean())
-
-
-def probed(gram, probes):
-    """uᵀ √G u along unit probes u (K, p) and what it may be off, after each of STEPS: (p, 2, STEPS).
-
-    Lanczos with full reorthogonalisation, all probes at once; the rules of Golub and Meurant 2010, 6.2.
-    """
-    basis = [probes / np.linalg.norm(probes, axis=0)]
-    most = min(max(STEPS), len(gram))
-    tridiagonal = np.zeros((probes.shape[1], most, most))
-    for step in range(most):
-        moved = gram @ basis[-1]
-        tridiagonal[:, step, step] = (basis[-1] * moved).sum(0)
-        for _ in range(2):
-            for vector in basis:
-                moved = moved - vector * (vector * moved).sum(0)
-        norm = np.linalg.norm(moved, axis=0)
-        norm = np.where(norm > 1e-6 * tridiagonal[:, 0, 0], norm, 0)  # the space is exhausted
-        basis.append(moved / np.where(norm > 0, norm, 1) * (norm > 0))
-        if step + 1 < most:
-            tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = norm
-    gauss = np.stack([rule(tridiagonal[:, :m, :m]) for m in range(1, most + 1)])
-    radau = np.stack([rule(with_zero(tridiagonal[:, :m, :m])) for m in range(1, most + 1)])
-    moved, radau_moved = (np.abs(np.diff(rules, axis=0)) for rules in (gauss, radau))
-    share = moved / np.maximum(moved + radau_moved, 1e-300)
-    value = gauss[1:] + share * (radau - gauss)[1:]
-    off = np.minimum(share, 1 - share) * np.abs(gauss - radau)[1:] / 3**0.5
-    at = [min(steps, most) - 2 for steps in STEPS]
-    return np.stack([value[at], off[at]]).transpose(2, 0, 1)
-
-
-def rule(tridiagonal):
-    nodes, vectors = np.linalg.eigh(tridiagonal)
-    return (vectors[:, 0] ** 2 * np.sqrt(np.maximum(nodes, 0))).sum(1)
-
-
-def with_zero(tridiagonal):
-    """The last entry lowered until 0 is an eigenvalue: Gauss-Radau's rule with a node there."""
-    pivot = tridiagonal[:, 0, 0]
-    for k in range(1, tridiagonal.shape[1]):
-        pivot = tridiagonal[:, k, k] - tridiagonal[:, k, k - 1] ** 2 / np.where(pivot > 0, pivot, np.inf)
-    found = tridiagonal.copy()
-    found[:, -1, -1] -= np.maximum(pivot, 0)
-    return found
-
-
-class Table:
-    """Gram matrices (n, r, r) of all examples, the true means over ``count`` values, and what probes would give.
-
-    r: the pull-backs of an exact spectrum.
-    """
-
-    def __init__(self, grams, count):
-        self.grams, self.rank, rng = grams, grams.shape[1], np.random.default_rng(1)
-        spectra = np.array([np.linalg.eigvalsh(gram) for gram in grams])
-        self.count = count
-        self.means = np.sqrt(np.maximum(spectra, 0)).sum(1) / count
-        signs = rng.choice([-1.0, 1.0], (len(grams), self.rank, PROBES)).astype(grams.dtype)
-        self.probed = np.stack([probed(*pair) for pair in zip(grams, signs, strict=True)]) * self.rank / count
+SPECTRA = (2, 4, 16, 64, 128)  # budgets, in exact spectra
+TRAINED = 60  # steps of training before the measurement
 
 
 def judged(found, truth):
@@ -178,7 +69,7 @@ def trial(name, apply, x, table, keys):
     print(f"{name}: spread between examples {spread:.1f} %, {table.rank} pull-backs each", flush=True)
     for budget in [spectra * table.rank for spectra in SPECTRA if 2 * spectra <= n]:
         over = lambda method, *more: judged(  # noqa: E731
-            [method(table, budget, np.random.default_rng(key), *more) for key in range(keys)],  # noqa: B023
+            [method(table, budget, key, *more) for key in range(keys)],  # noqa: B023
             truth,
         )
         row = {
@@ -186,7 +77,7 @@ def trial(name, apply, x, table, keys):
             "exact": over(exact),
             "leading": best({q: over(leading, q) for q in DIRECTIONS}),
             "quadrature": best({m: over(quadrature, m) for m in STEPS}),
-            "default": judged(by_default(apply, x, budget, keys), truth) if table.rank <= 100 else None,
+            "default": judged(by_default(apply, x, budget, keys), truth),
         }
         rows.append(row)
         print(shown(row), flush=True)
@@ -266,11 +157,14 @@ def mlps(examples, steps, outputs, width=1024):
     for count in outputs:
         head = jnp.asarray(rng.normal(size=(width, count)) / width**0.5, jnp.float32)
         apply = Partial(mlp, [*layers[:-1], head])
-        few = x if count <= 100 else x[:96]  # as many Gram matrices as fit memory
-        rows = [np.asarray(jacobians(apply, jnp.asarray(few[i : i + 8]))) for i in range(0, len(few), 8)]
+        rows = [
+            np.asarray(jacobians(apply, jnp.asarray(x[i : i + 8])), np.float64) for i in range(0, len(x), 8)
+        ]
         grams = np.concatenate([np.einsum("kbd,lbd->bkl", r, r, optimize=True) for r in rows])
-        grams = grams.astype(np.float64 if count <= 100 else np.float32)
-        yield f"MLP, K = {count}", apply, jnp.asarray(few), Table(grams, count)
+        yield f"MLP, K = {count}", apply, jnp.asarray(x), Table(grams, count)
+
+
+NETWORKS = {"resnet": (resnets, (10, 100, 1000)), "mlp": (mlps, (10, 100))}
 
 
 def main():
@@ -278,26 +172,17 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="64 examples, 5 keys, K = 10 alone")
-    parser.add_argument("--thousand", action="store_true", help="the MLP of 1,000 outputs too")
-    parser.add_argument("--only", choices=("resnet", "mlp"))
+    parser.add_argument("--only", choices=tuple(NETWORKS))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    examples, keys, outputs = (64, 5, (10,)) if arguments.quick else (256, 30, (10, 100, 1000))
-    start = time.perf_counter()
-    parts = {"resnet": resnets, "mlp": mlps}
-    found = []
-    for name, make in parts.items():
+    examples, keys = (64, 5) if arguments.quick else (256, 30)
+    start, found, told = time.perf_counter(), [], about("benchmarks.mean_jsv_budget")
+    for name, (make, outputs) in NETWORKS.items():
         if arguments.only in (None, name):
-            wanted = [k for k in outputs if k < 1000 or name == "resnet" or arguments.thousand]
-            for case in make(examples, 60, wanted):
+            for case in make(examples, TRAINED, (10,) if arguments.quick else outputs):
                 found.append(trial(*case, keys))
-    result = {
-        "command": " ".join(["python -m benchmarks.mean_jsv_budget", *sys.argv[1:]]),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__, "backend": jax.default_backend()},
-        "keys": keys,
-        "trials": found,
-        "seconds": time.perf_counter() - start,
-    }
+    seeds = {"networks and data": 0, "heads of ResNet-8": 1, "keys of each method": [0, keys - 1]}
+    result = {**told, "seeds": seeds, "trials": found, "seconds": round(time.perf_counter() - start)}
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 

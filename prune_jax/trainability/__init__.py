@@ -1,6 +1,7 @@
 """Trainability: Jacobian singular values and trainability accuracy.
 
-Names load on first use, so that a report reads ``trainability_accuracy`` on a machine without JAX.
+Names load on first use, so that a report reads ``trainability_accuracy`` on a machine without JAX; type checkers read
+``__init__.pyi``.
 """
 
 from importlib import import_module
