@@ -212,8 +212,8 @@ def _criterion(
     if cuts_channels(granularity) and criterion.weights_only:
         raise ValueError(f"sparsify.criterion is {section.criterion!r}, which {WEIGHTS_ONLY}")
     criterion_trial.refuse_unscored(section.criterion, model, granularity, pruned)
-    if source and cuts_channels(granularity):
-        own_criterion.refuse_misfit(section.criterion, source, model, pruned)
+    if source:
+        own_criterion.refuse_misfit(section.criterion, source, model, pruned, cuts_channels(granularity))
     return criterion, source
 
 

@@ -9,7 +9,8 @@ from prune_jax.pruning import allocation
 from prune_jax.pruning.axis_check import refuse_other_orders
 from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
-from prune_jax.pruning.criteria.criterion import checked_scores, name_of
+from prune_jax.pruning.criteria.checking import checked_scores
+from prune_jax.pruning.criteria.criterion import name_of
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.heads import head_groups
@@ -142,7 +143,10 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
     """Which channels of the network as it is stay, and the network with the criterion's compensation."""
     groups = start.now
     if what.keep is not None:
-        keep = checked(groups, what.keep)
+        try:
+            keep = checked(groups, what.keep)
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
         if what.masked:
             _refuse_unmaskable(groups, keep)
         return keep, start
@@ -167,7 +171,9 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
     keep = iterated_keep(
         start.variables,
         groups,
-        lambda held: checked_scores(scores_of(what, look(held)), mine, f"criterion is {name!r}", "layers"),
+        lambda held: checked_scores(
+            scores_of(what, look(held)), mine, f"criterion is {name!r}", "layers", needs=what.criterion.needs
+        ),
         lambda scores, step, so_far: chosen(step, mine, scores, macs, ranks, so_far),
         steps_of(what),
     )
