@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.coupling import best_of
+
 BY_GRADIENTS = ("taylor", "snip", "fisher")
 BY_WEIGHTS = ("l1", "fpgm", "lamp", "taylor")
 THREADS = 2
@@ -179,10 +181,7 @@ def run_rounds(rounds, asked):
                 raise SystemExit(f"{' '.join(case)} failed:\n{done.stderr}")
             results.append(json.loads(done.stdout.splitlines()[-1]))
             print(f"round {number + 1} {' '.join(case)}: {json.dumps(results[-1])}", flush=True)
-    return {
-        case: {key: min(result[key] for result in results) for key in results[0]}
-        for case, results in found.items()
-    }
+    return {case: best_of(results) for case, results in found.items()}
 
 
 def summary(best):

@@ -26,7 +26,8 @@ class Criterion(NamedTuple):
       score: the function. Of unit 'weight': ``Evidence`` -> leaf path -> one number per weight, for the
         leaves of ``weights.scored_leaves``. Of unit 'channel': ``Evidence`` -> group name -> (channels,),
         for groups that aren't frozen.
-      unit: what one number of ``score`` speaks of. Weights serve both granularities, channels 'filter' alone.
+      unit: what one number of ``score`` speaks of. Weights serve every granularity, channels 'filter' and
+        'head'.
       needs: names of fields of ``Evidence`` besides params and groups.
       channels: of unit 'weight', the scores of channels (like ``score`` of unit 'channel') where they aren't
         the mean over the producer's weights.
@@ -54,7 +55,7 @@ class Criterion(NamedTuple):
 def channel_scores(
     criterion: Criterion, evidence: Evidence, *, over: str = "producer", reduce: str = "mean"
 ) -> Scores:
-    """Scores for granularity 'filter'.
+    """Scores of channels, for granularities that cut them ('filter', 'head').
 
     Args:
       criterion: of any unit.
@@ -136,7 +137,7 @@ def refuse_over(
 
 
 def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
-    """Scores for granularity 'unstructured'.
+    """Scores of single weights, for granularities that mask them ('unstructured', 'block', 'N:M').
 
     Args:
       criterion: of unit 'weight'.
