@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.blocks import block_mask
 from prune_jax.pruning.granularity import ceiling, select
-from prune_jax.pruning.n_of_m import Pattern, n_of_m_mask
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts.blocks import block_mask
+from prune_jax.pruning.layouts.n_of_m import Pattern, n_of_m_mask
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 
 def main():

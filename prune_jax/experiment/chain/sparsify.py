@@ -29,7 +29,7 @@ from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed, shrunk_groups
-from prune_jax.pruning.layouts import mask_of
+from prune_jax.pruning.layouts.naming import mask_of
 
 Scores = Mapping[str, np.ndarray]
 Look = Callable[[Any], Evidence]  # variables -> what the criterion may look at

@@ -16,12 +16,13 @@ from prune_jax.experiment import networks, twins
 from prune_jax.experiment.chain import restore
 from prune_jax.experiment.commands import spectrum
 from prune_jax.experiment.networks import StageNetwork
-from prune_jax.pruning import allocation, unstructured
+from prune_jax.pruning import allocation
 from prune_jax.pruning.criteria.criterion import unfit
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.keep import shrunk_groups
+from prune_jax.pruning.layouts import unstructured
 from prune_jax.pruning.sensitivity import Sensitivity, sensitivity, without_channels, without_weights
 
 UNITS: Mapping[str, str] = MappingProxyType(

@@ -13,7 +13,7 @@ from prune_jax.pruning.criteria.checking import WHY
 from prune_jax.pruning.criteria.table import channel_scores, weight_scores
 from prune_jax.pruning.evidence import OF_GROUPS, OF_KERNELS, gather
 from prune_jax.pruning.granularity import cuts_channels
-from prune_jax.pruning.unstructured import kernels
+from prune_jax.pruning.layouts.unstructured import kernels
 
 OF_A_KERNEL = "its kernel meets data nowhere that a trace can follow"
 

@@ -15,7 +15,7 @@ from prune_jax.pruning.criteria.table import CRITERIA, Criterion, channel_scores
 from prune_jax.pruning.criteria.weights import on_host
 from prune_jax.pruning.evidence import NEEDS, Evidence
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.unstructured import chosen
+from prune_jax.pruning.layouts.unstructured import chosen
 
 KEY = "sparsify.criterion"
 Scores = dict[str, Any]

@@ -7,7 +7,7 @@ from prune_jax.pruning.criteria.reduction import OVER, REDUCTIONS, reduced_over_
 from prune_jax.pruning.criteria.weights import Scores, producer_mean, scored_leaves
 from prune_jax.pruning.evidence import NEEDS, Evidence
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.unstructured import is_kernel
+from prune_jax.pruning.layouts.unstructured import is_kernel
 
 CHANNELS_ONLY = (
     "scores whole channels, so it can't rank single weights; use granularity 'filter', or a criterion of unit 'weight' "

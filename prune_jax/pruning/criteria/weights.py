@@ -14,7 +14,7 @@ import numpy as np
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.unstructured import is_kernel
+from prune_jax.pruning.layouts.unstructured import is_kernel
 
 Scores = dict[str, Any]  # leaf path -> array of the leaf's shape, or group name -> array (channels,)
 

@@ -10,11 +10,11 @@ import optax
 
 from prune_jax import nearest
 from prune_jax.pruning.allocation import NORMALISERS
-from prune_jax.pruning.blocks import refuse_bad_block
 from prune_jax.pruning.criteria.criterion import CHANNELS_ONLY, WEIGHTS_ONLY, name_of, refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
-from prune_jax.pruning.n_of_m import is_pattern, pattern_of
+from prune_jax.pruning.layouts.blocks import refuse_bad_block
+from prune_jax.pruning.layouts.n_of_m import is_pattern, pattern_of
 
 SCOPES = ("layer", "global", "isomorphic")
 FREE = ("inputs", "outputs")

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from prune_jax.pruning import allocation
-from prune_jax.pruning.axis_check import refuse_other_orders
 from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.criteria.checking import checked_scores
@@ -14,12 +13,14 @@ from prune_jax.pruning.criteria.criterion import name_of
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.inputs.axis_check import refuse_other_orders
 from prune_jax.pruning.isomorphism import ranks_of
 from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
-from prune_jax.pruning.layouts import mask_of
+from prune_jax.pruning.layouts.naming import mask_of
+from prune_jax.pruning.layouts.unstructured import chosen as weights_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
 from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
@@ -34,7 +35,6 @@ from prune_jax.pruning.module.scoring import (
 )
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
-from prune_jax.pruning.unstructured import chosen as weights_of
 
 
 def prune(

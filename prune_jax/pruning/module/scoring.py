@@ -15,8 +15,8 @@ from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS, OF_KERNELS, Evidenc
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.iterated import refuse_unmaskable
 from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.layouts.unstructured import chosen, kernels
 from prune_jax.pruning.module.asked import Asked
-from prune_jax.pruning.unstructured import chosen, kernels
 
 Scores = dict[str, np.ndarray]
 GIVE = {"key": "key=jax.random.key(seed)", **dict.fromkeys(OF_GROUPS | OF_KERNELS, "batches=[...]")}

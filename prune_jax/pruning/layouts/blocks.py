@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.kernel_axes import KernelAxes, as_kernel, as_matrices, kernel_axes
-from prune_jax.pruning.unstructured import alive_of, chosen, scores_at, unstructured_mask
+from prune_jax.pruning.layouts.kernel_axes import KernelAxes, as_kernel, as_matrices, kernel_axes
+from prune_jax.pruning.layouts.unstructured import alive_of, chosen, scores_at, unstructured_mask
 
 Block = tuple[int, int]  # inputs, outputs
 
