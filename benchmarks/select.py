@@ -7,8 +7,8 @@ to few values, as low precision gives. 'select' is ``granularity.select``; 'args
 host; 'jaxpruner' sorts them in JAX, settles ties by index and rounds the number that stays, in float32, as
 jaxpruner's mask_calculator.py does; 'threshold' sorts in JAX and keeps what is greater than the k-th score. They take
 turns. Seconds are medians over the rounds, also as multiples of select's. ``count_error`` is how many weights too
-many (+) or too few (-) are pruned. 'layouts' are whole masks on eight layers of as many weights together: 2:4, and
-blocks of 4 x 4 that are ranked over all layers.
+many (+) or too few (-) are pruned. 'layouts' are whole masks on eight layers of as many weights together: single
+weights of each layer and ranked over all layers, 2:4, and blocks of 4 x 4 that are ranked over all layers.
 """
 
 import argparse
@@ -24,9 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.blocks import block_mask
 from prune_jax.pruning.granularity import ceiling, select
-from prune_jax.pruning.n_of_m import Pattern, n_of_m_mask
+from prune_jax.pruning.layouts.blocks import block_mask
+from prune_jax.pruning.layouts.n_of_m import Pattern, n_of_m_mask
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 
 def main():
@@ -65,16 +66,23 @@ def layouts(scores, asked):
     }
     flat = {f"{name}/kernel": layer["kernel"] for name, layer in tree.items()}
     ways = {
+        "single weights, each layer": lambda: unstructured_mask(tree, flat, asked.ratio),
+        "single weights, all layers": lambda: unstructured_mask(tree, flat, asked.ratio, scope="global"),
         "2:4": lambda: n_of_m_mask(tree, flat, Pattern(2, 4), pad=True),
         "block 4x4": lambda: block_mask(tree, flat, asked.ratio, (4, 4), scope="global", pad=True),
     }
+    return {name: round(median, 3) for name, median in medians_of(ways, asked.rounds).items()}
+
+
+def medians_of(ways, rounds):
+    """Median seconds of each way; they take turns."""
     seconds = {name: [] for name in ways}
-    for _ in range(asked.rounds):
+    for _ in range(rounds):
         for name, way in ways.items():
             began = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - began)
-    return {name: round(statistics.median(times), 3) for name, times in seconds.items()}
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def by_argsort(scores, gone):
@@ -105,13 +113,7 @@ def measured(scores, asked):
         "threshold": lambda: jax.block_until_ready(above(on_device, gone)),
     }
     keeps = {name: np.asarray(way()) for name, way in ways.items()}  # compiles, too
-    seconds = {name: [] for name in ways}
-    for _ in range(asked.rounds):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    medians = medians_of(ways, asked.rounds)
     return {
         "different_values": int(np.unique(scores).size),
         "seconds": {name: round(median, 3) for name, median in medians.items()},

@@ -65,7 +65,10 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
     files = idx_files(name, data_dir)
     if files:
         return idx.builder_of(name, files, data_dir)
-    known = [*packaged.NAMES, *OTHER_NAMES, *tfds.list_builders(with_community_datasets=False)]
+    builders = tfds.list_builders(with_community_datasets=False)
+    known = list(
+        dict.fromkeys([*packaged.NAMES, *OTHER_NAMES, *builders])
+    )  # packaged ones are registered as well
     if name not in known and not idx.is_name(name):
         meant = nearest.hint(name, known, most=3) or f"; here at once: {', '.join(packaged.NAMES)}"
         raise ValueError(f"dataset.name: unknown data set {name!r}{meant}")

@@ -14,13 +14,14 @@ from prune_jax.experiment.devices import strategy
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import DataSpec, ModelSpec, Ratios, Sparsify
-from prune_jax.pruning import allocation, surgery, unstructured
-from prune_jax.pruning.blocks import block_counts
+from prune_jax.pruning import allocation, surgery
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep
+from prune_jax.pruning.layouts import unstructured
+from prune_jax.pruning.layouts.blocks import block_counts
 
 
 def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:

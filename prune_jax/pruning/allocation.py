@@ -234,7 +234,8 @@ def to_speedup(
     best = allocate(high)
     if macs(best) * speedup > dense:
         raise ValueError(
-            f"speedup {speedup} is out of reach: pruning all it can gives {dense / macs(best):.3f}"
+            f"speedup {speedup} is out of reach: pruning all it can gives {dense / macs(best):.3f}; prune more layers, "
+            "or ask for less"
         )
     for _ in range(steps):
         middle = (low + high) / 2

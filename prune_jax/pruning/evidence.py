@@ -6,14 +6,20 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from prune_jax.pruning.activations import Activation, activation_of, channel_sums, squared_means
-from prune_jax.pruning.feature_maps import map_ranks
-from prune_jax.pruning.float_leaves import float_leaves, like_params, of_floats, scaled
+from prune_jax.pruning.gathering.activations import Activation, activation_of, channel_sums, squared_means
+from prune_jax.pruning.gathering.feature_maps import map_ranks
+from prune_jax.pruning.gathering.float_leaves import float_leaves, like_params, of_floats, scaled
+from prune_jax.pruning.gathering.second_order import (
+    Fisher,
+    example_squares,
+    hessian_times,
+    hutchinson,
+    parts_of,
+)
+from prune_jax.pruning.gathering.synaptic_flow import flow_slopes
 from prune_jax.pruning.inputs.products import traced
 from prune_jax.pruning.inputs.sums import InputGram, KernelInput, kernel_sums
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.second_order import Fisher, example_squares, hessian_times, hutchinson, parts_of
-from prune_jax.pruning.synaptic_flow import flow_slopes
 
 __all__ = [
     "DATA_FREE",

@@ -16,9 +16,9 @@ from prune_jax.pruning.allocation import Normalise
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep
+from prune_jax.pruning.layouts.unstructured import chosen
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.rounds import cumulative_ratios
-from prune_jax.pruning.unstructured import chosen
 
 Scores = Mapping[str, Any]
 

@@ -14,8 +14,8 @@ def lamp_fractions(scores: Any) -> Any:
       scores: an array of any shape, none below 0. Of squared weights the result is LAMP.
 
     Returns:
-      Fractions in [0, 1], in the shape of the scores; the largest has 1. 0 where all scores are 0. NumPy, computed in
-      float64, unless the scores are traced.
+      Fractions in [0, 1], in the shape and dtype of the scores, float32 or wider; the largest has 1. 0 where all scores
+      are 0. NumPy, computed in float64, unless the scores are traced.
 
     Source: Lee et al., ICLR 2021, arXiv 2010.07611, Eq. (3).
 
@@ -23,24 +23,38 @@ def lamp_fractions(scores: Any) -> Any:
       >>> lamp_fractions(np.array([4.0, 1.0, 3.0]))
       array([1.        , 0.125     , 0.42857143])
     """
-    lib: Any = jnp if isinstance(scores, jax.core.Tracer) else np
+    if isinstance(scores, jax.core.Tracer):
+        return _traced(scores)
     flat = scores.reshape(-1)
-    order = _ascending(flat) if lib is np else jnp.argsort(flat, stable=True)
-    flat = flat.astype(np.float64 if lib is np else jnp.promote_types(flat.dtype, jnp.float32))
-    ascending = flat[order]
-    left = lib.maximum(lib.cumsum(ascending[::-1])[::-1], lib.finfo(flat.dtype).tiny)
-    fractions = ascending / left
-    if lib is jnp:
-        return jnp.zeros_like(flat).at[order].set(fractions).reshape(scores.shape)
-    out = np.empty_like(flat)
-    out[order] = fractions
+    order, ascending = _ascending(flat)
+    left = np.cumsum(ascending[::-1])[::-1]
+    np.maximum(left, np.finfo(np.float64).tiny, out=left)
+    out = np.empty(flat.shape, np.promote_types(flat.dtype, np.float32))
+    out[order] = np.divide(ascending, left, out=left)
     return out.reshape(scores.shape)
 
 
-def _ascending(flat: np.ndarray) -> np.ndarray:
-    """A stable order. The bits of floats that aren't below 0 grow with them, so float32 and place make one number."""
+def _traced(scores: jax.Array) -> jax.Array:
+    flat = scores.reshape(-1)
+    order = jnp.argsort(flat, stable=True)
+    ascending = flat.astype(jnp.promote_types(flat.dtype, jnp.float32))[order]
+    left = jnp.maximum(jnp.cumsum(ascending[::-1])[::-1], jnp.finfo(ascending.dtype).tiny)
+    return jnp.zeros_like(ascending).at[order].set(ascending / left).reshape(scores.shape)
+
+
+def _ascending(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A stable ascending order, and the numbers in it, in float64.
+
+    The bits of floats that aren't below 0 grow with them. So a float32 and its place make one whole number, and sorting
+    those is several times faster than ``argsort``.
+    """
     if flat.dtype != np.float32:
-        return np.argsort(flat, stable=True)
-    bits = (flat + np.float32(0)).view(np.uint32).astype(np.uint64)  # -0 becomes 0
-    keys = np.sort((bits << np.uint64(32)) | np.arange(flat.size, dtype=np.uint64))
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        order = np.argsort(flat, stable=True)
+        return order, flat[order].astype(np.float64)
+    keys = (flat + np.float32(0)).view(np.uint32).astype(np.uint64)  # -0 becomes 0
+    keys <<= np.uint64(32)
+    keys |= np.arange(flat.size, dtype=np.uint64)
+    keys.sort()
+    ascending = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32).astype(np.float64)
+    keys &= np.uint64(0xFFFFFFFF)
+    return keys.view(np.int64), ascending

@@ -11,7 +11,7 @@ from prune_jax.pruning.granularity import ceiling, select
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import cuts
-from prune_jax.pruning.unstructured import chosen
+from prune_jax.pruning.layouts.unstructured import chosen
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Without = Callable[[str, float], Any]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from prune_jax.pruning.jaxpr.groups import Group, Slice
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.unstructured import is_kernel
+from prune_jax.pruning.layouts.unstructured import is_kernel
 
 
 def kernel_paths(params: Any) -> frozenset[str]:

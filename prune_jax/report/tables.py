@@ -26,7 +26,7 @@ def accuracy(records: Sequence[RunRecord]) -> str:
             [
                 record.name,
                 str(record.axes.ratio),
-                str(record.method),
+                method_text(record),
                 _schedule_text(record),
                 ", ".join(str(count) for count in sorted(set(reading.lengths(record)))),
                 spread(record.accuracies),
@@ -41,6 +41,13 @@ def accuracy(records: Sequence[RunRecord]) -> str:
         "schedule only. Mean JSV: before the first and after the last epoch of the run's last stage."
     )
     return "\n\n".join([markdown(head, rows), note, *_chains(records)])
+
+
+def method_text(record: RunRecord) -> str:
+    """The method, with the granularity where it isn't whole channels."""
+    granularity = record.axes.granularity
+    plain = granularity in (None, "filter", "channel") or record.method == "scratch"
+    return str(record.method) if plain else f"{record.method}, {granularity}"
 
 
 def base(records: Sequence[RunRecord]) -> str:

@@ -52,6 +52,47 @@ def test_what_is_no_score_is_refused_in_one_line(write, returned, told):
     assert "\n" not in str(caught.value)
 
 
+A, B = "'a/kernel': np.ones((4, 3))", "'b/kernel': np.ones((3, 2))"
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("None", "returned NoneType; it must return a dict: leaf path -> scores"),
+        (
+            f"{{{A}}}",
+            "returned no scores of b/kernel, only of a/kernel; score it, or leave b out of sparsify",
+        ),
+        (
+            f"{{{A}, 'b/kernel': np.ones(2)}}",
+            r"returned scores of shape \(2,\) for b/kernel; the leaf's shape is",
+        ),
+        (
+            f"{{{A}, 'b/kernel': np.full((3, 2), 1j)}}",
+            "returned complex128 for b/kernel; scores are real numbers",
+        ),
+        (
+            f"{{{A}, 'b/kernel': np.full((3, 2), np.nan)}}",
+            "returned 6 NaN among the 6 scores of b/kernel",
+        ),
+    ],
+)
+def test_scores_of_single_weights_have_their_leaf_s_shape(write, returned, told):
+    text = f"import numpy as np\ndef rank(evidence): return {returned}\n"
+    text += "from prune_jax.pruning.criteria.table import Criterion\nweights = Criterion(rank, 'weight')"
+    name = f"{write(text)}:weights"
+    with pytest.raises(ValueError, match=rf"^sparsify.criterion is '{name}', which {told}") as caught:
+        own_criterion.weight_scores_of(name, Evidence(PARAMS), ("*",))
+    assert "\n" not in str(caught.value)
+    assert own_criterion.weight_scores_of("l1", Evidence(PARAMS), ("a",))["a/kernel"].shape == (4, 3)
+
+
+def test_a_producer_without_scores_is_named(write):
+    text = "from prune_jax.pruning.criteria.table import Criterion\nrank = Criterion(lambda evidence: {}, 'weight')"
+    with pytest.raises(ValueError, match="which returned no scores of a/kernel, which makes a; score it"):
+        own_criterion.scores_of(f"{write(text)}:rank", EVIDENCE, OPEN)
+
+
 def test_a_trial_on_random_weights_lets_nan_pass(write):
     name = (
         f"{write('def rank(evidence): return dict(a=[1.0, float(chr(110) + chr(97) + chr(110)), 2.0])')}:rank"

@@ -119,6 +119,26 @@ def test_runs_without_a_base_model_are_held_to_one_schedule_and_equal_settings()
     assert "base_model none (scratch) against base0" in found.reasons[2]
 
 
+def test_scratch_is_ranked_with_runs_that_were_pruned_at_initialisation():
+    """These share their random weights with each other, so that S3.2 holds between them; scratch has none of them."""
+
+    def at_init(name, schedule="0:0.1", random="random"):
+        stages = (
+            Stage("initialise", tuple(f"{random}{seed}" for seed in range(2))),
+            Stage("sparsify", None, 0),
+            Stage("retrain", None, 5, schedule),
+        )
+        return replace(run(name, [70.0, 71.0]), stages=stages)
+
+    scratch = replace(run("scratch", [60.0, 61.0]), stages=(Stage("scratch", None, 5, "0:0.1"),))
+    others = at_init("other weights", random="others")
+    found = rank([at_init("snip"), at_init("grasp"), scratch, at_init("small LR", "0:0.01"), others])
+    names = [[r.name for r in group.records] for group in found.groups]
+    assert names == [["snip", "grasp", "scratch"], ["small LR"], ["other weights"]]
+    assert found.groups[0].setup == "same_overall_schedule"
+    assert rank([at_init("snip"), at_init("grasp")]).groups[0].setup == "S4.2"
+
+
 def test_what_cannot_be_tested_is_not_told_apart_and_not_counted():
     single = run("single", [10.0])
     single = replace(single, stages=(replace(single.stages[0], ids=None), *single.stages[1:]))

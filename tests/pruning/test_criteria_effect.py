@@ -12,8 +12,8 @@ from prune_jax.pruning.compensation import compensated
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import gatherer
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 from prune_jax.pruning.masks import apply_mask, expand
-from prune_jax.pruning.unstructured import unstructured_mask
 
 SHAPES = {"a": (64, 64), "b": (64, 64), "c": (64, 10)}
 

@@ -233,6 +233,21 @@ def test_lamp_by_hand_and_by_its_definition():
     np.testing.assert_allclose(of_channels("lamp", facts), wanted, rtol=1e-12)
 
 
+def test_lamp_in_float32_is_its_definition_with_ties_in_float64():
+    values = np.round(np.random.default_rng(3).normal(size=(40, 50)), 2).astype(
+        np.float32
+    )  # a few hundred sizes
+    squares = (values * values).ravel()
+    order = sorted(range(squares.size), key=lambda k: (squares[k], k))  # of equal ones the earlier is less
+    wanted, left = np.zeros(squares.size), 0.0
+    for k in reversed(order):
+        left += float(squares[k])
+        wanted[k] = float(squares[k]) / left
+    found = weight_scores(CRITERIA["lamp"], Evidence({"w": values}))["w"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.ravel(), wanted, rtol=1e-7)  # half a unit in float32's last place
+
+
 def test_lamp_ranks_as_magnitude_does_within_a_layer():
     facts = Evidence(PARAMS, find_groups(apply, PARAMS, np.ones((1, 3))))
     lamp, size = (weight_scores(CRITERIA[name], facts)["w"].ravel() for name in ("lamp", "l1"))
@@ -245,6 +260,20 @@ def test_lamp_ranks_as_magnitude_does_within_a_layer():
 def glu(p, x):
     gate, h = jnp.split(x @ p["w"] + p["b"].reshape(1, -1), 2, -1)
     return (jnp.tanh(gate) * h) @ p["v"]
+
+
+def test_fpgm_of_filters_that_nearly_coincide_is_off_by_a_thousandth_of_their_size_at_most():
+    rng = np.random.default_rng(5)
+    near = 1 + rng.normal(scale=1e-4, size=(30, 64))  # inputs, channels: distances of about 1e-3
+    w = np.concatenate([near, rng.normal(size=(30, 4))], 1).astype(np.float32)
+    params = {"w": w, "c": np.ones((68, 1), np.float32)}
+    facts = Evidence(
+        params, find_groups(lambda p, x: x @ p["w"] @ p["c"], params, np.ones((1, 30), np.float32))
+    )
+    filters = w.T.astype(np.float64)
+    wanted = np.linalg.norm(filters[:, None] - filters[None], axis=2)
+    largest = np.linalg.norm(filters - filters.mean(0), axis=1).max()
+    np.testing.assert_allclose(of_channels("fpgm", facts), wanted.sum(1), atol=1e-3 * largest * 67)
 
 
 def test_fpgm_adds_the_distances_between_filters_up():

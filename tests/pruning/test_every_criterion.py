@@ -16,7 +16,7 @@ from prune_jax.pruning.criteria.reduction import REDUCTIONS
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.criteria.weights import prunable
 from prune_jax.pruning.evidence import NEEDS, OF_KERNELS, Evidence, Fisher, InputGram, gatherer
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 OF_WEIGHTS = [name for name, criterion in CRITERIA.items() if criterion.unit == "weight"]
 OF_CHANNELS = [name for name, criterion in CRITERIA.items() if not criterion.weights_only]

@@ -6,7 +6,7 @@ from float64_net import apply, gathered, layers, network, reading
 
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import Evidence
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 ROUNDING = {"rtol": 2e-4}  # float32 sums of hundreds of numbers against float64
 NEEDS = {"inputs", "activations", "example_activations", "map_ranks"}

@@ -12,7 +12,7 @@ from prune_jax.experiment import networks, specs
 from prune_jax.pruning.evidence import gather, gatherer
 from prune_jax.pruning.inputs.layout import Layout, channels_of_rows, to_leaf, to_matrices
 from prune_jax.pruning.inputs.products import shifts_of, traced
-from prune_jax.pruning.unstructured import kernels
+from prune_jax.pruning.layouts.unstructured import kernels
 
 RNG = np.random.default_rng(0)
 ROUNDING = {"rtol": 2e-5, "atol": 2e-5}  # float32 sums of up to 200 numbers of size 1 against float64

@@ -13,7 +13,7 @@ from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import gatherer
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 WIDTHS = (6, 10, 4, 10, 3)
 RNG = np.random.default_rng(0)

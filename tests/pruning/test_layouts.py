@@ -9,16 +9,16 @@ import pytest
 from flax import nnx
 
 from prune_jax import models
-from prune_jax.pruning.axis_check import refuse_other_orders
-from prune_jax.pruning.blocks import block_counts, block_mask
 from prune_jax.pruning.coupling import find_groups
-from prune_jax.pruning.erk import erk_ratios
 from prune_jax.pruning.granularity import ceiling, select, select_each
 from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.inputs.axis_check import refuse_other_orders
 from prune_jax.pruning.jaxpr.reading import leaf_paths
+from prune_jax.pruning.layouts.blocks import block_counts, block_mask
+from prune_jax.pruning.layouts.erk import erk_ratios
+from prune_jax.pruning.layouts.n_of_m import Pattern, n_of_m_mask, pattern_of, refuse_misfit
+from prune_jax.pruning.layouts.unstructured import kernels
 from prune_jax.pruning.module.prune import prune
-from prune_jax.pruning.n_of_m import Pattern, n_of_m_mask, pattern_of, refuse_misfit
-from prune_jax.pruning.unstructured import kernels
 
 
 def draw(*shape, seed=0):

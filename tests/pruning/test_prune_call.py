@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 import prune_jax
+from prune_jax.pruning.criteria.table import Criterion
 
 
 class Recurrent(nnx.Module):
@@ -496,6 +497,35 @@ WRONG = {
     "ratio is True; it is the fraction removed": {"ratio": True},
     "no group's name fits 'zz'": {"ratio": {"zz": 0.5}},
     "optimizer is an optax transformation": {"ratio": 0.5, "optimizer": optax.sgd(0.1)},
+    "keep names 'd', which is no group": {"keep": {"d": [0]}},
+    "layers is 3; give patterns": {"ratio": 0.5, "layers": 3},
+    "batches is of type int; give an iterable": {"ratio": 0.5, "batches": 3},
+    "loss is of type int; give a function": {"ratio": 0.5, "loss": 3},
+    "key is 3; give a PRNG key": {"ratio": 0.5, "key": 3},
+    "two whole numbers of at least 1, not 4": {"ratio": 0.5, "granularity": "block", "block": 4},
+    "whose unit is 'layer'; choose 'weight' or": {
+        "ratio": 0.5,
+        "criterion": Criterion(lambda e: {}, "layer"),
+    },
+    "no scores of a, which makes": {"ratio": 0.5, "criterion": Criterion(lambda e: {}, "weight")},
+    "returned NoneType; it must return a dict": {
+        "ratio": 0.5,
+        "criterion": Criterion(lambda e: None, "weight"),
+    },
+    "of shape (3,) for a; the leaf's shape": {
+        "ratio": 0.5,
+        "granularity": "unstructured",
+        "criterion": lambda e: {"a": np.ones(3)},
+    },
+    "returned 6 NaN among the": {
+        "ratio": 0.5,
+        "granularity": "unstructured",
+        "criterion": lambda e: {
+            "a": np.ones((4, 8)),
+            "b": np.where(np.arange(24) < 6, np.nan, 1.0).reshape(8, 3),
+        },
+    },
+    "has no scores of a: no convolution over two axes": {"ratio": 0.5, "criterion": "hrank", "batches": [X]},
     "takes a ratio, not a speedup": {"speedup": 2.0, "granularity": "unstructured"},
 }
 

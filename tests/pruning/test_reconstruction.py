@@ -12,7 +12,7 @@ from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_sc
 from prune_jax.pruning.evidence import Evidence, InputGram
 from prune_jax.pruning.inputs.layout import Layout
 from prune_jax.pruning.jaxpr.groups import Group, Slice
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 GROUPS = ("a", "b")
 KEEP = {"a": np.array([1, 2, 5]), "b": np.array([0, 3])}

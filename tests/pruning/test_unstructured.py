@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prune_jax.pruning.granularity import ceiling
+from prune_jax.pruning.layouts.unstructured import kernels, unstructured_mask
 from prune_jax.pruning.masks import apply_mask
-from prune_jax.pruning.unstructured import kernels, unstructured_mask
 
 FAST = {"derandomize": True, "deadline": None, "max_examples": 50}
 

@@ -1,5 +1,6 @@
 """The sparsifying action as a stage: score, choose, cut or mask, and recover where the spec asks for it."""
 
+import glob
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -23,12 +24,12 @@ from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
 from prune_jax.pruning import allocation, iterated, masks, surgery
 from prune_jax.pruning.compensation import compensated, keeping_first
-from prune_jax.pruning.criteria.table import Criterion, weight_scores
+from prune_jax.pruning.criteria.table import Criterion
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed, shrunk_groups
-from prune_jax.pruning.layouts import mask_of
+from prune_jax.pruning.layouts.naming import mask_of
 
 Scores = Mapping[str, np.ndarray]
 Look = Callable[[Any], Evidence]  # variables -> what the criterion may look at
@@ -146,15 +147,16 @@ def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, see
 def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     """The network with its weights of the lowest scores at zero, and the mask that holds them there."""
     params, ranking = before.variables["params"], spec.ranking
-    criterion = own_criterion.criterion_of(spec.criterion)
     facts, first = keeping_first(lambda held: part_of(look({**before.variables, "params": held}), "params"))
 
     def score(held: Any) -> Scores:
-        return weight_scores(criterion, facts(held))
+        return own_criterion.weight_scores_of(spec.criterion, facts(held), layers)
 
     how: dict[str, Any] = {}
+    layers = tuple(glob.escape(layer) for layer, _ in spec.ratios)
     if ranking is not None:
-        how = {"scope": "global", "where": ranking.layers or networks.default_patterns(before.model)}
+        layers = tuple(ranking.layers) or networks.default_patterns(before.model)
+        how = {"scope": "global", "where": layers}
     chosen = dict(how)
     if ranking is not None:
         chosen |= {

@@ -16,11 +16,13 @@ from prune_jax.experiment import networks, twins
 from prune_jax.experiment.chain import restore
 from prune_jax.experiment.commands import spectrum
 from prune_jax.experiment.networks import StageNetwork
-from prune_jax.pruning import allocation, unstructured
+from prune_jax.pruning import allocation
 from prune_jax.pruning.criteria.criterion import unfit
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import Evidence
+from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.keep import shrunk_groups
+from prune_jax.pruning.layouts import unstructured
 from prune_jax.pruning.sensitivity import Sensitivity, sensitivity, without_channels, without_weights
 
 UNITS: Mapping[str, str] = MappingProxyType(
@@ -36,7 +38,7 @@ def refuse_criterion(name: str, granularity: str) -> None:
     fits = [
         other
         for other, each in CRITERIA.items()
-        if not each.needs - {"key"} and (each.unit == "weight" or granularity == "filter")
+        if not each.needs - {"key"} and (each.unit == "weight" or cuts_channels(granularity))
     ]
     if name not in fits:
         why = (
@@ -60,7 +62,7 @@ def chosen(
 ) -> tuple[list[str], list[str]]:
     """Names of the groups or layers that are measured, and texts about those that can't be. Raises ValueError."""
     wanted = tuple(patterns) or ("*",)
-    if granularity == "unstructured":
+    if not cuts_channels(granularity):
         return list(unstructured.chosen(network.variables["params"], wanted)), []
     groups = allocation.chosen(groups_of(network), wanted)
     odd = unfit(CRITERIA[criterion], groups)
@@ -104,7 +106,7 @@ def measured(
 
     # Once on the device: what a group changes is all that is copied later.
     key, variables = jax.random.key(0), jax.device_put(network.variables)
-    if args.granularity == "unstructured":
+    if not cuts_channels(args.granularity):
         evidence = Evidence(variables, key=key)
         without = without_weights(variables, weight_scores(CRITERIA[args.criterion], evidence))
     else:

@@ -9,16 +9,12 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.config.own_criterion import KEY, criterion_of
 from prune_jax.experiment.own.parts import is_own
 from prune_jax.experiment.specs import ModelSpec
+from prune_jax.pruning.criteria.checking import WHY
 from prune_jax.pruning.criteria.table import channel_scores, weight_scores
 from prune_jax.pruning.evidence import OF_GROUPS, OF_KERNELS, gather
 from prune_jax.pruning.granularity import cuts_channels
-from prune_jax.pruning.unstructured import kernels
+from prune_jax.pruning.layouts.unstructured import kernels
 
-WHY = {
-    "map_ranks": "no convolution over two axes makes it, so that it has no feature maps",
-    "inputs": "no kernel that reads it meets data where a trace can follow",
-    "input_grams": "no kernel that reads it meets data where a trace can follow",
-}
 OF_A_KERNEL = "its kernel meets data nowhere that a trace can follow"
 
 
@@ -29,7 +25,7 @@ def refuse_unscored(name: str, model: ModelSpec, granularity: str, pruned: tuple
         name: of the criterion. One of the table that looks at activations or inputs is tried; one of the user's own
             need not be traceable.
         model: the network.
-        granularity: 'filter', or another, which prunes single weights.
+        granularity: which units go; one that cuts channels, or one that masks weights.
         pruned: names of groups, or of layers for single weights.
     """
     needs = criterion_of(name).needs

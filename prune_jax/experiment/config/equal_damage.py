@@ -4,7 +4,8 @@ from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.config.dataset import AnyDataset
-from prune_jax.experiment.specs import Gathering, ModelSpec, Sensing
+from prune_jax.experiment.config.examples import gathering
+from prune_jax.experiment.specs import ModelSpec, Sensing
 from prune_jax.pruning.allocation import pruned_count
 
 NAME = "sensitivity"
@@ -26,16 +27,10 @@ def spec_of(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sensin
             f"sparsify.iterations is {section.iterations}, and sparsify.allocation {NAME!r} measures the network once: "
             "choose 1, or another allocation"
         )
-    size = how.batch_size or config.optimizer.batch_size
-    if how.batches < 1 or size < 1 or how.batches * size > dataset.train_size:
-        raise ValueError(
-            f"sparsify.allocation is {NAME!r}: sparsify.sensitivity.batches is {how.batches} and batch_size {size}; "
-            f"{dataset.name} has {dataset.train_size} training examples, so batches * batch_size is allowed from 1 to "
-            "that"
-        )
+    examples = gathering(config, "sensitivity", dataset, f"sparsify.allocation is {NAME!r}")
     _refuse_unmaskable(section, model)
     _refuse_out_of_reach(section, model, ratios[-1])
-    return Sensing(ratios, Gathering(how.batches, size))
+    return Sensing(ratios, examples)
 
 
 def _refuse_unmaskable(section: ConfigDict, model: ModelSpec) -> None:

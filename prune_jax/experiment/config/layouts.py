@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 from prune_jax.experiment import networks
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.nearest import hint
-from prune_jax.pruning import unstructured
-from prune_jax.pruning.axis_check import refuse_other_orders
-from prune_jax.pruning.blocks import block_counts, refuse_bad_block
-from prune_jax.pruning.erk import erk_ratios
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
 from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.inputs.axis_check import refuse_other_orders
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.n_of_m import is_pattern, pattern_of, refuse_misfit
+from prune_jax.pruning.layouts import unstructured
+from prune_jax.pruning.layouts.blocks import block_counts, refuse_bad_block
+from prune_jax.pruning.layouts.erk import erk_ratios
+from prune_jax.pruning.layouts.n_of_m import is_pattern, pattern_of, refuse_misfit
 
 KEY = "sparsify.granularity"
 

@@ -1,6 +1,7 @@
 """A criterion of the user's own, ``config.sparsify.criterion = 'my_parts:bn_scale'``, held to what it must return."""
 
 import functools
+import glob
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import jax
 from prune_jax.experiment import networks
 from prune_jax.experiment.own.parts import call_own, is_own, load_object, refuse_changed
 from prune_jax.experiment.specs import ModelSpec
-from prune_jax.pruning.criteria.criterion import checked_scores
-from prune_jax.pruning.criteria.table import CRITERIA, Criterion, channel_scores, missing
+from prune_jax.pruning.criteria.checking import checked_scores, checked_weights, refuse_nan
+from prune_jax.pruning.criteria.table import CRITERIA, Criterion, channel_scores, missing, weight_scores
 from prune_jax.pruning.criteria.weights import on_host
 from prune_jax.pruning.evidence import NEEDS, Evidence
 from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.layouts.unstructured import chosen
 
 KEY = "sparsify.criterion"
 Scores = dict[str, Any]
@@ -48,8 +50,9 @@ def criterion_of(name: str) -> Criterion:
         missing(found, NEEDS)
     except ValueError as error:
         raise ValueError(f"{KEY} is {name!r}: {error}") from error
+    guard = _guarded_weights if found.unit == "weight" else _guarded
     return found._replace(
-        score=functools.partial(_guarded, found.score, name),
+        score=functools.partial(guard, found.score, name),
         channels=found.channels and functools.partial(_guarded, found.channels, name),
         compensate=found.compensate and functools.partial(call_own, found.compensate, name, KEY),
     )
@@ -59,6 +62,11 @@ def _guarded(function: Callable[[Evidence], Scores], name: str, evidence: Eviden
     """An own function's scores, in NumPy unless they are traced, as those of the table are."""
     scores = call_own(function, name, KEY, evidence)
     return {key: on_host(each) for key, each in scores.items()} if isinstance(scores, Mapping) else scores
+
+
+def _guarded_weights(function: Callable[[Evidence], Scores], name: str, evidence: Evidence) -> Scores:
+    """An own function's scores of single weights, each leaf's in the leaf's shape."""
+    return checked_weights(call_own(function, name, KEY, evidence), evidence, f"{KEY} is {name!r}")
 
 
 def scores_of(
@@ -83,8 +91,38 @@ def scores_of(
     return checked_scores(scores, groups, f"{KEY} is {name!r}", "sparsify.layers", finite=finite)
 
 
+def weight_scores_of(name: str, evidence: Evidence, layers: Sequence[str], *, finite: bool = True) -> Scores:
+    """The scores that a criterion gives to single weights.
+
+    Args:
+        name: as for ``criterion_of``.
+        evidence: of params, with all that the criterion needs and without groups.
+        layers: names or patterns of the layers that are to be pruned.
+        finite: as for ``scores_of``.
+
+    Returns:
+        Leaf path -> scores of the leaf's shape.
+
+    Raises:
+        ValueError: in one line, as ``criterion_of``, ``checked_weights``, and for a layer without scores.
+    """
+    scores = weight_scores(criterion_of(name), evidence)
+    for layer, path in chosen(evidence.params, tuple(layers)).items():
+        if path not in scores:
+            there = ", ".join(list(scores)[:8]) or "none"
+            raise ValueError(
+                f"{KEY} is {name!r}, which returned no scores of {path}, only of {there}; score it, or leave {layer} "
+                "out of sparsify.layers"
+            )
+    if finite:
+        refuse_nan(scores, f"{KEY} is {name!r}", "weight")
+    return scores
+
+
 @functools.cache  # a memo: every run of a sweep asks again
-def refuse_misfit(name: str, source: str, model: ModelSpec, pruned: tuple[str, ...]) -> None:
+def refuse_misfit(
+    name: str, source: str, model: ModelSpec, pruned: tuple[str, ...], channels: bool = True
+) -> None:
     """Raise ValueError, before any work, where an own criterion raises or returns something else than scores.
 
     It is tried on random weights, unless it needs more than these and a key.
@@ -93,11 +131,17 @@ def refuse_misfit(name: str, source: str, model: ModelSpec, pruned: tuple[str, .
         name: the reference ``module:function``.
         source: the hash of its file.
         model: the network.
-        pruned: the groups that need scores.
+        pruned: the groups that need scores, or the layers.
+        channels: whether channels are cut; else single weights are scored.
     """
     refuse_changed(name, KEY, source)
     if criterion_of(name).needs - {"key"}:
         return
     key, groups = jax.random.key(0), networks.groups_of(model)
-    evidence = Evidence(networks.fresh(model, None, key), groups, key=key)
+    variables = networks.fresh(model, None, key)
+    if not channels:
+        layers = [glob.escape(layer) for layer in pruned]
+        weight_scores_of(name, Evidence(variables["params"], key=key), layers, finite=False)
+        return
+    evidence = Evidence(variables, groups, key=key)
     scores_of(name, evidence, [group for group in groups if group.name in pruned], finite=False)

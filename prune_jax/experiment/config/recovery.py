@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.config.dataset import AnyDataset
+from prune_jax.experiment.config.examples import gathering
 from prune_jax.experiment.specs import Gathering, ModelSpec
 from prune_jax.nearest import one_of
 from prune_jax.pruning.recovery import VERSION
@@ -39,12 +40,4 @@ def _batches(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Gathe
             f"{KEY} is 'recalibrate', and {model.name} has no batch statistics: choose 'none', 'orthp' or 'reinit', or "
             "a network with batch normalisation"
         )
-    section = config.sparsify.recalibration
-    size = section.batch_size or config.optimizer.batch_size
-    if section.batches < 1 or size < 1 or section.batches * size > dataset.train_size:
-        raise ValueError(
-            f"{KEY} is 'recalibrate': sparsify.recalibration.batches is {section.batches} and batch_size {size}; "
-            f"{dataset.name} has {dataset.train_size} training examples, so batches * batch_size is allowed from 1 to "
-            "that"
-        )
-    return Gathering(section.batches, size)
+    return gathering(config, "recalibration", dataset, f"{KEY} is 'recalibrate'")

@@ -12,6 +12,7 @@ from prune_jax.experiment.config import (
     scoring_keys,
 )
 from prune_jax.experiment.config.dataset import AnyDataset
+from prune_jax.experiment.config.examples import gathering
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gathering, ModelSpec, Ranking, Ratios, Sparsify
 from prune_jax.experiment.twins import refuse_unfit
@@ -212,8 +213,8 @@ def _criterion(
     if cuts_channels(granularity) and criterion.weights_only:
         raise ValueError(f"sparsify.criterion is {section.criterion!r}, which {WEIGHTS_ONLY}")
     criterion_trial.refuse_unscored(section.criterion, model, granularity, pruned)
-    if source and cuts_channels(granularity):
-        own_criterion.refuse_misfit(section.criterion, source, model, pruned)
+    if source:
+        own_criterion.refuse_misfit(section.criterion, source, model, pruned, cuts_channels(granularity))
     return criterion, source
 
 
@@ -221,14 +222,8 @@ def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) ->
     """Over which examples evidence is gathered; None where the criterion needs no data."""
     if not criterion.needs - DATA_FREE:
         return None
-    batches, size = config.sparsify.evidence.batches, config.sparsify.evidence.batch_size
-    size = size or config.optimizer.batch_size
     name = f"sparsify.criterion is {config.sparsify.criterion!r}, which needs {', '.join(sorted(criterion.needs))}"
-    if batches < 1 or size < 1 or batches * size > dataset.train_size:
-        raise ValueError(
-            f"{name}: sparsify.evidence.batches is {batches} and batch_size {size}; {dataset.name} has "
-            f"{dataset.train_size} training examples, so batches * batch_size is allowed from 1 to that"
-        )
+    examples = gathering(config, "evidence", dataset, name)
     if not cuts_channels(config.sparsify.granularity) and criterion.needs & OF_GROUPS:
         raise ValueError(f"{name}, which are of channels: choose granularity 'filter'")
-    return Gathering(batches, size)
+    return examples

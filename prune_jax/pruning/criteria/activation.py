@@ -102,10 +102,10 @@ def flap(evidence: Evidence) -> Scores:
 
 
 def add_mean_outputs(evidence: Evidence, keep: Mapping[str, Any]) -> Any:
-    """Params whose readers' biases have what the removed inputs add to an output on average.
+    """Params in which each reader's bias also holds what the removed inputs add to its outputs on average.
 
-    So the mean of every output is what it was, as far as a reader has a bias. Where a norm subtracts a
-    running mean from the outputs instead, that mean is lowered. A reader without either is left as it is.
+    So the mean of every output stays, as far as the reader has a bias. Where a norm subtracts a running mean from the
+    outputs instead, that mean is lowered. A reader without either is left as it is.
     Source: An et al., AAAI 2024, arXiv 2312.11983.
     """
     leaves = dict(leaf_paths(evidence.params))

@@ -1,22 +1,20 @@
 """What a criterion is, and how to ask one for scores. Larger score: keep."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
-
-import numpy as np
 
 from prune_jax.pruning.criteria.reduction import OVER, REDUCTIONS, reduced_over_slices
 from prune_jax.pruning.criteria.weights import Scores, producer_mean, scored_leaves
 from prune_jax.pruning.evidence import NEEDS, Evidence
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.unstructured import is_kernel
+from prune_jax.pruning.layouts.unstructured import is_kernel
 
 CHANNELS_ONLY = (
     "scores whole channels, so it can't rank single weights; use granularity 'filter', or a criterion of unit 'weight' "
     "such as 'l1'"
 )
 WEIGHTS_ONLY = (
-    "scores single weights, which says nothing of channels; use granularity 'unstructured', or a criterion of channels "
+    "scores single weights and says nothing of channels; use granularity 'unstructured', or a criterion of channels "
     "such as 'channel_lasso' or 'l1'"
 )
 
@@ -28,7 +26,8 @@ class Criterion(NamedTuple):
       score: the function. Of unit 'weight': ``Evidence`` -> leaf path -> one number per weight, for the
         leaves of ``weights.scored_leaves``. Of unit 'channel': ``Evidence`` -> group name -> (channels,),
         for groups that aren't frozen.
-      unit: what one number of ``score`` speaks of. Weights serve both granularities, channels 'filter' alone.
+      unit: what one number of ``score`` speaks of. Weights serve every granularity, channels 'filter' and
+        'head'.
       needs: names of fields of ``Evidence`` besides params and groups.
       channels: of unit 'weight', the scores of channels (like ``score`` of unit 'channel') where they aren't
         the mean over the producer's weights.
@@ -56,7 +55,7 @@ class Criterion(NamedTuple):
 def channel_scores(
     criterion: Criterion, evidence: Evidence, *, over: str = "producer", reduce: str = "mean"
 ) -> Scores:
-    """Scores for granularity 'filter'.
+    """Scores of channels, for granularities that cut them ('filter', 'head').
 
     Args:
       criterion: of any unit.
@@ -74,6 +73,7 @@ def channel_scores(
       ValueError: the evidence lacks what the criterion needs, or the criterion can't score slices or channels.
 
     Example:
+      >>> import numpy as np
       >>> from prune_jax.pruning.coupling import find_groups
       >>> from prune_jax.pruning.criteria.table import CRITERIA
       >>> params = {"a": np.array([[1.0, -3.0]]), "b": np.array([[5.0], [-4.0]])}
@@ -137,7 +137,7 @@ def refuse_over(
 
 
 def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
-    """Scores for granularity 'unstructured'.
+    """Scores of single weights, for granularities that mask them ('unstructured', 'block', 'N:M').
 
     Args:
       criterion: of unit 'weight'.
@@ -188,46 +188,3 @@ def _check(criterion: Criterion, evidence: Evidence) -> None:
     if lacks:
         what = "a PRNG key, Evidence(..., key=jax.random.key(seed))" if lacks[0] == "key" else repr(lacks[0])
         raise ValueError(f"criterion {name_of(criterion)!r} needs {what}; the evidence lacks it")
-
-
-def checked_scores(
-    scores: Any, groups: Sequence[Group], what: str, layers: str, *, finite: bool = True
-) -> Scores:
-    """What a criterion returned, as NumPy arrays of the groups that are to be pruned.
-
-    Args:
-      scores: by group name, from a function that may be a user's own.
-      groups: those that need scores.
-      what: how a message begins, such as "criterion is 'rank'".
-      layers: the argument or key that names the groups.
-      finite: whether NaN is refused.
-
-    Raises:
-      ValueError: in one line, for something else than a dict, a group without scores, another number of them than
-        channels, numbers that aren't real, and NaN.
-    """
-    start = f"{what}, which returned"
-    if not isinstance(scores, Mapping):
-        raise ValueError(f"{start} {type(scores).__name__}; it must return a dict: group name -> scores")
-    out: Scores = {}
-    for group in groups:
-        if group.name not in scores:
-            there = ", ".join(map(str, list(scores)[:8])) or "none"
-            raise ValueError(
-                f"{start} no scores of {group.name}, only of {there}; score it, or leave it out of {layers}"
-            )
-        found = np.asarray(scores[group.name])
-        if found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16":
-            raise ValueError(f"{start} {found.dtype} for {group.name}; scores are real numbers")
-        if found.shape != (group.size,):
-            raise ValueError(
-                f"{start} scores of shape {found.shape} for {group.name}; it has {group.size} channels, so "
-                f"({group.size},)"
-            )
-        if finite and np.isnan(found.astype(np.float64)).any():
-            raise ValueError(
-                f"{start} {int(np.isnan(found.astype(np.float64)).sum())} NaN among the {group.size} scores of "
-                f"{group.name}; every channel needs a rank"
-            )
-        out[group.name] = found
-    return out

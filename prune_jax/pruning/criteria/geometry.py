@@ -41,15 +41,21 @@ def _filters(leaf: Any, group: Group) -> Any:
 def _distances(filters: Any) -> Any:
     """Row sums of the matrix of distances, from one matrix product: |a - b|^2 = |a|^2 + |b|^2 - 2 a b.
 
-    The filters' mean is taken off first, so that less cancels.
+    The filters' mean is taken off first, so that less cancels. In float32 a square is then off by about 1e-7 of the
+    largest |a|^2, and so a distance between filters that nearly coincide by at most 1e-3 of the largest |a|.
     """
     filters = filters - filters.mean(0, keepdims=True)
-    if isinstance(filters, jax.core.Tracer):
-        lib: Any = jnp
-        products = jnp.matmul(filters, filters.T, precision=jax.lax.Precision.HIGHEST)
-    else:
-        lib, products = np, filters @ filters.T
     squares = (filters * filters).sum(1)
-    distances = lib.sqrt(lib.maximum(squares[:, None] + squares[None, :] - 2 * products, 0))
-    others = distances * (1 - lib.eye(len(filters), dtype=filters.dtype))  # no distance to itself
-    return others.sum(1) if lib is jnp else others.sum(1, dtype=np.float64)
+    if isinstance(filters, jax.core.Tracer):
+        products = jnp.matmul(filters, filters.T, precision=jax.lax.Precision.HIGHEST)
+        distances = jnp.sqrt(jnp.maximum(squares[:, None] + squares[None, :] - 2 * products, 0))
+        return (distances * (1 - jnp.eye(len(filters), dtype=filters.dtype))).sum(1)  # no distance to itself
+    distances = filters @ filters.T
+    distances *= (
+        -2
+    )  # in place: the matrix takes 16 MB for 2,048 channels, and copies more time than the product
+    distances += squares
+    distances += squares[:, None]
+    np.maximum(distances, 0, out=distances)
+    np.fill_diagonal(distances, 0)
+    return np.sqrt(distances, out=distances).sum(1, dtype=np.float64)

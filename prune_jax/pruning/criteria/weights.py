@@ -14,7 +14,7 @@ import numpy as np
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.unstructured import is_kernel
+from prune_jax.pruning.layouts.unstructured import is_kernel
 
 Scores = dict[str, Any]  # leaf path -> array of the leaf's shape, or group name -> array (channels,)
 
@@ -72,16 +72,27 @@ def made_leaves(evidence: Evidence, field: str = "params") -> dict[str, Any]:
 
 def producer_mean(weights: Mapping[str, Any], groups: Sequence[Group]) -> Scores:
     """Mean number of each channel of each prunable group, over the part of the producer that makes it."""
-    return {g.name: _summed(g, weights[g.producer.path]) / _positions(g) for g in prunable(groups)}
+    return {g.name: _summed(g, _made(weights, g)) / _positions(g) for g in prunable(groups)}
 
 
 def producer_sum(weights: Mapping[str, Any], groups: Sequence[Group]) -> Scores:
     """Sum of the numbers of each channel of each prunable group, over the part of the producer that makes it."""
     out = {}
     for group in prunable(groups):
-        leaf = weights[group.producer.path]
+        leaf = _made(weights, group)
         out[group.name] = _summed(group, leaf) * (leaf.size // leaf.shape[group.producer.axis])
     return out
+
+
+def _made(weights: Mapping[str, Any], group: Group) -> Any:
+    """The numbers of the leaf that stands for the group's producer; ValueError where there are none."""
+    path = group.producer.path
+    if path not in weights:
+        there = ", ".join(list(weights)[:8]) or "none"
+        raise ValueError(
+            f"there are scores of {there}, but none of {path!r}, which group {group.name!r} needs: add them"
+        )
+    return weights[path]
 
 
 def _positions(group: Group) -> np.ndarray:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import Literal
 
+from prune_jax.pruning.gathering.tapped import is_open
 from prune_jax.pruning.jaxpr.rules_control import scan_counts
 from prune_jax.pruning.jaxpr.rules_elementwise import NAMES as ELEMENTWISE
 from prune_jax.pruning.jaxpr.rules_elementwise import PLACED
 from prune_jax.pruning.jaxpr.walk import Body, Node
-from prune_jax.pruning.tapped import is_open
 
 
 class Where(NamedTuple):

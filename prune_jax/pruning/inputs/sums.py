@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from prune_jax.pruning.gathering.tapped import Probe, Probes, run
 from prune_jax.pruning.inputs.equations import dot_axes, dot_rows
 from prune_jax.pruning.inputs.layout import Layout
 from prune_jax.pruning.inputs.products import Network, Product, shifts_of
-from prune_jax.pruning.tapped import Probe, Probes, run
 
 STATIC = MappingProxyType({"static": True})  # no array: it stays what it is when the rest is traced
 

@@ -1,18 +1,20 @@
 """What ``prune`` was asked for, checked before any work."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import optax
 
 from prune_jax import nearest
 from prune_jax.pruning.allocation import NORMALISERS
-from prune_jax.pruning.blocks import refuse_bad_block
 from prune_jax.pruning.criteria.criterion import CHANNELS_ONLY, WEIGHTS_ONLY, name_of, refuse_over
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
-from prune_jax.pruning.n_of_m import is_pattern, pattern_of
+from prune_jax.pruning.layouts.blocks import refuse_bad_block
+from prune_jax.pruning.layouts.n_of_m import is_pattern, pattern_of
 
 SCOPES = ("layer", "global", "isomorphic")
 FREE = ("inputs", "outputs")
@@ -55,6 +57,7 @@ def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
         _choice("granularity", granularity, (*GRANULARITIES, "2:4"))
     found = Asked(criterion=_criterion(criterion, granularity, rest), granularity=granularity, **rest)
     _choice("scope", found.scope, SCOPES)
+    _evidence(found)
     _amount(found)
     _floors(found)
     _scoring(found)
@@ -103,7 +106,26 @@ def _criterion(criterion: Any, granularity: str, rest: Mapping[str, Any]) -> Cri
     )
 
 
+def _evidence(asked: Asked) -> None:
+    """What criteria look at: of the right kind, as far as can be told before any work."""
+    if asked.batches is not None and not isinstance(asked.batches, Iterable):
+        raise ValueError(
+            f"batches is of type {type(asked.batches).__name__}; give an iterable, such as [(images, labels)]"
+        )
+    if asked.loss is not None and not callable(asked.loss):
+        raise ValueError(
+            f"loss is of type {type(asked.loss).__name__}; give a function loss(model, batch) -> scalar"
+        )
+    key = asked.key
+    if key is not None and not isinstance(key, jax.Array | np.ndarray):
+        raise ValueError(f"key is {key!r}; give a PRNG key, such as jax.random.key(0)")
+
+
 def _unit(criterion: Criterion, granularity: str, keep: Any) -> None:
+    if criterion.unit not in ("weight", "channel"):
+        raise ValueError(
+            f"criterion is {name_of(criterion)!r}, whose unit is {criterion.unit!r}; choose 'weight' or 'channel'"
+        )
     if cuts_channels(granularity) and criterion.weights_only and keep is None:
         raise ValueError(f"criterion is {name_of(criterion)!r}, which {WEIGHTS_ONLY}")
     if not cuts_channels(granularity) and criterion.unit == "channel":

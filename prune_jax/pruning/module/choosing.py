@@ -33,7 +33,10 @@ def named(groups: Sequence[Group], layers: Any, types: Any) -> list[Group]:
         raise ValueError(
             f"layers is {layers!r}; give patterns over group names (filters are for nnx modules)"
         )
-    fits = nnx.filterlib.to_predicate(layers)
+    try:
+        fits = nnx.filterlib.to_predicate(layers)
+    except (TypeError, ValueError):
+        raise ValueError(f"layers is {layers!r}; give patterns over group names, or an nnx filter") from None
     found = [g for g in groups if g.frozen is None and fits(*types[g.producer.path])]
     if not found:
         raise ValueError(

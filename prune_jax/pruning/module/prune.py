@@ -6,19 +6,21 @@ from typing import Any
 import jax
 
 from prune_jax.pruning import allocation
-from prune_jax.pruning.axis_check import refuse_other_orders
 from prune_jax.pruning.compensation import compensated, grown, keeping_first
 from prune_jax.pruning.cost import Cost, cost_of_keeps
-from prune_jax.pruning.criteria.criterion import checked_scores, name_of
+from prune_jax.pruning.criteria.checking import checked_scores
+from prune_jax.pruning.criteria.criterion import name_of
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.inputs.axis_check import refuse_other_orders
 from prune_jax.pruning.isomorphism import ranks_of
 from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
-from prune_jax.pruning.layouts import mask_of
+from prune_jax.pruning.layouts.naming import mask_of
+from prune_jax.pruning.layouts.unstructured import chosen as weights_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
 from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
@@ -33,7 +35,6 @@ from prune_jax.pruning.module.scoring import (
 )
 from prune_jax.pruning.module.start import Start, cut_of, inputs_given, start_of
 from prune_jax.pruning.surgery import shrink
-from prune_jax.pruning.unstructured import chosen as weights_of
 
 
 def prune(
@@ -142,7 +143,10 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
     """Which channels of the network as it is stay, and the network with the criterion's compensation."""
     groups = start.now
     if what.keep is not None:
-        keep = checked(groups, what.keep)
+        try:
+            keep = checked(groups, what.keep)
+        except KeyError as error:
+            raise ValueError(error.args[0]) from None
         if what.masked:
             _refuse_unmaskable(groups, keep)
         return keep, start
@@ -167,7 +171,9 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
     keep = iterated_keep(
         start.variables,
         groups,
-        lambda held: checked_scores(scores_of(what, look(held)), mine, f"criterion is {name!r}", "layers"),
+        lambda held: checked_scores(
+            scores_of(what, look(held)), mine, f"criterion is {name!r}", "layers", needs=what.criterion.needs
+        ),
         lambda scores, step, so_far: chosen(step, mine, scores, macs, ranks, so_far),
         steps_of(what),
     )

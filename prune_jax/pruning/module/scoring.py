@@ -1,5 +1,6 @@
 """Scores of a model's channels or weights, with the evidence that the criterion needs."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -8,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prune_jax.pruning.criteria.checking import checked_weights, refuse_nan
 from prune_jax.pruning.criteria.criterion import channel_scores, missing, name_of, unfit, weight_scores
 from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS, OF_KERNELS, Evidence, gatherer
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.iterated import refuse_unmaskable
 from prune_jax.pruning.jaxpr.groups import Group
+from prune_jax.pruning.layouts.unstructured import chosen, kernels
 from prune_jax.pruning.module.asked import Asked
-from prune_jax.pruning.unstructured import chosen, kernels
 
 Scores = dict[str, np.ndarray]
 GIVE = {"key": "key=jax.random.key(seed)", **dict.fromkeys(OF_GROUPS | OF_KERNELS, "batches=[...]")}
@@ -98,10 +100,19 @@ def looking(
 
 
 def scores_of(asked: Asked, facts: Evidence) -> Scores:
-    """Scores by group name, or by leaf path with granularity 'unstructured'."""
+    """Scores by group name, or by leaf path where single weights are scored. Raises ValueError, in one line."""
+    criterion = asked.criterion
+
+    @functools.wraps(criterion.score)
+    def held(facts: Evidence) -> Scores:
+        return checked_weights(criterion.score(facts), facts, f"criterion is {name_of(criterion)!r}")
+
+    sure = criterion._replace(score=held) if criterion.unit == "weight" else criterion
     if cuts_channels(asked.granularity):
-        return channel_scores(asked.criterion, facts, over=asked.over, reduce=asked.reduce)
-    return weight_scores(asked.criterion, facts)
+        return channel_scores(sure, facts, over=asked.over, reduce=asked.reduce)
+    scores = weight_scores(sure, facts)
+    refuse_nan(scores, f"criterion is {name_of(criterion)!r}", "weight")
+    return scores
 
 
 def _kind(x: jax.ShapeDtypeStruct) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from prune_jax.pruning.float_leaves import float_leaves, is_float, of_floats, scaled
+from prune_jax.pruning.gathering.float_leaves import float_leaves, is_float, of_floats, scaled
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.slices import coupled_slices, kernel_paths, slice_sums

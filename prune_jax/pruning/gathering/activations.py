@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax.pruning.coupling import Analysis, analyse
+from prune_jax.pruning.gathering.tapped import Probe, Probes, is_open, run
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.values import Value, is_activation
 from prune_jax.pruning.jaxpr.walk import Body, Node
-from prune_jax.pruning.tapped import Probe, Probes, is_open, run
 
 
 class Activation(NamedTuple):

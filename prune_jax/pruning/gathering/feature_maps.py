@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.pruning.activations import Sought, sought
 from prune_jax.pruning.coupling import analyse
+from prune_jax.pruning.gathering.activations import Sought, sought
+from prune_jax.pruning.gathering.tapped import Probe, Probes, is_open, run
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.rules_control import CALLS
 from prune_jax.pruning.jaxpr.rules_elementwise import NAMES as ELEMENTWISE
 from prune_jax.pruning.jaxpr.walk import Body, Node
-from prune_jax.pruning.tapped import Probe, Probes, is_open, run
 
 
 def map_ranks(

@@ -1,23 +1,25 @@
 """Block sparsity: blocks of weights over (inputs, outputs) of a kernel live or die as one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.kernel_axes import KernelAxes, as_kernel, as_matrices, kernel_axes
-from prune_jax.pruning.unstructured import alive_of, chosen, scores_at, unstructured_mask
+from prune_jax.pruning.layouts.kernel_axes import KernelAxes, as_kernel, as_matrices, kernel_axes
+from prune_jax.pruning.layouts.unstructured import alive_of, chosen, scores_at, unstructured_mask
 
 Block = tuple[int, int]  # inputs, outputs
 
 
 def refuse_bad_block(block: Any) -> None:
     """Raise ValueError unless a block is two whole numbers of at least 1."""
-    whole = [isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in tuple(block)]
+    sides = tuple(block) if isinstance(block, Iterable) else (block,)
+    whole = [isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides]
     if len(whole) != 2 or not all(whole):
-        raise ValueError(f"a block is (inputs, outputs), two whole numbers of at least 1, not {tuple(block)}")
+        given = sides if isinstance(block, Iterable) else block
+        raise ValueError(f"a block is (inputs, outputs), two whole numbers of at least 1, not {given}")
 
 
 def block_counts(

@@ -8,7 +8,7 @@ import numpy as np
 from prune_jax.pruning.inputs.layout import Layout, channels_of_rows
 from prune_jax.pruning.inputs.products import traced
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.kernel_axes import kernel_axes
+from prune_jax.pruning.layouts.kernel_axes import kernel_axes
 
 
 def refuse_other_orders(apply: Callable, variables: Any, *inputs: Any, paths: Mapping[str, str]) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from prune_jax.pruning.granularity import select_each
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.kernel_axes import KernelAxes, as_kernel, as_matrices, kernel_axes
-from prune_jax.pruning.unstructured import alive_of, chosen, scores_at
+from prune_jax.pruning.layouts.kernel_axes import KernelAxes, as_kernel, as_matrices, kernel_axes
+from prune_jax.pruning.layouts.unstructured import alive_of, chosen, scores_at
 
 
 class Pattern(NamedTuple):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from prune_jax.pruning.blocks import block_mask
-from prune_jax.pruning.n_of_m import is_pattern, n_of_m_mask, pattern_of
-from prune_jax.pruning.unstructured import unstructured_mask
+from prune_jax.pruning.layouts.blocks import block_mask
+from prune_jax.pruning.layouts.n_of_m import is_pattern, n_of_m_mask, pattern_of
+from prune_jax.pruning.layouts.unstructured import unstructured_mask
 
 
 def mask_of(

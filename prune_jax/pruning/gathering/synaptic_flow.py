@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from prune_jax.pruning.float_leaves import float_leaves, is_float, like_params, of_floats
+from prune_jax.pruning.gathering.float_leaves import float_leaves, is_float, like_params, of_floats
 
 
 def flow_slopes(flow: Callable[[Any], Any]) -> Callable[[Any], Any]:
