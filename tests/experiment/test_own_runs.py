@@ -50,6 +50,7 @@ def ids_of(config):
     return arm, specs.chain_ids(arm.chain, 0)
 
 
+@pytest.mark.slow
 def test_a_run_of_own_parts_ends_with_a_record_that_states_them(write, tmp_path):
     config = config_of(write(PARTS))
     launch.launch(config, None, tmp_path / "run", "a test", report.write)

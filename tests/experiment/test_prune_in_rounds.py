@@ -48,6 +48,7 @@ def test_killed_in_any_round_ends_bit_identical(tmp_path, digits, changes):
         assert outcome(root) == outcome(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_each_round_drops_the_smallest_filters_that_are_left(tmp_path, digits):
     arm = arm_of(digits)
     context = context_of(tmp_path, digits, arm)

@@ -66,6 +66,7 @@ for count in (1, 2, 3, 4, 5, 7):
 """
 
 
+@pytest.mark.slow
 def test_replicas_spread_over_devices_are_what_each_is_alone():
     done = subprocess.run(
         [sys.executable, "-c", ON_SEVERAL],

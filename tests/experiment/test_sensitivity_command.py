@@ -67,6 +67,7 @@ def by_hand(dense, digits, group, ratio):
     return 100 * (logits.argmax(1) == labels).mean(), losses.mean()
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_a_loop_that_cuts(pruned, digits, tmp_path, capsys, monkeypatch):
     context, arm = pruned
     monkeypatch.setattr("prune_jax.data.open_dataset", lambda *_, **__: digits)

@@ -66,6 +66,7 @@ def three_steps(recipe, variables, mask=None):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], variables), float(loss[0])
 
 
+@pytest.mark.slow
 def test_a_resnet_cut_at_its_shortcuts_trains_as_the_masked_one_does():
     groups, dense = networks.groups_of(RESNET), networks.fresh(RESNET, None, KEY)
     keep = half(RESNET, 0)

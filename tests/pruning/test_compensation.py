@@ -164,7 +164,7 @@ def test_a_layer_that_meets_no_data_is_named(given):
         ),
         (
             {"criterion": "hrank", "batches": 1},
-            "criterion is 'hrank', which returned no scores of a, only of none",
+            "criterion is 'hrank', which has no scores of a: no convolution over two axes makes it",
         ),
     ],
 )

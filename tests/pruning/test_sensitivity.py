@@ -46,6 +46,7 @@ def net():
     return network.apply, variables, x, groups, scores
 
 
+@pytest.mark.slow
 def test_channels_against_a_loop_that_cuts(net):
     apply, variables, x, groups, scores = net
     names, ratios, traced = [g.name for g in groups if g.frozen is None], (0.1, 0.5, 0.9), []
