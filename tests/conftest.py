@@ -23,6 +23,18 @@ import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# The deepest network of the catalog is the code of resnet56 with more blocks: it is looked at in the slow part alone.
+DEEPEST = "resnet110"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and DEEPEST in [p for p in callspec.params.values() if isinstance(p, str)]:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """What several tests, or processes that they start, compile alike is compiled once in a session."""

@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 # What others change when they are imported is theirs: they come first.
@@ -50,6 +52,7 @@ print(json.dumps([before, state(), mine]))
 """
 
 
+@pytest.mark.slow
 def test_importing_every_module_changes_nothing_of_the_process():
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", IMPORT_ALL, str(ROOT)]
