@@ -46,6 +46,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     return {
         "methods": ("random", "l1", "bn_scale", "taylor"),
         "seeds": (0, 1),
+        "dataset.train_examples": 300,
         "ratios": (0.5,),
         "pretrain.epochs": 3,
         "pretrain.schedule": "0:5e-2,2:5e-3",

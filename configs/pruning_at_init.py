@@ -47,6 +47,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     del config
     return {
         "seeds": (0, 1),
+        "dataset.train_examples": 300,
         "ratios": (0.5,),
         "iterations": 10,
         "train.epochs": 2,

@@ -43,6 +43,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     del config
     return {
         "seeds": (0, 1),
+        "dataset.train_examples": 300,
         "ratios": (0.8,),
         "epoch_k": 1,
         "pretrain.epochs": 3,

@@ -45,6 +45,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     del config
     return {
         "seeds": (0, 1),
+        "dataset.train_examples": 300,
         "ratios": (0.5,),
         "patterns": ("2:4",),
         "pretrain.epochs": 3,
