@@ -197,7 +197,10 @@ def cases(sizes, torch_too):
 
 def run(arguments):
     start, sizes = time.monotonic(), SMALLEST if arguments.smallest else FULL
-    left = lambda: 60 * arguments.minutes - (time.monotonic() - start)  # noqa: E731
+
+    def left():
+        return 60 * arguments.minutes - (time.monotonic() - start)
+
     about = measured(["device"], left())
     kind = about.get("kind", "unknown")
     out = arguments.out

@@ -19,7 +19,7 @@ from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.keep import Keep
+from prune_jax.pruning.keep import Keep, shrunk_groups
 from prune_jax.pruning.layouts import unstructured
 from prune_jax.pruning.layouts.blocks import block_counts
 
@@ -244,3 +244,8 @@ class StageNetwork(NamedTuple):
     variables: Any
     keep: Keep = MappingProxyType({})  # type: ignore[assignment]
     mask: Any = None
+
+
+def groups_now(model: ModelSpec, keep: Keep) -> tuple[Group, ...]:
+    """The groups of a network as it is, when of the dense one's channels those of ``keep`` are left."""
+    return shrunk_groups(groups_of(model), keep)

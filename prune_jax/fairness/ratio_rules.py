@@ -8,27 +8,43 @@ from typing import NamedTuple
 from prune_jax.fairness.anomaly import Anomaly, Row, where
 from prune_jax.fairness.cells import SCALES, half_unit
 
-Fraction = Callable[[float], float]
-FACTOR: Fraction = lambda value: 1.0 / value  # noqa: E731
-CUT: Fraction = lambda value: 1.0 - value / 100.0  # noqa: E731
-LEFT: Fraction = lambda value: value / 100.0  # noqa: E731
+Fraction = Callable[[float], float]  # what a printed number says is left
+
+
+def _of_factor(value: float) -> float:
+    return 1.0 / value
+
+
+def _of_cut(value: float) -> float:
+    return 1.0 - value / 100.0
+
+
+def _of_left(value: float) -> float:
+    return value / 100.0
+
+
 # Kind of cost -> names of its counts, and the columns that print what is left of it, with the fraction they mean.
 KINDS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Fraction]]] = MappingProxyType(
     {
         "FLOPs": (
             ("flops", "macs"),
             {
-                "speedup": FACTOR,
-                "mac_speedup": FACTOR,
-                "flops_cut_pct": CUT,
-                "macs_cut_pct": CUT,
-                "flops_left_pct": LEFT,
-                "macs_left_pct": LEFT,
+                "speedup": _of_factor,
+                "mac_speedup": _of_factor,
+                "flops_cut_pct": _of_cut,
+                "macs_cut_pct": _of_cut,
+                "flops_left_pct": _of_left,
+                "macs_left_pct": _of_left,
             },
         ),
         "params": (
             ("params", "params_left"),
-            {"compression": FACTOR, "sparsity_pct": CUT, "params_cut_pct": CUT, "params_left_pct": LEFT},
+            {
+                "compression": _of_factor,
+                "sparsity_pct": _of_cut,
+                "params_cut_pct": _of_cut,
+                "params_left_pct": _of_left,
+            },
         ),
     }
 )
@@ -108,7 +124,7 @@ def _from_ratios(row: Row, columns: Mapping[str, Fraction]) -> list[Kept]:
     found = []
     for column, fraction in columns.items():
         value = row.get(column)
-        if value is None or (fraction is FACTOR and value - half_unit(value) <= 0):
+        if value is None or (fraction is _of_factor and value - half_unit(value) <= 0):
             continue
         ends = sorted(fraction(value + side * half_unit(value)) for side in (-1, 1))
         found.append(Kept(column, f"{value:g}", fraction(value), *ends))
@@ -122,6 +138,6 @@ def _apart(a: Kept, b: Kept, tolerance: float) -> bool:
 def _as_printed(kept: Kept, fraction: Fraction) -> str:
     """What a column of this kind should print by ``kept``, and by which cell."""
     share = kept.share
-    value = 1.0 / share if fraction is FACTOR else 100.0 * (1.0 - share if fraction is CUT else share)
+    value = 1.0 / share if fraction is _of_factor else 100.0 * (1.0 - share if fraction is _of_cut else share)
     source = kept.printed if " of " in kept.printed else f"{kept.column} {kept.printed}"
     return f"{value:.2f} ({source})"

@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from prune_jax.experiment.chain.evidence import training_batches
+from prune_jax.experiment.chain.evidence import mean_loss, training_batches
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.specs import DataSpec, Gathering, ModelSpec, Sparsify
 from prune_jax.experiment.training.inputs import Inputs
@@ -74,16 +72,11 @@ def loss_of(on: Inputs, network: StageNetwork, how: Gathering, seed: int) -> Cal
     """Mean cross-entropy (nats) of variables of a stage's network over training examples, in evaluation mode."""
     batches = list(training_batches(on, network.data, how, seed))
     loss = _compiled(network.model, channels_of(network.model, network.keep), network.data)
-    return lambda variables: sum(float(loss(variables, *batch)) for batch in batches) / len(batches)
+    return lambda variables: sum(float(loss(variables, batch)) for batch in batches) / len(batches)
 
 
 @functools.cache  # a memo: compiled once for all seeds whose networks have equal shapes
 def _compiled(model: ModelSpec, channels: Channels, data: DataSpec) -> Callable[..., jax.Array]:
     network = network_at(model, channels)
 
-    @jax.jit
-    def loss(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        logits = network.apply(variables, floats(data, images)).astype(jnp.float32)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    return loss
+    return jax.jit(mean_loss(lambda variables, batch: network.apply(variables, floats(data, batch[0]))))

@@ -21,7 +21,6 @@ from prune_jax.experiment.training.step import floats
 from prune_jax.experiment.twins import Channels, channels_of, hashable, keep_of, network_at
 from prune_jax.pruning.evidence import OF_GROUPS, Evidence, gatherer
 from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.keep import shrunk_groups
 
 Batch = tuple[jax.Array, jax.Array]
 
@@ -74,22 +73,28 @@ def training_batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> I
         stream.close()
 
 
+def mean_loss(apply: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch], jax.Array]:
+    """The mean cross-entropy (nats) of a batch, of a function that gives its logits."""
+
+    def loss(variables: Any, batch: Batch) -> jax.Array:
+        logits = apply(variables, batch).astype(jnp.float32)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+    return loss
+
+
 @functools.cache  # a memo: compiled once for all seeds whose networks have equal shapes
 def _compiled(
     model: ModelSpec, channels: Channels, data: DataSpec, needs: frozenset[str], kept: Channels | None
 ) -> Callable[..., Evidence]:
     """The gatherer of a network; ``kept`` says which channels its groups have, or that none are looked at."""
     network = network_at(model, channels)
-    groups = () if kept is None else shrunk_groups(networks.groups_of(model), keep_of(kept))
+    groups = () if kept is None else networks.groups_now(model, keep_of(kept))
 
     def apply(variables: Any, batch: Batch) -> jax.Array:
         return network.apply(variables, floats(data, batch[0]))
 
-    def loss(variables: Any, batch: Batch) -> jax.Array:
-        logits = apply(variables, batch).astype(jnp.float32)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
-
     def flow(variables: Any) -> jax.Array:
         return network.apply(variables, jnp.ones((1, *model.input_shape)))
 
-    return gatherer(needs, loss=loss, apply=apply, groups=groups, flow=flow)
+    return gatherer(needs, loss=mean_loss(apply), apply=apply, groups=groups, flow=flow)

@@ -13,7 +13,7 @@ from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.pruning import masks, surgery
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.keep import Keep, relative, shrunk_groups
+from prune_jax.pruning.keep import Keep, relative
 
 
 def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> StageNetwork:
@@ -32,7 +32,7 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
         kept_cut = disk.load_cut(store, stage_id, _like(model, keep), lineage[0][1]["cut"])
         return StageNetwork(model, data, kept_cut, keep, mask)
     before = load(store, lineage[0][1]["parent"])
-    groups = shrunk_groups(networks.groups_of(model), before.keep)
+    groups = networks.groups_now(model, before.keep)
     cut = surgery.shrink(before.variables, groups, relative(before.keep, keep))
     if mask is not None:
         cut = {**cut, "params": masks.apply_mask(cut["params"], mask)}

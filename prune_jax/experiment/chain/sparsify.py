@@ -28,7 +28,7 @@ from prune_jax.pruning.criteria.table import Criterion
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
-from prune_jax.pruning.keep import Keep, composed, shrunk_groups
+from prune_jax.pruning.keep import Keep, composed
 from prune_jax.pruning.layouts.naming import mask_of
 
 Scores = Mapping[str, np.ndarray]
@@ -112,7 +112,7 @@ def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, 
     """What the criterion may look at, of any variables; data are read only where it needs them."""
     if spec.source:
         own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
-    groups = shrunk_groups(networks.groups_of(before.model), before.keep)
+    groups = networks.groups_now(before.model, before.keep)
     key = member_key(seed, f"criterion{number}")
     needs = own_criterion.criterion_of(spec.criterion).needs - {"key"}
     if not needs:
@@ -123,7 +123,7 @@ def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, 
 
 def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, seed: int) -> StageNetwork:
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
-    groups = shrunk_groups(networks.groups_of(before.model), before.keep)
+    groups = networks.groups_now(before.model, before.keep)
     mine = choosing.wanted(before.model, groups, spec)
     look, first = keeping_first(look)
 
@@ -147,30 +147,33 @@ def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, see
 def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     """The network with its weights of the lowest scores at zero, and the mask that holds them there."""
     params, ranking = before.variables["params"], spec.ranking
+    ratio: Any = dict(spec.ratios)
+    layers = tuple(map(glob.escape, ratio))
+    scope: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
+    if ranking is not None:
+        ratio, layers = ranking.ratio, tuple(ranking.layers) or networks.default_patterns(before.model)
+        scope = {"scope": "global", "where": layers}
+        compared = {"normalise": allocation.NORMALISERS[ranking.normalise], "at_least": ranking.at_least}
     facts, first = keeping_first(lambda held: part_of(look({**before.variables, "params": held}), "params"))
 
     def score(held: Any) -> Scores:
         return own_criterion.weight_scores_of(spec.criterion, facts(held), layers)
 
-    how: dict[str, Any] = {}
-    layers = tuple(glob.escape(layer) for layer, _ in spec.ratios)
-    if ranking is not None:
-        layers = tuple(ranking.layers) or networks.default_patterns(before.model)
-        how = {"scope": "global", "where": layers}
-    chosen = dict(how)
-    if ranking is not None:
-        chosen |= {
-            "normalise": allocation.NORMALISERS[ranking.normalise],
-            "at_least": ranking.at_least,
-        }
-
     def choose(scores: Scores, ratio: Any, mask: Any) -> Any:
         return mask_of(
-            params, scores, spec.granularity, ratio, block=spec.block, pad=spec.pad, before=mask, **chosen
+            params,
+            scores,
+            spec.granularity,
+            ratio,
+            block=spec.block,
+            pad=spec.pad,
+            before=mask,
+            **scope,
+            **compared,
         )
 
-    ratio = dict(spec.ratios) if ranking is None else ranking.ratio
-    steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **how)
+    steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **scope)
     mask = iterated.iterated_mask(params, score, choose, steps, before.mask)
     left = masks.apply_mask(_compensated(spec, first[0], mask), mask)
     return before._replace(variables={**before.variables, "params": left}, mask=mask)

@@ -21,7 +21,6 @@ from prune_jax.pruning.criteria.criterion import unfit
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
 from prune_jax.pruning.evidence import Evidence
 from prune_jax.pruning.granularity import cuts_channels
-from prune_jax.pruning.keep import shrunk_groups
 from prune_jax.pruning.layouts import unstructured
 from prune_jax.pruning.sensitivity import Sensitivity, sensitivity, without_channels, without_weights
 
@@ -64,7 +63,7 @@ def chosen(
     wanted = tuple(patterns) or ("*",)
     if not cuts_channels(granularity):
         return list(unstructured.chosen(network.variables["params"], wanted)), []
-    groups = allocation.chosen(groups_of(network), wanted)
+    groups = allocation.chosen(networks.groups_now(network.model, network.keep), wanted)
     odd = unfit(CRITERIA[criterion], groups)
     if odd is not None:
         raise ValueError(
@@ -73,11 +72,6 @@ def chosen(
         )
     out = [f"{group.name}, {group.unmaskable}" for group in groups if not group.maskable]
     return [group.name for group in groups if group.maskable and group.size > 1], out
-
-
-def groups_of(network: StageNetwork) -> Any:
-    """The groups of the stage's network as it is."""
-    return shrunk_groups(networks.groups_of(network.model), network.keep)
 
 
 def measured(
@@ -110,7 +104,7 @@ def measured(
         evidence = Evidence(variables, key=key)
         without = without_weights(variables, weight_scores(CRITERIA[args.criterion], evidence))
     else:
-        groups = groups_of(network)
+        groups = networks.groups_now(network.model, network.keep)
         evidence = Evidence(variables, groups, key=key)
         scores = channel_scores(CRITERIA[args.criterion], evidence)
         without = without_channels(variables, groups, scores)
