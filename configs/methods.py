@@ -10,23 +10,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
-from prune_jax.experiment.protocols import mystery1
+from prune_jax.experiment.protocols import mystery1, recipes
 
 
 def get_config() -> ConfigDict:
     """ResNet-8 on scikit-learn's digits: fifteen criteria at three ratios, retrained from two initial LRs."""
-    config = default_config()
-    config.experiment = "methods"
-    config.dataset.name = "digits"  # small, so that ten seeds take no longer than two of MNIST
-    config.model.name = "resnet8"
-    config.optimizer.weight_decay = 5e-4
-    config.seeds = tuple(range(10))  # Holm's correction over fifteen methods leaves three seeds no power
-    config.pretrain.epochs = 10
-    config.pretrain.schedule = "0:5e-2,6:5e-3"
-    config.measure.jsv = True
-    config.measure.every = 1000  # before and after the stages alone
-    config.measure.examples = 100
+    # Digits are small: ten seeds take no longer than two of MNIST. Holm's correction over fifteen methods leaves
+    # three seeds no power.
+    config = recipes.resnet8_digits("methods", seeds=10)
     # Without 'lamp': at one ratio for all layers it removes what 'l2' does.
     config.methods = ("random", "largest", "l1", "l2", "fpgm", "bn_scale")  # without data
     config.methods += ("taylor", "fisher", "hessian")  # of the loss
@@ -43,15 +34,10 @@ def get_config() -> ConfigDict:
 def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: four criteria, two seeds, one ratio, two retraining epochs."""
     del config
-    return {
+    return recipes.few_digits() | {
         "methods": ("random", "l1", "bn_scale", "taylor"),
-        "seeds": (0, 1),
-        "dataset.train_examples": 300,
         "ratios": (0.5,),
-        "pretrain.epochs": 3,
-        "pretrain.schedule": "0:5e-2,2:5e-3",
         "retrain.epochs": 2,
-        "measure.examples": 20,
         "sparsify.evidence.batches": 2,
     }
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.protocols import recipes
 
 # Granularity -> how the ratio is shared out, and which layers; () is what the paper prunes in the network.
@@ -21,12 +20,7 @@ SHARED_OUT = {"filter": ("uniform", ()), "unstructured": ("global", ("blocks/*",
 
 def get_config() -> ConfigDict:
     """ResNet-8 on scikit-learn's digits: random weights pruned at two ratios, filters and single weights."""
-    config = default_config()
-    config.experiment = "pruning_at_init"
-    config.dataset.name = "digits"
-    config.model.name = "resnet8"
-    config.optimizer.weight_decay = 5e-4
-    config.seeds = (0, 1, 2, 3, 4)
+    config = recipes.resnet8_digits("pruning_at_init", seeds=5)
     config.pipeline = "prune_at_init"
     config.methods = ("snip", "grasp", "synflow", "l1", "random")
     config.iterated = ("synflow",)
@@ -34,9 +28,6 @@ def get_config() -> ConfigDict:
     config.granularities = ("filter", "unstructured")
     config.ratios = (0.5, 0.9)
     config.train = recipes.plan_of(8, "0:5e-2,5:5e-3")  # of what is pruned, and of scratch
-    config.measure.jsv = True
-    config.measure.every = 1000  # before and after the stages alone
-    config.measure.examples = 100
     config.report.title = "Pruning at initialisation beside scratch (ResNet-8)"
     config.report.sections = ("method_ranking", "accuracy")
     return config
@@ -45,14 +36,11 @@ def get_config() -> ConfigDict:
 def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio, two epochs, ten rounds of SynFlow."""
     del config
-    return {
-        "seeds": (0, 1),
-        "dataset.train_examples": 300,
+    return recipes.few_digits() | {
         "ratios": (0.5,),
         "iterations": 10,
         "train.epochs": 2,
         "train.schedule": "0:5e-2,1:5e-3",
-        "measure.examples": 20,
         "sparsify.evidence.batches": 2,
     }
 

@@ -11,28 +11,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.protocols import recipes
 from prune_jax.schedules import LRSchedule
 
 
 def get_config() -> ConfigDict:
     """ResNet-8 on scikit-learn's digits: the smallest weights of the whole network masked, at two ratios."""
-    config = default_config()
-    config.experiment = "rewinding"
-    config.dataset.name = "digits"
-    config.model.name = "resnet8"
-    config.optimizer.weight_decay = 5e-4
-    config.seeds = (0, 1, 2, 3, 4)
-    config.pretrain.epochs = 10
-    config.pretrain.schedule = "0:5e-2,6:5e-3"
+    config = recipes.resnet8_digits("rewinding", seeds=5)
     config.sparsify.granularity = "unstructured"
     config.sparsify.allocation = "global"
     config.sparsify.layers = ("blocks/*",)
     config.ratios = (0.8, 0.95)
     config.epoch_k = 2  # of pretraining, to which weights go back
-    config.measure.jsv = True
-    config.measure.every = 1000  # before and after the stages alone
-    config.measure.examples = 100
     config.report.title = "Retrainings of the same pruned networks (ResNet-8, magnitude)"
     config.report.sections = ("base", "retraining_ranking", "accuracy")
     return config
@@ -41,14 +31,9 @@ def get_config() -> ConfigDict:
 def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio, three epochs of pretraining."""
     del config
-    return {
-        "seeds": (0, 1),
-        "dataset.train_examples": 300,
+    return recipes.few_digits() | {
         "ratios": (0.8,),
         "epoch_k": 1,
-        "pretrain.epochs": 3,
-        "pretrain.schedule": "0:5e-2,2:5e-3",
-        "measure.examples": 20,
     }
 
 

@@ -12,19 +12,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.protocols import recipes
 
 
 def get_config() -> ConfigDict:
     """ResNet-8 on scikit-learn's digits: the convolutions of its blocks at four ratios, the same in every layer."""
-    config = default_config()
-    config.experiment = "unstructured"
-    config.dataset.name = "digits"
-    config.model.name = "resnet8"
-    config.optimizer.weight_decay = 5e-4
-    config.seeds = (0, 1, 2, 3, 4)
-    config.pretrain.epochs = 10
-    config.pretrain.schedule = "0:5e-2,6:5e-3"
+    config = recipes.resnet8_digits("unstructured", seeds=5)
     config.sparsify.layers = ("blocks/*",)
     config.methods = ("random", "l1", "wanda", "ria", "sparsegpt")
     config.ratios = (0.5, 0.8, 0.9, 0.95)
@@ -32,9 +25,6 @@ def get_config() -> ConfigDict:
     config.pattern_criterion = "l1"
     config.retrain.epochs = 2
     config.retrain.schedule = "0:1e-2,1:1e-3"
-    config.measure.jsv = True
-    config.measure.every = 1000  # before and after the stages alone
-    config.measure.examples = 100
     config.report.title = "Masks of single weights (ResNet-8)"
     config.report.sections = ("base", "method_ranking", "accuracy")
     return config
@@ -43,16 +33,11 @@ def get_config() -> ConfigDict:
 def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio and pattern, one retraining epoch."""
     del config
-    return {
-        "seeds": (0, 1),
-        "dataset.train_examples": 300,
+    return recipes.few_digits() | {
         "ratios": (0.5,),
         "patterns": ("2:4",),
-        "pretrain.epochs": 3,
-        "pretrain.schedule": "0:5e-2,2:5e-3",
         "retrain.epochs": 1,
         "retrain.schedule": "0:1e-2",
-        "measure.examples": 20,
         "sparsify.evidence.batches": 2,
     }
 

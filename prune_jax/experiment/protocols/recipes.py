@@ -102,6 +102,33 @@ def quick_ratios(config: ConfigDict) -> dict[str, Any]:
     return toy(shorten=20) | {"ratios": config.ratios[1:3]}
 
 
+def resnet8_digits(experiment: str, seeds: int) -> ConfigDict:
+    """What the configs that compare methods share: ResNet-8 on scikit-learn's digits, JSV before and after stages."""
+    config = default_config()
+    config.experiment = experiment
+    config.dataset.name = "digits"
+    config.model.name = "resnet8"
+    config.optimizer.weight_decay = 5e-4
+    config.seeds = tuple(range(seeds))
+    config.pretrain.epochs = 10
+    config.pretrain.schedule = "0:5e-2,6:5e-3"
+    config.measure.jsv = True
+    config.measure.every = 1000  # before and after the stages alone
+    config.measure.examples = 100
+    return config
+
+
+def few_digits() -> dict[str, Any]:
+    """Quick values of ``resnet8_digits``: two seeds, a part of the images, three epochs of pretraining."""
+    return {
+        "seeds": (0, 1),
+        "dataset.train_examples": 300,
+        "pretrain.epochs": 3,
+        "pretrain.schedule": "0:5e-2,2:5e-3",
+        "measure.examples": 20,
+    }
+
+
 def _recipe(experiment: str, dataset: str, model: str) -> ConfigDict:
     config = default_config()
     config.experiment = experiment
