@@ -5,7 +5,6 @@ evaluation mode, right after pruning.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, draw: Draw) -> int:
     """Print the table and draw the heat map. Returns 0, or 2 with one line on bad input."""
-    from prune_jax.data import NotPreparedError
-    from prune_jax.experiment.storage.stages import CheckpointError
+    from prune_jax.experiment.commands.refusals import exit_code
 
-    try:
-        report(args, draw)
-    except (ValueError, OSError, CheckpointError, NotPreparedError) as error:
-        print(f"sensitivity: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("sensitivity", lambda: report(args, draw))
 
 
 def report(args: argparse.Namespace, draw: Draw) -> None:

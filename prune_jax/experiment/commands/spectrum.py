@@ -1,7 +1,6 @@
 """``python -m prune_jax spectrum --checkpoint=RUN``: Jacobian singular values of a finished stage, table and PNG."""
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, draw: Draw) -> int:
     """Print the table and draw the histogram. Returns 0, or 2 with one line on bad input."""
-    from prune_jax.data import NotPreparedError
-    from prune_jax.experiment.storage.stages import CheckpointError
+    from prune_jax.experiment.commands.refusals import exit_code
 
-    try:
-        report(args, draw)
-    except (ValueError, OSError, CheckpointError, NotPreparedError) as error:
-        print(f"spectrum: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("spectrum", lambda: report(args, draw))
 
 
 def report(args: argparse.Namespace, draw: Draw) -> None:
