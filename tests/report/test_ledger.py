@@ -9,7 +9,7 @@ import random_records
 
 from prune_jax import fairness
 from prune_jax.fairness import facts, setups
-from prune_jax.report.ledger import command, gather, ranks, site
+from prune_jax.report.ledger import command, ranks, site
 
 
 def call(*arguments):

@@ -78,12 +78,12 @@ def files(path: Path) -> list[Path]:
         return [path]
     if not path.exists():
         raise FileNotFoundError(f"no record or folder at {path}")
-    for pattern in ("records/*.json", "*.json", "**/records/*.json"):
+    for pattern in ("records/*.json", "*.json", "**/records/*.json", "*/*.json"):
         found = sorted(path.glob(pattern))
         if found:
             return found
     raise FileNotFoundError(
-        f"{path} holds no records: none in {path / 'records'}, in itself, or in folders below (*.json)"
+        f"{path} holds no records: none in {path / 'records'}, in itself, or in folders below it (*.json)"
     )
 
 
