@@ -43,7 +43,8 @@ def standings(records: Sequence[RunRecord], tolerance: float) -> dict[int, Stand
 def parts(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Records in parts between which nothing is comparable under S3.2 or a stricter setup, single ones left out.
 
-    Comparable records share metric, data set and network, and a base model, or that nothing was pretrained.
+    Comparable records share metric, data set and network. They share a base model and the retraining, or else nothing
+    was pretrained and they share the overall schedule.
     """
     keys = [tuple(_keys(record)) for record in records]
     joined: dict[Key, Key] = {}
@@ -70,6 +71,6 @@ def _keys(record: RunRecord) -> Iterator[Key]:
     if None in same or ids is None:
         return
     if ids:
-        yield (*same, ids)
+        yield (*same, ids, chain.epochs(record, ("retrain",)), chain.schedules(record, ("retrain",)))
     if chain.epochs(record, ("pretrain",)) == 0:
-        yield (*same, "nothing pretrained")
+        yield (*same, chain.epochs(record, chain.ALL), chain.overall_schedule(record, chain.ALL))
