@@ -21,7 +21,7 @@ MARKERS = ("o", "s", "^", "D")
 LINES = ("-", "--", ":", "-.")
 DROP = "0.35"
 # At the width of a README, about 830 pixels, the smallest text is as large as the README's own.
-STYLE: Mapping[str, Any] = MappingProxyType(
+STYLE: Any = MappingProxyType(
     {
         "font.size": 12,
         "axes.titlesize": 12,

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from prune_jax.fairness import JSVSummary, RunRecord
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.report import reading
-from prune_jax.report.figures import COLORS, STYLE, band, longest_of_each_lr, name_lines, save
+from prune_jax.report.figures import COLORS, STYLE, band, longest_of_each_lr, name_lines, save, share_labels
 
 START: Mapping[str, Any] = MappingProxyType({"color": COLORS[2], "linestyle": "-.", "linewidth": 1.4})
 # How a network before the last stage is drawn, by the names of ``reading.spectra_before``.
@@ -72,6 +72,7 @@ def spectra(records: Sequence[RunRecord], path: Path) -> bool:
             axes.remove()
         for axes, record in zip(line, group, strict=False):
             _panel(axes, record)
+    share_labels([axes for line, group in zip(grid, rows, strict=True) for axes in line[: len(group)]])
     save(figure, path)
     return True
 
@@ -115,7 +116,6 @@ def _panel(axes: Any, record: RunRecord) -> None:
     for label, style, summaries in _curves(record):
         draw_histogram(axes, summaries, label, **style)
     axes.set_title(f"ratio {record.axes.ratio}, {record.method}, LR {reading.initial_lr(record):g}")
-    axes.tick_params(labelbottom=True, labelleft=True)
     _label(axes)
 
 
@@ -124,7 +124,7 @@ def _label(axes: Any) -> None:
     axes.set_xlabel("Jacobian singular value")
     axes.set_ylabel("share of values (%)")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=9)
 
 
 def _curves(record: RunRecord) -> Iterator[Curve]:

@@ -31,6 +31,7 @@ def opened(path, width=1400, height=1000):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=list(ARGUMENTS))
         page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(180_000)  # a machine may be busy; no test asserts on time
         said = []
         page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: said.append(f"error: {error}"))
