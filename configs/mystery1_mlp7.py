@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.retrain_lrs = (1e-2, 1e-3)
     config.final_lr = 1e-4  # the last LR that the halving rule steps down to
     config.ratios = (0.9, 0.7, 0.5)
-    config.recoveries = ("none", "orthp")
+    config.recoveries = ("none", "orthp", "rescale", "reinit")
     config.report.title = "Mystery 1: why a larger retraining LR looks better (MLP-7-Linear)"
     config.report.sections = mystery1.SECTIONS
     return config
