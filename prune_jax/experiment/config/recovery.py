@@ -38,7 +38,7 @@ def _batches(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Gathe
     stats = jax.tree.leaves(networks.network_of(model).variables["batch_stats"])
     if not any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in stats):
         raise ValueError(
-            f"{KEY} is 'recalibrate', and {model.name} has no batch statistics: choose 'none', 'orthp', 'reinit' or 'rescale', or "
-            "a network with batch normalisation"
+            f"{KEY} is 'recalibrate', and {model.name} has no batch statistics: choose another of {', '.join(NAMES)}, "
+            "or a network with batch normalisation"
         )
     return gathering(config, "recalibration", dataset, f"{KEY} is 'recalibrate'")
