@@ -183,12 +183,48 @@ class Ledger:
 
 
 class Classes(NamedTuple):
-    """Solved labels: class of each label, and per class the first reason (or -1)."""
+    """Solved labels: class of each label, and per class the first reason (or -1).
+
+    ``factors[c]`` are two classes where class ``c`` is their product, which stays where both stay; else -1
+    (``products``). It is None where no class is a product.
+    """
 
     of: np.ndarray
     frozen: np.ndarray
     unmasked: np.ndarray
     mixed: np.ndarray
+    factors: np.ndarray | None = None
+
+    def plain(self, labels: Labels) -> np.ndarray:
+        """Classes of labels, products replaced by their factors: (labels,), or (labels, 2) with -1 for none."""
+        own = self.of[labels]
+        if self.factors is None:
+            return own
+        both = self.factors[own]
+        return np.where(both >= 0, both, np.stack([own, np.full_like(own, -1)], -1))
+
+    def within(self, labels: Labels, ids: np.ndarray) -> np.ndarray:
+        """Class of each label that is one of ``ids``, a factor where the label's own class is a product; else -1."""
+        mine = np.zeros(len(self.frozen) + 1, bool)
+        mine[ids] = True
+        plain = self.plain(np.maximum(labels, 0))
+        found = np.where(mine[plain], plain, -1)
+        found = found if found.ndim == labels.ndim else found.max(-1)
+        return np.where(labels >= 0, found, -1)
+
+    def gone(self, labels: Labels, positions: np.ndarray) -> np.ndarray:
+        """Classes that go where an axis loses these positions (booleans): a factor goes with all positions it has."""
+        if self.factors is None:
+            return self.of[labels[positions]]
+        plain = self.plain(np.maximum(labels, 0))
+        lost, left = (plain[there & (labels >= 0)] for there in (positions, ~positions))
+        return np.setdiff1d(lost, np.append(left, -1))
+
+    def alive(self, dead: np.ndarray) -> np.ndarray:
+        """One boolean per label, where ``dead`` are the classes that go; a product goes with either factor."""
+        if self.factors is not None:
+            dead = dead | (np.append(dead, False)[self.factors].any(-1))
+        return ~dead[self.of]
 
 
 def _edge_ends(edges: Edges) -> tuple[np.ndarray, np.ndarray]:
