@@ -109,6 +109,8 @@ def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndar
     ends = np.r_[starts[1:], len(ids)]
     own = ids[starts]
     state = (solved.frozen[own] >= 0) * 2 + (solved.unmasked[own] >= 0)
+    if solved.factors is not None:  # heads and the parts inside of them
+        state = state + 4 * np.isin(own, solved.factors[:, 1])
     marks = np.column_stack([_signatures(starts, numbers), state.astype(np.uint64)])
     order = np.lexsort(marks.T)  # stable, and np.unique(axis=0) is several times slower
     new = np.flatnonzero((marks[order][1:] != marks[order][:-1]).any(axis=1)) + 1
