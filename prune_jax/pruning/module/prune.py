@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.compensation import compensated, grown, keeping_first
@@ -19,11 +20,18 @@ from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
+from prune_jax.pruning.layouts.blocks import block_counts
 from prune_jax.pruning.layouts.naming import mask_of
 from prune_jax.pruning.layouts.unstructured import chosen as weights_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
-from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
+from prune_jax.pruning.module.choosing import (
+    chosen,
+    named,
+    refuse_floored_weights,
+    refuse_out_of_reach,
+    steps_of,
+)
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.module.scoring import (
@@ -267,6 +275,7 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     if what.granularity != "unstructured":
         paths = weights_of(start.whole, how["where"])
         refuse_other_orders(start.dense.apply, start.whole, *start.dense.inputs, paths=paths)
+    refuse_floored_weights(what, _unit_counts(start.whole, what, how["where"]))
     normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
 
     def score(held: Any) -> Any:
@@ -294,6 +303,14 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
     masked, after = apply_mask(whole, mask), cost._replace(params=kept)
     return held(start, masked, mask, start.keep, optimizer, cost, after)
+
+
+def _unit_counts(params: Any, what: Asked, where: tuple[str, ...]) -> dict[str, int]:
+    """How many units each layer has that a ratio counts: blocks, or single weights."""
+    if what.granularity == "block":
+        return block_counts(params, (what.block[0], what.block[1]), where, pad=what.pad)
+    leaves = dict(leaf_paths(params))
+    return {name: int(np.size(leaves[path])) for name, path in weights_of(params, where).items()}
 
 
 def _number(leaf: Any) -> Any:
