@@ -55,8 +55,8 @@ def _refuse_another_ratio(section: ConfigDict, its_own: float) -> None:
     unset = default_config().sparsify.ratio
     if section.ratio != unset and not math.isclose(section.ratio, its_own):
         raise ValueError(
-            f"sparsify.ratio is {section.ratio:g}, but {KEY} {section.granularity!r} removes {its_own:g} of each layer: "
-            f"leave the ratio out or set it to {its_own:g}"
+            f"sparsify.ratio is {section.ratio:g}, but {KEY} {section.granularity!r} removes {its_own:g} of each layer"
+            f": leave the ratio out or set it to {its_own:g}"
         )
 
 

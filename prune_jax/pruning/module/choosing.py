@@ -97,8 +97,8 @@ def refuse_floored_weights(asked: Asked, sizes: Mapping[str, int]) -> None:
     if ceiling(asked.ratio, size) > reach:
         floor = f"at_least={asked.at_least} of every kernel" if asked.at_least else "no kernel emptied"
         raise ValueError(
-            f"ratio is {asked.ratio}, but with {floor}{' left' if asked.at_least else ''}, {reach / size:.4g} of all is "
-            f"all that can go; ask for less{', or lower at_least' if asked.at_least else ''}"
+            f"ratio is {asked.ratio}, but with {floor}{' left' if asked.at_least else ''}, {reach / size:.4g} of all "
+            f"is all that can go; ask for less{', or lower at_least' if asked.at_least else ''}"
         )
 
 
