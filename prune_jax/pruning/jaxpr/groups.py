@@ -122,10 +122,14 @@ def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndar
 
 def _first_uses(ledger: Ledger, solved: Classes, *, made: bool) -> np.ndarray:
     first = np.full(len(solved.frozen), np.iinfo(np.int64).max)
-    for order, use in enumerate(ledger.uses):
-        if use.made == made:
-            ids = solved.plain(use.labels[use.labels >= 0])
-            np.minimum.at(first, ids[ids >= 0], order)
+    uses = [(order, use.labels) for order, use in enumerate(ledger.uses) if use.made == made]
+    if not uses:
+        return first
+    labels = np.concatenate([each for _, each in uses])
+    orders = np.repeat([order for order, _ in uses], [len(each) for _, each in uses])[labels >= 0]
+    ids = solved.plain(labels[labels >= 0])
+    for column in ids.reshape(len(orders), -1).T:
+        np.minimum.at(first, column[column >= 0], orders[column >= 0])
     return first
 
 

@@ -97,6 +97,8 @@ class Ledger:
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
         self.components: Components | None = None  # what was solved last, see ``classes``
+        # Edges between equal parts of equal products, and how large the ledger was, see ``solve``.
+        self.closed: tuple[tuple[int, int, int], list[tuple[Labels, Labels]]] | None = None
         # Splits that were decided already, see ``solve``.
         self.choices: dict[bytes, list[tuple[int, int]]] = {}
         self._alive: list[Labels] = []
@@ -235,12 +237,14 @@ def _edge_ends(edges: Edges) -> tuple[np.ndarray, np.ndarray]:
 
 def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np.ndarray:
     """Lowest reason number per class, -1 where there is none."""
-    none = np.iinfo(np.int64).max
-    first = np.full(n, none)
-    for labels, why in [*notes, *extra]:
-        labels = np.asarray(labels)
-        np.minimum.at(first, of[labels[labels >= 0]], why)
-    return np.where(first == none, -1, first)
+    both = [*notes, *extra]
+    if not both:
+        return np.full(n, -1)
+    all_labels = [np.asarray(labels).reshape(-1) for labels, _ in both]
+    labels = np.concatenate(all_labels)
+    whys = np.repeat([why for _, why in both], [len(each) for each in all_labels])
+    own = labels >= 0
+    return _merge_reasons(np.full(n, -1), of[labels[own]], whys[own])
 
 
 def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:

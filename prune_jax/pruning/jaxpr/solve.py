@@ -68,6 +68,9 @@ def _equal_parents(ledger: Ledger, solved: Classes) -> list:
 
 def _close(ledger: Ledger) -> tuple[Classes, list]:
     """Solve, and let equal products have equal parts until nothing new follows."""
+    grown = ledger.count, len(ledger.edges), len(ledger.splits)
+    if ledger.closed is not None and ledger.closed[0] == grown:
+        return classes(ledger, ledger.closed[1]), ledger.closed[1]
     edges: list = []
     solved = classes(ledger)
     while ledger.splits:
@@ -75,6 +78,7 @@ def _close(ledger: Ledger) -> tuple[Classes, list]:
         if len(more) == len(edges):
             break
         edges, solved = more, classes(ledger, more)
+    ledger.closed = grown, edges
     return solved, edges
 
 

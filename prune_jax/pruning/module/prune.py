@@ -260,27 +260,18 @@ def held(
 
 def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     """Masks of single weights; an earlier mask stays, and counts."""
-    if start.whole is None:
-        raise ValueError(
-            f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
-            "(apply, variables)"
-        )
+    _refuse_cut_before(start, what)
     look, first = keeping_first(
         looking(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
     )
-    how: dict[str, Any] = {
-        "scope": what.scope,
-        "where": (what.layers,) if isinstance(what.layers, str) else tuple(what.layers),
-    }
-    if what.granularity != "unstructured":
-        paths = weights_of(start.whole, how["where"])
-        refuse_other_orders(start.dense.apply, start.whole, *start.dense.inputs, paths=paths)
-    refuse_floored_weights(what, _unit_counts(start.whole, what, how["where"]))
+    where = (what.layers,) if isinstance(what.layers, str) else tuple(what.layers)
+    how: dict[str, Any] = {"scope": what.scope, "where": where}
+    _refuse_unfit_weights(start, what, where)
     normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
 
     def score(held: Any) -> Any:
         scores = scores_of(what, look(held))
-        refuse_unscored(what, start.whole, how["where"], scores)
+        refuse_unscored(what, start.whole, where, scores)
         return scores
 
     def choose(scores: Any, ratio: Any, mask: Any) -> Any:
@@ -295,14 +286,35 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     mask = iterated_mask(start.whole, score, choose, steps, start.mask)
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
     cost = _costs(start)({})
-    kept = sum(
+    whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
+    masked, after = apply_mask(whole, mask), cost._replace(params=_left_by(mask, start))
+    return held(start, masked, mask, start.keep, optimizer, cost, after)
+
+
+def _left_by(mask: Any, start: Start) -> int:
+    """How many params a mask of single weights leaves."""
+    return sum(
         int(jax.numpy.count_nonzero(stays)) if stays.size == leaf.size else leaf.size
         for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)
         if start.dense.source.counted(path)
     )
-    whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
-    masked, after = apply_mask(whole, mask), cost._replace(params=kept)
-    return held(start, masked, mask, start.keep, optimizer, cost, after)
+
+
+def _refuse_cut_before(start: Start, what: Asked) -> None:
+    if start.whole is None:
+        raise ValueError(
+            f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
+            "(apply, variables)"
+        )
+
+
+def _refuse_unfit_weights(start: Start, what: Asked, where: tuple[str, ...]) -> None:
+    """Raise ValueError for kernels whose layout a granularity can't read, or that can't lose so much."""
+    if what.granularity != "unstructured":
+        paths = weights_of(start.whole, where)
+        refuse_other_orders(start.dense.apply, start.whole, *start.dense.inputs, paths=paths)
+    if what.ratio is not None:
+        refuse_floored_weights(what, _unit_counts(start.whole, what, where))
 
 
 def _unit_counts(params: Any, what: Asked, where: tuple[str, ...]) -> dict[str, int]:
