@@ -244,7 +244,7 @@ def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np
     labels = np.concatenate(all_labels)
     whys = np.repeat([why for _, why in both], [len(each) for each in all_labels])
     own = labels >= 0
-    return _merge_reasons(np.full(n, -1), of[labels[own]], whys[own])
+    return first_reasons(np.full(n, -1), of[labels[own]], whys[own])
 
 
 def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:
@@ -253,7 +253,7 @@ def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Not
     first = _first_reason(of, n, ledger.frozen, frozen)
     for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
         half = (free >= 0) & (fixed < 0)
-        first = _merge_reasons(first, of[free[half]], -1 - fixed[half])
+        first = first_reasons(first, of[free[half]], -1 - fixed[half])
     counted = _first_reason(of, n, ledger.unmasked, unmasked)
     return Classes(of, first, counted, _first_reason(of, n, ledger.mixed) >= 0)
 
@@ -274,7 +274,8 @@ def _components(ledger: Ledger, edges: Edges) -> Components:
     return found
 
 
-def _merge_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
+def first_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
+    """Lowest reason per class after the classes ``where`` got the reasons ``why`` too; -1 for none."""
     none = np.iinfo(np.int64).max
     first = np.where(first < 0, none, first)
     np.minimum.at(first, where, why)

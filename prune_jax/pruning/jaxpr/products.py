@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.labels import Classes, Ledger, Split
+from prune_jax.pruning.jaxpr.labels import Classes, Ledger, Split, first_reasons
 
 
 class Product(NamedTuple):
@@ -91,13 +91,10 @@ def possible(ledger: Ledger, solved: Classes, products: Sequence[Product]) -> li
 def joined(ledger: Ledger, solved: Classes, products: Sequence[Product]) -> Classes:
     """The classes with the two factors of each product; where a product has no mask, neither has a factor."""
     factors = np.full((len(solved.frozen), 2), -1)
-    unmasked = solved.unmasked.copy()
+    unmasked = solved.unmasked
     for product in products:
         whole, both = _parts(ledger, solved, product)
         factors[whole] = both
-        for position, why in zip(both, solved.unmasked[whole], strict=True):
-            if why >= 0:
-                unmasked[position] = np.where(
-                    unmasked[position] < 0, why, np.minimum(unmasked[position], why)
-                )
+        why = solved.unmasked[whole]
+        unmasked = first_reasons(unmasked, both[why >= 0].reshape(-1), np.repeat(why[why >= 0], 2))
     return solved._replace(unmasked=unmasked, factors=factors)
