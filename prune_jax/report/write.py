@@ -10,18 +10,21 @@ from prune_jax.fairness import RunRecord
 from prune_jax.fairness.parts import rank_several
 from prune_jax.report import (
     beside_paper,
+    controls,
     cross_validating,
     curves,
     damage,
+    extended,
     figures,
     jacobian_figures,
     jacobian_tables,
     method_ranking,
+    opening,
     page,
     plateau,
     pruning_value,
+    statements,
     tables,
-    verdicts,
 )
 
 Table = tuple[str, Callable[[Sequence[RunRecord]], str]]
@@ -32,9 +35,13 @@ TABLES: Mapping[str, Table] = MappingProxyType(
     {
         "base": ("Base models", tables.base),
         "lr_gap": ("Larger against smaller retraining LR", tables.lr_gap),
+        "extended": ("More epochs for the small retraining LR", extended.extended),
+        "larger_lr": ("Does the larger retraining LR end higher?", extended.larger_lr),
         "pruning_value": ("The value of pruning", pruning_value.pruning_value),
+        "statements": ("Which of the paper's statements hold", statements.statements),
         "beside_paper": ("Beside the paper", beside_paper.fullest),
         "cross_validation": ("Both methods under both retrainings", cross_validating.cross_validation),
+        "controls": ("Does inheriting weights help beyond isometry?", controls.controls),
         "lr_spread": ("Fixed schedules beside plateau-extended ones", plateau.lr_spread),
         "method_ranking": ("Methods, ranked within setups that hold", method_ranking.ranking),
         "retraining_ranking": ("Retrainings of the same pruned networks", method_ranking.retraining_ranking),
@@ -109,12 +116,12 @@ def write(
     check_sections(layout["sections"])
     folder.mkdir(parents=True, exist_ok=True)
     title = layout["title"] or "Report"
-    parts = [f"# {title}", verdicts.what_was_run(records)]
+    parts = [f"# {title}", opening.what_was_run(records)]
     if len(records) < runs:
         parts.append(f"**{len(records)} of {runs} runs are finished; the rest is missing below.**")
     parts.append(layout.get("text") or "")
     if records:
-        parts.append(f"## Verdicts\n\n{verdicts.verdicts(rank_several(records))}")
+        parts.append(f"## Verdicts\n\n{opening.verdicts(rank_several(records))}")
     if _interactive(folder, title, records, draw):
         parts.append(f"Every curve, with its seed and id: [{PAGE}]({PAGE}), a file to download and open.")
     for name in layout["sections"]:
@@ -124,7 +131,7 @@ def write(
         else:
             parts += _figure(folder, name, records, draw)
     if records:
-        parts.append(f"## How it was made\n\n{verdicts.provenance(records)}")
+        parts.append(f"## How it was made\n\n{opening.provenance(records)}")
     path = folder / "report.md"
     atomic.write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path

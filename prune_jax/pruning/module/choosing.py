@@ -1,7 +1,6 @@
 """Which channels stay: the asked amount, spread over the groups as the scope says."""
 
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def named(groups: Sequence[Group], layers: Any, types: Any) -> list[Group]:
         fits = nnx.filterlib.to_predicate(layers)
     except (TypeError, ValueError):
         raise ValueError(f"layers is {layers!r}; give patterns over group names, or an nnx filter") from None
-    found = [g for g in groups if g.frozen is None and fits(*types[g.producer.path])]
+    found = [g for g in allocation.chosen(groups, ("*",)) if fits(*types[g.producer.path])]
     if not found:
         raise ValueError(
             f"layers is {layers!r}, a filter that picks the maker of no group that can be pruned"
@@ -80,6 +79,26 @@ def refuse_out_of_reach(asked: Asked, groups: Sequence[Group], ranks: Mapping[st
                 f"ratio is {asked.ratio}, but with {floor} left, {reach / size:.4g} of {each[0].name!r} and those "
                 f"ranked with it is all that can go; ask for less{', or lower at_least' if asked.at_least else ''}"
             )
+
+
+def refuse_floored_weights(asked: Asked, sizes: Mapping[str, int]) -> None:
+    """Raise ValueError, in one line, where kernels ranked together can't lose ``ratio`` with ``at_least`` of each left.
+
+    Args:
+      asked: what ``prune`` was asked for, with masks of single weights or of blocks.
+      sizes: layer name -> how many weights or blocks it has.
+    """
+    if asked.scope == "layer" or asked.ratio is None:
+        return
+    assert not isinstance(asked.ratio, Mapping)
+    size = sum(sizes.values())
+    reach = size - sum(max(1, ceiling(float(asked.at_least), each)) for each in sizes.values())
+    if ceiling(asked.ratio, size) > reach:
+        floor = f"at_least={asked.at_least} of every kernel" if asked.at_least else "no kernel emptied"
+        raise ValueError(
+            f"ratio is {asked.ratio}, but with {floor}{' left' if asked.at_least else ''}, {reach / size:.4g} of all "
+            f"is all that can go; ask for less{', or lower at_least' if asked.at_least else ''}"
+        )
 
 
 def chosen(
@@ -133,7 +152,7 @@ def _at_ratio(
 def _ratio_of(group: Group, ratio: Any) -> float:
     """Of a mapping, the first pattern that fits; 0 where none does."""
     if isinstance(ratio, Mapping):
-        return next((part for pattern, part in ratio.items() if fnmatchcase(group.name, pattern)), 0.0)
+        return next((part for pattern, part in ratio.items() if allocation.fits(group.name, pattern)), 0.0)
     return ratio
 
 
