@@ -22,12 +22,11 @@ FILTERS: Mapping[str, str] = {"ratio": "pruning ratio", "lr": "initial LR", "met
 HOVER = ("run", "seed", "epoch", "id", "ratio", "lr", "method")
 # What a filter does: shows the points and lines whose run has one of the chosen values; none chosen shows all.
 KEEP = """
-const chosen = Object.fromEntries(Object.entries(boxes).map(([name, box]) => [name, box.value]));
-for (const [source, filter] of pairs) {
+sources.forEach((source, number) => {
   const shown = (_, i) =>
-    Object.entries(chosen).every(([name, values]) => !values.length || values.includes(source.data[name][i]));
-  filter.booleans = source.data.run.map(shown);
-}
+    boxes.every((box) => !box.value.length || box.value.includes(source.data[box.name][i]));
+  filters[number].booleans = Array.from(source.data.run, shown);
+});
 """
 Row = dict[str, Any]
 
@@ -96,12 +95,13 @@ def _layout(records: Sequence[RunRecord]) -> Any:
     """Filters above a panel for each quantity that was measured."""
     from bokeh.layouts import column, row
     from bokeh.models import CustomJS
-    from bokeh.models.widgets import MultiChoice
+    from bokeh.models.widgets import MultiSelect
 
     told = [_told(record) for record in records]
     options = {name: list(dict.fromkeys(each[name] for each in told)) for name in FILTERS}
     boxes = {
-        name: MultiChoice(title=title, options=options[name], name=name) for name, title in FILTERS.items()
+        name: MultiSelect(title=title, options=options[name], name=name, size=4)
+        for name, title in FILTERS.items()
     }
     colors = {
         lr: COLORS[i % len(COLORS)] for i, lr in enumerate(sorted(options["lr"], key=float, reverse=True))
@@ -115,7 +115,8 @@ def _layout(records: Sequence[RunRecord]) -> Any:
             pairs += its_pairs
     for figure in figures[1:]:
         figure.x_range = figures[0].x_range
-    keep = CustomJS(args={"boxes": boxes, "pairs": pairs}, code=KEEP)
+    sources, filters = (list(each) for each in zip(*pairs, strict=True))
+    keep = CustomJS(args={"boxes": list(boxes.values()), "sources": sources, "filters": filters}, code=KEEP)
     for box in boxes.values():
         box.js_on_change("value", keep)
     return column(row(*boxes.values()), *figures)
