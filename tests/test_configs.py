@@ -92,6 +92,7 @@ def test_other_data_and_networks_can_be_named(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.apart
 @EACH
 def test_the_quick_form_runs_and_reports(path, tmp_path, capsys):
     module, config = load(path, quick=True)
