@@ -113,7 +113,7 @@ for i, argument in enumerate(arguments):
 @pytest.mark.slow
 def test_bad_input_is_one_line_before_any_work(environment, tmp_path):
     command = [sys.executable, "-c", EACH_ALONE, str(tmp_path), CONFIG, *REFUSED]
-    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["1"] * len(REFUSED)
     for i, (argument, message) in enumerate(REFUSED.items()):

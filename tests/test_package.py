@@ -98,12 +98,13 @@ ignore_missing_imports = true
 SKIPPED = """
 [mypy-{package}.*]
 follow_imports = skip
+follow_imports_for_stubs = True
 """
 
 
 def test_a_type_checker_sees_the_names_and_a_misspelt_one(tmp_path, monkeypatch):
     (tmp_path / "used.py").write_text(TYPED)
-    packages = sorted({*CORE - {"rich"}, *OPTIONAL, "absl"})
+    packages = sorted({*CORE - {"rich"}, *OPTIONAL, "absl", "IPython"})
     (tmp_path / "mypy.ini").write_text(
         CONFIG + "".join(SKIPPED.format(package=package) for package in packages)
     )
