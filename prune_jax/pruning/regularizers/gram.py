@@ -68,7 +68,7 @@ def tpp(
       The penalty.
 
     Raises:
-      ValueError: a number outside its range.
+      ValueError: a number outside its range; from ``init``, a group that no kernel makes.
     """
     refuse_below(0, strength=strength, step=step, limit=limit, hold=hold)
     refuse_below(1, every=every)
@@ -76,6 +76,7 @@ def tpp(
     ends = rises_to(limit, step) * every + hold
 
     def init(leaves: Leaves) -> DecorrelationState:
+        _refuse_vectors(mine, leaves)
         doomed = {g.name: lowest(mean_magnitudes(leaves, g), gone[g.name]) for g in mine}
         return DecorrelationState(doomed, jnp.zeros(()), jnp.zeros((), jnp.int32))
 
@@ -133,6 +134,15 @@ def gram_macs(group: Group, weights: int) -> int:
       2 n^2 d.
     """
     return 2 * len(group.producer.index) * weights
+
+
+def _refuse_vectors(groups: Sequence[Group], leaves: Leaves) -> None:
+    for group in groups:
+        if jnp.ndim(leaves[group.producer.path]) < 2:
+            raise ValueError(
+                f"group {group.name!r} is made by {group.producer.path!r}, which is no kernel: its channels have no "
+                "Gram matrix to decorrelate; leave it out"
+            )
 
 
 def _shrunk(group: Group, leaves: Leaves) -> tuple[Slice, ...]:

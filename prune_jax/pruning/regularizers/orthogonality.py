@@ -5,7 +5,6 @@ Networks, CVPR 2020, arXiv 1911.12207.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,15 +85,17 @@ def self_convolution_error(filters: jax.Array, stride: int, padding: int) -> jax
     return _frobenius(found.at[:, :, middle[0], middle[1]].add(-jnp.eye(len(filters), dtype=found.dtype)))
 
 
-def without_kernels(params: Any) -> str:
-    """Why there is nothing to make orthogonal; empty where the params have a kernel."""
-    return "" if any(map(is_kernel, jax.tree.leaves(params))) else "they have no kernels"
-
-
 def _of_kernels(
     groups: Sequence[Group], strength: float, distance: Callable[[Leaves, str], jax.Array]
 ) -> Penalty:
     refuse_below(0, strength=strength)
+
+    def init(leaves: Leaves) -> tuple[()]:
+        if not any(map(is_kernel, leaves.values())):
+            raise ValueError(
+                f"there is no kernel to make orthogonal among {', '.join(leaves) or 'no leaves'}"
+            )
+        return ()
 
     def value(_: tuple[()], leaves: Leaves) -> jax.Array:
         kernels = [path for path, leaf in leaves.items() if is_kernel(leaf)]
@@ -104,7 +105,7 @@ def _of_kernels(
         kernels = {path: wide(leaf) for path, leaf in leaves.items() if is_kernel(leaf)}
         return jax.grad(lambda mine: value(state, {**leaves, **mine}))(kernels)
 
-    return Penalty(groups, lambda leaves: (), lambda state, leaves, count: state, value, gradient)
+    return Penalty(groups, init, lambda state, leaves, count: state, value, gradient)
 
 
 def _distance(leaves: Leaves, path: str, output_axis: int) -> jax.Array:

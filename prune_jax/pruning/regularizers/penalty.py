@@ -42,12 +42,12 @@ class PenaltyState(NamedTuple):
     """Where a penalty stands.
 
     Attributes:
-      count: steps that were taken, int32.
+      steps: how many were taken, int32.
       done: whether its stop rule has ended it, bool. It never becomes False again.
       own: what the penalty itself keeps.
     """
 
-    count: jax.Array
+    steps: jax.Array
     done: jax.Array
     own: Any
 
@@ -121,7 +121,7 @@ def proximal(penalty: Penalty, learning_rate: Rate) -> optax.GradientTransformat
     """
 
     def update(updates: Any, state: PenaltyState, params: Any = None, **_: Any) -> tuple[Any, PenaltyState]:
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        rate = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         state = _advanced(penalty, state, _leaves(params, penalty))
         moved = _leaves(optax.apply_updates(params, updates), penalty)
         assert penalty.prox is not None
@@ -156,8 +156,8 @@ def _begun(penalty: Penalty, params: Any) -> PenaltyState:
 
 
 def _advanced(penalty: Penalty, state: PenaltyState, leaves: Leaves) -> PenaltyState:
-    own = penalty.advance(state.own, leaves, state.count)
-    return PenaltyState(state.count + 1, state.done | penalty.done(own), own)
+    own = penalty.advance(state.own, leaves, state.steps)
+    return PenaltyState(state.steps + 1, state.done | penalty.done(own), own)
 
 
 def _plus(tree: Any, more: Mapping[str, jax.Array], penalty: Penalty) -> Any:

@@ -28,6 +28,8 @@ class Regularizer(NamedTuple):
         **arguments)`` with how many of each group are to go. Its keyword arguments, with their defaults, are its own.
       chooses: whether it pushes chosen channels.
       neutral: arguments under which training is as without it.
+      channels: whether it looks at coupled channels; else at kernels, whatever the groups.
+      stops: whether it has a rule that ends it.
       unfit: why these groups have nothing that it could act on, in words, or ''.
       macs: multiply-accumulates that a step takes beside the network's passes: a function of a group and of its
         producer's number of weights.
@@ -36,6 +38,8 @@ class Regularizer(NamedTuple):
     make: Callable[..., Penalty]
     chooses: bool = False
     neutral: Mapping[str, float] = MappingProxyType({"strength": 0.0})
+    channels: bool = True
+    stops: bool = False
     unfit: Callable[[Sequence[Group]], str] | None = None
     macs: Callable[[Group, int], int] | None = None
 
@@ -44,19 +48,20 @@ _NO_GROWTH = MappingProxyType({"step": 0.0})
 
 REGULARIZERS: Mapping[str, Regularizer] = MappingProxyType(
     {
-        "greg1": Regularizer(growing.greg1, chooses=True, neutral=_NO_GROWTH),
+        "greg1": Regularizer(growing.greg1, chooses=True, neutral=_NO_GROWTH, stops=True),
         "greg2": Regularizer(
             growing.greg2,
             chooses=True,
             neutral=MappingProxyType({"pick_step": 0.0, "step": 0.0, "recover": 0.0}),
+            stops=True,
         ),
         "group_lasso": Regularizer(group_lasso.group_lasso),
         "group_lasso_proximal": Regularizer(group_lasso.group_lasso_proximal),
         "group_norm": Regularizer(group_norm.group_norm),
         "slimming": Regularizer(slimming.slimming, unfit=slimming.without_scales),
-        "tpp": Regularizer(gram.tpp, chooses=True, neutral=_NO_GROWTH, macs=gram.gram_macs),
-        "kernel_orthogonality": Regularizer(orthogonality.kernel_orthogonality),
-        "orthogonal_convolution": Regularizer(orthogonality.orthogonal_convolution),
+        "tpp": Regularizer(gram.tpp, chooses=True, neutral=_NO_GROWTH, stops=True, macs=gram.gram_macs),
+        "kernel_orthogonality": Regularizer(orthogonality.kernel_orthogonality, channels=False),
+        "orthogonal_convolution": Regularizer(orthogonality.orthogonal_convolution, channels=False),
     }
 )
 
