@@ -19,7 +19,7 @@ from prune_jax.pruning.regularizers.channels import (
     weighed,
     wide,
 )
-from prune_jax.pruning.regularizers.growth import halves, refuse_below, rises_to
+from prune_jax.pruning.regularizers.growth import NEVER, halves, refuse_below, rises_to
 from prune_jax.pruning.regularizers.penalty import Leaves, Penalty
 
 
@@ -73,7 +73,7 @@ def tpp(
     refuse_below(0, strength=strength, step=step, limit=limit, hold=hold)
     refuse_below(1, every=every)
     mine = [group for group in groups if gone.get(group.name, 0)]
-    ends = rises_to(limit, step) * every + hold
+    ends = min(NEVER, rises_to(limit, step) * every + int(hold))
 
     def init(leaves: Leaves) -> DecorrelationState:
         _refuse_vectors(mine, leaves)
