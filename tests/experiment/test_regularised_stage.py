@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -27,6 +28,10 @@ GREG = {
     "regularise.limit": 3.0,
     "regularise.hold": 10,
 }
+
+
+UNSET = {f"regularise.{key}": None for key in ("every", "limit", "hold", "step")}
+ROOT = Path(__file__).parents[2]
 
 
 def arm_of(digits, **changes):
@@ -72,16 +77,16 @@ def test_the_channels_that_were_pushed_are_those_that_go(pushed):
             assert keep[f"layers/{i}"].tolist() == kept.tolist()
             sizes = np.abs(after[i]["kernel"]).mean(0)
             gone = np.setdiff1d(np.arange(10), kept)
-            assert sizes[gone].max() < 0.2 * sizes[kept].min()
+            assert sizes[gone].max() < 0.5 * sizes[kept].min()
 
 
 def test_killed_and_resumed_bit_for_bit(tmp_path, pushed, digits):
     context, (arm, _) = pushed
-    small = {"digits": digits, "root": tmp_path}
-    for epochs in (2, 3):  # within the regularised stage, then behind it
-        killed = context_of(small["root"], digits, arm, progress=Killer(epochs if epochs == 2 else 1))
-        with contextlib.suppress(KilledError):
-            run.run_chain(killed, arm)
+    killed = context_of(tmp_path, digits, arm, progress=Killer(2))  # after an epoch of the regularised stage
+    with contextlib.suppress(KilledError):
+        run.run_chain(killed, arm)
+    assert disk.read_stage(killed.store, arm.ids[0][0])
+    assert not disk.read_stage(killed.store, arm.ids[0][1])
     again = context_of(tmp_path, digits, arm)
     run.run_chain(again, arm)
     for ids in arm.ids:
@@ -164,11 +169,11 @@ def test_it_comes_before_each_cut_with_that_cuts_ratios(digits):
     assert {ratio for _, ratio in chain[1].ratios} == {0.25}
     listed = (
         {"stage": "pretrain"},
-        {"stage": "regularise", "epochs": 2},
+        {"stage": "regularise", "epochs": 5},
         {"stage": "sparsify", "ratio": 0.3},
     )
     chain = arm_of(digits, **GREG | {"chain": (*listed, {"stage": "retrain"})}).chain
-    assert chain[1].train.epochs == 2
+    assert chain[1].train.epochs == 5
     assert {ratio for _, ratio in chain[1].ratios} == {0.3}
 
 
@@ -185,9 +190,6 @@ def test_networks_that_kept_other_channels_share_a_program(digits):
     assert pushing_of(arm.model, spec, keeps[0]) == pushing_of(arm.model, spec, keeps[1])
     small = penalty_of(arm.model, pushing_of(arm.model, spec, keeps[0]))
     assert {group.name: group.size for group in small.groups}["layers/0"] == 3
-
-
-UNSET = {f"regularise.{key}": None for key in ("every", "limit", "hold", "step")}
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ VECTORS = """
 import jax.numpy as jnp
 
 def net(num_classes, input_shape):
-    def init(key):
+    def init(key, x):
         return {"a": jnp.ones(64), "b": jnp.ones(64), "head": jnp.ones((64, num_classes))}
 
     def apply(params, x):
@@ -247,15 +249,11 @@ def net(num_classes, input_shape):
 
 
 def test_tpp_on_a_network_whose_channels_no_kernel_makes_is_refused(digits, write):
-    own = {"model.name": f"{write(VECTORS)}:net", "model.options": {}}
+    mine = {"model.name": f"{write(VECTORS)}:net", "regularise.name": "tpp", "regularise.limit": None}
     config = mlp_config()
     config.model.options = {}
     with pytest.raises(ValueError, match=r"(regularise|sparsify\.layers).*(no kernel|frozen)"):
-        sweep.plan_arms(
-            sweep.override(config, {**own, **GREG, "regularise.name": "tpp", "regularise.limit": None}),
-            None,
-            digits,
-        )
+        sweep.plan_arms(sweep.override(config, GREG | mine), None, digits)
 
 
 OWN = """
@@ -276,12 +274,12 @@ def test_a_regulariser_of_ones_own_is_named_by_its_function(digits, write):
     name = write(OWN)
     mine = {
         "regularise.name": f"{name}:flat_norms",
-        "regularise.strength": None,
+        
         "regularise.arguments": {"power": 2.0},
     }
     arm = arm_of(digits, **GREG | UNSET | mine)
     spec = arm.chain[1]
-    assert dict(spec.arguments) == {"strength": 1e-4, "power": 2.0} or dict(spec.arguments) == {"power": 2.0}
+    assert dict(spec.arguments) == {"strength": 1e-4, "power": 2.0}
     assert len(spec.source) == 64
     assert arm.config["own_parts"]["regularise.name"]["sha256"] == spec.source
     penalty = penalty_of(arm.model, pushing_of(arm.model, spec, {}))
@@ -302,10 +300,9 @@ def test_a_regulariser_of_ones_own_is_named_by_its_function(digits, write):
 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_regulariser_is_named_in_the_keys_and_the_page(name):
-    root = __import__("pathlib").Path(__file__).parents[2]
-    keys = (root / "prune_jax/experiment/config/defaults.py").read_text()
+    keys = (ROOT / "prune_jax/experiment/config/defaults.py").read_text()
     assert f"'{name}'" in keys
-    page = (root / "docs/regularizers.md").read_text()
+    page = (ROOT / "docs/regularizers.md").read_text()
     assert re.search(rf"^\| `{name}` \|", page, re.MULTILINE)
 
 

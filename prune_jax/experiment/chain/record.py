@@ -18,6 +18,7 @@ from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of, dataset_name
+from prune_jax.experiment.own.regularizer import regularizer_of
 from prune_jax.experiment.processes import slurm
 from prune_jax.experiment.specs import (
     Initialise,
@@ -139,9 +140,17 @@ def method_name(chain: tuple[Stage, ...]) -> str:
 
 
 def pushed_by(chain: tuple[Stage, ...]) -> str:
-    """The regularisers that a chain trains under, each once, with a comma behind each; '' of none."""
-    names = dict.fromkeys(stage.regularizer for stage in chain if isinstance(stage, Regularise))
+    """The regularisers that a chain trains under, each once, with a comma behind each; '' of none.
+
+    One whose numbers switch it off is 'no penalty': the control that trains as long.
+    """
+    names = dict.fromkeys(_name_of(stage) for stage in chain if isinstance(stage, Regularise))
     return "".join(f"{name}, " for name in names)
+
+
+def _name_of(stage: Regularise) -> str:
+    off, told = regularizer_of(stage.regularizer).neutral, dict(stage.arguments)
+    return "no penalty" if all(told.get(key) == value for key, value in off.items()) else stage.regularizer
 
 
 def versions() -> dict[str, str]:
