@@ -80,6 +80,7 @@ def test_the_channels_that_were_pushed_are_those_that_go(pushed):
             assert sizes[gone].max() < 0.5 * sizes[kept].min()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_bit_for_bit(tmp_path, pushed, digits):
     context, (arm, _) = pushed
     killed = context_of(tmp_path, digits, arm, progress=Killer(2))  # after an epoch of the regularised stage
