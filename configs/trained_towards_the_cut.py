@@ -59,19 +59,20 @@ def get_config() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values for --config.quick: the 8x8 digits, three methods, one ratio, few epochs."""
+    """Small values for --config.quick: 600 digits, three methods, one ratio, few epochs, fewer layers."""
     del config
     return {
         "dataset.name": "digits",
         "seeds": (0, 1),
-        "model.options": ConfigDict({"init": "orthogonal", "hidden": 30}),
-        "pretrain.epochs": 3,
+        "model.options": ConfigDict({"init": "orthogonal", "hidden": 16, "depth": 3}),
+        "dataset.train_examples": 600,
+        "pretrain.epochs": 2,
         "methods": ("l1", "greg1", "tpp"),
         "ratios": (0.7,),
         "regularise.epochs": 3,
         "retrain.epochs": 2,
-        "penalties.greg1.step": 3e-2,  # as strong after 36 steps
-        "penalties.tpp.step": 3e-2,
+        "penalties.greg1.step": 6e-2,  # as strong after 18 steps
+        "penalties.tpp.step": 6e-2,
         "measure.examples": 20,
     }
 
