@@ -275,7 +275,6 @@ def test_a_regulariser_of_ones_own_is_named_by_its_function(digits, write):
     name = write(OWN)
     mine = {
         "regularise.name": f"{name}:flat_norms",
-        
         "regularise.arguments": {"power": 2.0},
     }
     arm = arm_of(digits, **GREG | UNSET | mine)
