@@ -151,6 +151,10 @@ def test_tpp_states_the_macs_of_its_gram_matrices(digits):
     stage = record.kind_of(link.spec).recorded(link, 10, {4})
     # 64 inputs and 10 inputs of the two hidden layers of 10, over batches of 100
     assert stage.extra_macs == 2 * 10 * (64 * 10 + 10 * 10) / 100
+    tpp = {"regularise.name": "tpp", "regularise.limit": None, "sparsify.rounds": 2, "sparsify.ratio": 0.6}
+    link = record.links(arm_of(digits, **GREG | tpp))[4]
+    # seven of ten channels are left of each hidden layer
+    assert record.kind_of(link.spec).recorded(link, 10, {4}).extra_macs == 2 * 7 * (64 * 7 + 7 * 7) / 100
 
 
 def test_a_dry_run_tells_its_budget(digits):
@@ -257,13 +261,10 @@ def test_tpp_on_a_network_whose_channels_no_kernel_makes_is_refused(digits, writ
         sweep.plan_arms(sweep.override(config, GREG | mine), None, digits)
 
 
-OWN = """
-import jax.numpy as jnp
-from prune_jax.pruning.regularizers.channels import slices_of, squared_norms
-
-def flat_norms(leaves, groups, power=1.0):
-    return sum(jnp.var(squared_norms(leaves, slices_of(g, leaves, "producer"), g.size)) ** power for g in groups)
-
+CODE = re.search(
+    r"```py\n# my_penalties.py\n(.*?)```", (ROOT / "docs/regularizers.md").read_text(), re.DOTALL
+).group(1)
+UNFIT = """
 def vector(leaves, groups):
     return leaves[groups[0].producer.path].sum(0)
 
@@ -272,9 +273,9 @@ number = 3
 
 
 def test_a_regulariser_of_ones_own_is_named_by_its_function(digits, write):
-    name = write(OWN)
+    name = write(CODE + UNFIT)
     mine = {
-        "regularise.name": f"{name}:flat_norms",
+        "regularise.name": f"{name}:even",
         "regularise.arguments": {"power": 2.0},
     }
     arm = arm_of(digits, **GREG | UNSET | mine)

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -411,6 +413,17 @@ def test_what_has_no_kernel_is_refused_as_training_begins():
         rule.init({"layer0/kernel": jnp.ones(4)})
     with pytest.raises(ValueError, match=r"proximal step, which is as long as the learning rate says"):
         penalty.regularized(optax.sgd(0.1), penalty_of("group_lasso_proximal", groups))
+
+
+def test_the_loop_of_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs/regularizers.md").read_text()
+    code = re.search(r"```py\n(import optax.*?)```", page, re.DOTALL).group(1)
+    params, _ = chain_of(0, 3, 4, 2)
+    names = {"apply": forward, "params": params, "x": jnp.ones((1, 3)), "grads": params}
+    exec(code, names)
+    assert names["over"].shape == ()
+    assert not names["over"]
+    assert jax.tree.structure(names["updates"]) == jax.tree.structure(params)
 
 
 def test_a_learning_rate_may_be_a_schedule():

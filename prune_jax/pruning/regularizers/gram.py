@@ -3,6 +3,7 @@
 Source: Wang & Fu, Trainability Preserving Neural Pruning, ICLR 2023, arXiv 2207.12534, and its companion code.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -123,17 +124,22 @@ def decorrelation(leaves: Leaves, producer: Slice, doomed: jax.Array) -> jax.Arr
     return jnp.square(gram).sum() / len(gram) ** 2
 
 
-def gram_macs(group: Group, weights: int) -> int:
+def gram_macs(group: Group, shape: Sequence[int]) -> int:
     """Multiply-accumulates that TPP takes in one step beside the network's: the Gram matrix and its way back.
 
     Args:
-      group: with a producer of n outputs.
-      weights: how many weights the producer has, n times d.
+      group: a group that is pushed.
+      shape: of its producer as it is now: n outputs of d weights.
 
     Returns:
       2 n^2 d.
+
+    >>> import numpy as np
+    >>> makes = Slice("a", 1, np.arange(3))
+    >>> gram_macs(Group("a", 3, (makes,), makes, None, True), (5, 3))
+    90
     """
-    return 2 * len(group.producer.index) * weights
+    return 2 * shape[group.producer.axis] * math.prod(shape)
 
 
 def _refuse_vectors(groups: Sequence[Group], leaves: Leaves) -> None:

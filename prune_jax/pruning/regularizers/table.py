@@ -31,8 +31,8 @@ class Regularizer(NamedTuple):
       channels: whether it looks at coupled channels; else at kernels, whatever the groups.
       stops: whether it has a rule that ends it.
       unfit: why these groups have nothing that it could act on, in words, or ''.
-      macs: multiply-accumulates that a step takes beside the network's passes: a function of a group and of its
-        producer's number of weights.
+      macs: multiply-accumulates that a step takes beside the network's passes: a function of a pushed group and of
+        the shape of its producer.
     """
 
     make: Callable[..., Penalty]
@@ -41,7 +41,7 @@ class Regularizer(NamedTuple):
     channels: bool = True
     stops: bool = False
     unfit: Callable[[Sequence[Group]], str] | None = None
-    macs: Callable[[Group, int], int] | None = None
+    macs: Callable[[Group, Sequence[int]], int] | None = None
 
 
 _NO_GROWTH = MappingProxyType({"step": 0.0})
