@@ -30,6 +30,10 @@ NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
         "layouts.naming",
         "layouts.unstructured",
         "module.prune",
+        *(
+            f"regularizers.{name}"
+            for name in ("gram", "group_norm", "growth", "orthogonality", "penalty", "table")
+        ),
         "rounds",
         "slices",
     ],

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from prune_jax import fairness
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import imported, initialise, rewind, sparsify, train
+from prune_jax.experiment.chain import imported, initialise, regularise, rewind, sparsify, train
 from prune_jax.experiment.specs import (
     Imported,
     Initialise,
     Pretrain,
+    Regularise,
     Retrain,
     Rewind,
     Scratch,
@@ -52,6 +53,7 @@ KINDS: Mapping[type, StageKind] = MappingProxyType(
         Pretrain: _TRAINED,
         Retrain: _TRAINED,
         Scratch: _TRAINED,
+        Regularise: StageKind(train.finish, _all_there, regularise.recorded, regularise.line, trains=True),
         Sparsify: StageKind(sparsify.finish, _all_there, sparsify.recorded, sparsify.line, trains=False),
         Initialise: StageKind(
             initialise.finish, _all_there, initialise.recorded, initialise.line, trains=False

@@ -22,7 +22,11 @@ def refuse_misplaced(kinds: Sequence[str]) -> None:
             raise ValueError(
                 f"chain[{place}].stage is 'rewind', and nothing is pruned before it: put 'sparsify' before it"
             )
-    for kind in ("sparsify", "rewind"):
+        if kind == "regularise" and "sparsify" not in kinds[place:] and kinds[0] != "scratch":
+            raise ValueError(
+                f"chain[{place}].stage is 'regularise', and nothing is cut after it: put 'sparsify' behind it"
+            )
+    for kind in ("regularise", "sparsify", "rewind"):
         if kinds[0] == "scratch" and kind in kinds:
             raise ValueError(
                 f"chain[{kinds.index(kind)}].stage is {kind!r} after 'scratch', whose network is small from the "

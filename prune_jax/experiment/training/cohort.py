@@ -18,7 +18,7 @@ from prune_jax.experiment.devices.mesh import placement, put_whole
 from prune_jax.experiment.devices.replicas import split, stacked
 from prune_jax.experiment.processes.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
-from prune_jax.experiment.specs import Measure, Pretrain, Retrain, Scratch, kind, stated
+from prune_jax.experiment.specs import Measure, Pretrain, Regularise, Retrain, Scratch, kind, stated
 from prune_jax.experiment.storage import checkpoints
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.checkpoint_timer import Clock
@@ -30,7 +30,7 @@ from prune_jax.experiment.training.measure import entries, measure
 from prune_jax.experiment.training.step import variables_of
 from prune_jax.experiment.training.trainer import Recipe, Trainer, make_trainer
 
-TrainingStage = Pretrain | Retrain | Scratch
+TrainingStage = Pretrain | Regularise | Retrain | Scratch
 History = list[dict[str, Any]]
 GO_ON = "what was finished is kept, run the same command again to go on"
 
@@ -133,7 +133,8 @@ def _train(
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
-    course = course_of(spec.train, trainer, context.data, [member.schedule for member in members])
+    stops = isinstance(spec, Regularise) and spec.stop
+    course = course_of(spec.train, trainer, context.data, [member.schedule for member in members], stops)
     variables, masks = zip(*map(start, members), strict=True)
     state = course.begin(trainer.init(stacked(variables), _stacked_masks(masks)))
     del variables

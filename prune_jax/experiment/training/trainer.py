@@ -16,18 +16,21 @@ from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
 from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import DataSpec, ModelSpec
-from prune_jax.experiment.training import inputs, optimizers
+from prune_jax.experiment.training import inputs, optimizers, penalties
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.inputs import to_device as to_device
 from prune_jax.experiment.training.optimizers import Rule
+from prune_jax.experiment.training.penalties import Pushing
 from prune_jax.experiment.training.step import StepPlan, TrainState, floats, make_step, masked, variables_of
 from prune_jax.experiment.twins import Channels, network_at
+from prune_jax.pruning.regularizers.penalty import is_done
 
 
 class Recipe(NamedTuple):
     """All that a compiled trainer depends on; learning rates, weights and data are its arguments.
 
     ``channels``: those that stay, of a network whose own code can't run at its sizes (see ``twins``).
+    ``pushing``: the penalty that training is under.
     """
 
     data: DataSpec
@@ -40,6 +43,7 @@ class Recipe(NamedTuple):
     plan: StepPlan = StepPlan()
     rule: Rule = Rule()
     channels: Channels = ()
+    pushing: Pushing | None = None
 
 
 class Trainer(NamedTuple):
@@ -51,6 +55,7 @@ class Trainer(NamedTuple):
     step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch. The state is donated.
     accuracy(state, data) -> test accuracy in percent (R,).
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
+    ended(state) -> whether the rule of the penalty has ended a replica's training, bool (R,).
     """
 
     init: Callable[..., TrainState]
@@ -58,6 +63,7 @@ class Trainer(NamedTuple):
     step: Callable[[TrainState, jax.Array, jax.Array, jax.Array, Any], tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, Inputs], jax.Array]
     jsv: Callable[[TrainState, jax.Array], jax.Array]
+    ended: Callable[[TrainState], jax.Array]
     recipe: Recipe
 
 
@@ -68,7 +74,8 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     What is measured is measured in float32, whatever the step's precision.
     """
     network = network_at(recipe.model, recipe.channels)
-    optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay)
+    penalty = penalties.penalty_of(recipe.model, recipe.pushing)
+    optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay, penalty)
     place = devices_mesh.placement(recipe.mesh)
     step = make_step(network, optimizer, recipe.data, recipe.plan, place)
     lift = replicas.over(place, recipe.execution)
@@ -114,6 +121,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         _training(place, lift(fed, (0, None, None, 0, None))),
         accuracy,
         _one_by_one(network, recipe.data) if _on_cores() else _told(place, lift(jsv, (0, None))),
+        _told(place, lambda state: is_done(state.opt_state)),
         recipe,
     )
 
