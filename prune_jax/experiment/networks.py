@@ -26,7 +26,8 @@ from prune_jax.pruning.layouts.blocks import block_counts
 
 def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
     """One abstract input of the network, batch axis included."""
-    return jax.ShapeDtypeStruct((1, *spec.input_shape), "float32")
+    dtype = "float32" if own_parts.is_own(spec.name) else models.info(spec.name).dtype
+    return jax.ShapeDtypeStruct((1, *spec.input_shape), dtype)
 
 
 @functools.cache  # a memo of a pure function of a frozen spec: every run of a sweep asks again
