@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from prune_jax.models.attention import Attention
@@ -139,14 +140,25 @@ class Decoder(nnx.Module):
 
     def from_embeddings(self, x: jax.Array) -> jax.Array:
         """The same of embeddings (batch, length, hidden), with respect to which logits have a Jacobian."""
-        if self.scan:
-            definition, state = nnx.split(self.blocks)
-            x, _ = jax.lax.scan(lambda x, one: (nnx.merge(definition, one)(x), None), x, state)
-        else:
-            for block in self.blocks:
-                x = block(x)
+        x, _ = self._through_blocks(x)
         x = self.norm(x)
         return x @ self.embed.embedding[...].T if self.tied else self.head(x)
+
+    def streams(self, tokens: jax.Array) -> jax.Array:
+        """The residual stream before every block and after the last: (depth + 1, batch, length, hidden)."""
+        x, before = self._through_blocks(self.embedded(tokens))
+        return jnp.concatenate((jnp.stack(list(before)), x[None]))
+
+    def _through_blocks(self, x: jax.Array) -> tuple[jax.Array, Any]:
+        """What leaves the last block, and what entered each."""
+        if self.scan:
+            definition, state = nnx.split(self.blocks)
+            return jax.lax.scan(lambda x, one: (nnx.merge(definition, one)(x), x), x, state)
+        before = []
+        for block in self.blocks:
+            before.append(x)
+            x = block(x)
+        return x, before
 
 
 def stacked(make: Any, keys: jax.Array) -> nnx.Module:
