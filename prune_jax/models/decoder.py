@@ -144,6 +144,10 @@ class Decoder(nnx.Module):
         x = self.norm(x)
         return x @ self.embed.embedding[...].T if self.tied else self.head(x)
 
+    def last_logits(self, x: jax.Array) -> jax.Array:
+        """Logits of the last position (batch, vocabulary) of embeddings (batch, length, hidden)."""
+        return self.from_embeddings(x)[:, -1]
+
     def streams(self, tokens: jax.Array) -> jax.Array:
         """The residual stream before every block and after the last: (depth + 1, batch, length, hidden)."""
         x, before = self._through_blocks(self.embedded(tokens))

@@ -15,7 +15,7 @@ def accuracy(records: Sequence[RunRecord]) -> str:
         "method",
         "LR schedule",
         "epochs",
-        "accuracy %",
+        measured(records),
         "each seed",
         "trainability acc. %",
     ]
@@ -29,18 +29,32 @@ def accuracy(records: Sequence[RunRecord]) -> str:
                 method_text(record),
                 _schedule_text(record),
                 ", ".join(str(count) for count in sorted(set(reading.lengths(record)))),
-                spread(record.accuracies),
-                ", ".join(f"{value:.1f}" for value in record.accuracies),
+                spread(record.accuracies, digits_of(record)),
+                ", ".join(f"{value:.{digits_of(record) - 1}f}" for value in record.accuracies),
                 spread(reading.trainability_accuracies(record)),
                 *_jsv_ends(record),
             ]
         )
+    named = "Accuracy: top-1 on the test images"
+    if measured(records) != "accuracy %":
+        named = f"{measured(records).capitalize()}: on the test split"
     note = (
-        "Accuracy: top-1 on the test images after the last epoch, mean ± sample standard deviation over seeds. "
+        f"{named} after the last epoch, mean ± sample standard deviation over seeds. "
         "Trainability accuracy: Eq. (1), the mean over the epochs of the first LR stage, to be compared under one "
         "schedule only. Mean JSV: before the first and after the last epoch of the run's last stage."
     )
     return "\n\n".join([markdown(head, rows), note, *_chains(records)])
+
+
+def measured(records: Sequence[RunRecord]) -> str:
+    """What a column of values is called: 'accuracy %', or the records' metric where it is another one."""
+    names = sorted({record.measured.name for record in records} - {"top-1 accuracy"})
+    return " or ".join(names) or "accuracy %"
+
+
+def digits_of(record: RunRecord) -> int:
+    """Decimals that a value of the record's metric is shown with."""
+    return 2 if record.measured.unit == "%" else 3
 
 
 def method_text(record: RunRecord) -> str:
@@ -63,11 +77,11 @@ def base(records: Sequence[RunRecord]) -> str:
             str(record.network),
             str(record.dataset),
             "unstated (imported)" if first.epochs is None else f"{first.epochs} epochs, `{first.schedule}`",
-            spread(accuracies),
+            spread(accuracies, digits_of(record)),
             spread(values, 3) if values else "",
             " ".join(first.ids),
         ]
-    head = ["network", "data", "pretraining", "accuracy %", "mean JSV", "ids (one a seed)"]
+    head = ["network", "data", "pretraining", measured(records), "mean JSV", "ids (one a seed)"]
     return markdown(head, list(seen.values()))
 
 

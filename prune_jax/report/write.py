@@ -9,6 +9,7 @@ from prune_jax import atomic, nearest
 from prune_jax.fairness import RunRecord
 from prune_jax.report import (
     beside_paper,
+    budgets,
     cross_validating,
     curves,
     damage,
@@ -36,6 +37,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "method_ranking": ("Methods, ranked within setups that hold", method_ranking.ranking),
         "retraining_ranking": ("Retrainings of the same pruned networks", method_ranking.retraining_ranking),
         "damage_and_lr": ("Damage to the Jacobian beside the effect of the LR", damage.damage),
+        "budgets": ("Budgets in tokens and FLOPs", budgets.budgets),
         "accuracy": ("Every run", tables.accuracy),
     }
 )
