@@ -31,14 +31,14 @@ def get_config() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values: a decoder of 15,000 parameters, two seeds, one ratio, two methods, 4 short epochs."""
+    """Small values: a decoder of 15,000 parameters, two seeds, one ratio, two methods, 8 short epochs."""
     del config
     return language.few_windows() | {
         "methods": ("l1", "taylor"),
         "ratios": (0.5,),
-        "overall.epochs": 4,
-        "overall.schedule": "0:3e-3,3:3e-4",
-        "prune_at": 2,
+        "overall.epochs": 8,
+        "overall.schedule": "0:3e-3,6:3e-4",
+        "prune_at": 4,
     }
 
 

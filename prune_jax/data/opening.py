@@ -113,8 +113,8 @@ def input_of(
 ) -> tuple[tuple[int, ...], int]:
     """Image shape ``(height, width, channels)`` and number of classes of ``name``, without reading it.
 
-    Images that vary in size become ``size`` by ``size``. Of a text they are ``(window,)`` and 256. Raises ValueError for
-    an unknown name, and for such images where ``size`` is 0.
+    Images that vary in size become ``size`` by ``size``. Of a text they are ``(window,)`` and 256.
+    Raises ValueError for an unknown name, and for such images where ``size`` is 0.
     """
     if name == SYNTHETIC:
         return tuple(sizes.shape), sizes.classes

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from prune_jax.experiment.config.defaults import default_config
 
-NEAR = 0.01  # how far FLOPs in all may be from scratch's: within the tolerance that SX-B is judged by
+NEAR = 0.015  # how far FLOPs in all may be from scratch's: within the 2 % that SX-B is judged by
 
 
 def small_decoder(experiment: str) -> ConfigDict:
@@ -37,7 +37,7 @@ def few_windows() -> dict[str, Any]:
     """Quick values: a tiny decoder, short windows, a part of them, two seeds."""
     return {
         "dataset.window": 32,
-        "dataset.train_examples": 256,
+        "dataset.train_examples": 128,
         "model.options.hidden": 16,
         "model.options.depth": 2,
         "model.options.heads": 4,
@@ -46,7 +46,7 @@ def few_windows() -> dict[str, Any]:
         "model.options.mlp": 32,
         "seeds": (0, 1),
         "sparsify.evidence.batches": 2,
-        "measure.examples": 2,
+        "measure.jsv": False,  # a Jacobian of 256 outputs takes as long to compile as all the rest
     }
 
 
@@ -63,7 +63,7 @@ def epochs_after(total: int, wanted: int, speedup: float) -> int:
         rounded.
 
     Raises:
-        ValueError: no number of epochs comes within 1 % of scratch's FLOPs.
+        ValueError: no number of epochs comes within 1.5 % of scratch's FLOPs.
 
     Example:
         >>> epochs_after(8, 4, 2.0)  # 2 dense epochs cost what 4 small ones do
