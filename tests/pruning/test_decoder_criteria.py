@@ -15,11 +15,7 @@ from prune_jax.pruning.in_turn import mask_in_turn
 
 SIZES = {"hidden": 8, "depth": 2, "heads": 4, "kv_heads": 2, "head_dim": 4, "mlp": 16}
 TOKENS = np.random.default_rng(1).integers(0, 11, (3, 6)).astype(np.int32)
-KERNELS = [
-    f"{part}/{name}"
-    for part, names in (("attention", "qkvo"), ("mlp", ("gate", "up", "down")))
-    for name in names
-]
+KERNELS = [*(f"attention/{name}" for name in "qkvo"), "mlp/gate", "mlp/up", "mlp/down"]
 
 
 @functools.cache
@@ -109,7 +105,7 @@ def test_half_of_every_kernel_goes_along_its_inputs(name, granularity):
 
 
 def test_stacked_kernels_go_along_their_inputs_too():
-    _, mask = masked("wanda", "2:4", scan=True, steps=ALL)
+    _, mask = masked("wanda", "2:4", scan=True, steps=[("blocks/attention/?", "blocks/mlp/*")])
     for kernel in KERNELS:
         part, layer = kernel.split("/")
         mine = np.asarray(mask["blocks"][part][layer]["kernel"])
@@ -174,7 +170,6 @@ def test_sparsegpt_in_turn_compensates_for_the_pruned_inputs():
 
 
 def test_blocks_of_a_decoder_in_turn_are_those_of_two_calls():
-    params, _ = network()
     whole, mask = masked("wanda", "2:4", steps=BY_BLOCK)
     half, first = masked("wanda", "2:4", steps=BY_BLOCK[:1])
     apply = network()[1]
@@ -192,7 +187,7 @@ def test_blocks_of_a_decoder_in_turn_are_those_of_two_calls():
 
 def test_calibration_on_nothing_and_a_layer_twice_are_refused():
     params, x = two_layers()
-    with pytest.raises(ValueError, match="no calibration batches.*give at least one"):
+    with pytest.raises(ValueError, match=r"no calibration batches.*give at least one"):
         mask_in_turn(apply_two, params, [], criterion=CRITERIA["wanda"], ratio=0.5)
     with pytest.raises(ValueError, match="without batches the order of the layers is unknown"):
         mask_in_turn(apply_two, params, [], criterion=CRITERIA["l1"], ratio=0.5)
