@@ -1,7 +1,7 @@
 """Pruning or training from scratch: a byte-level language model, at matched tokens (SX-A) and matched FLOPs (SX-B).
 
 python run.py --config=configs/lm_pruning_or_scratch.py
-python run.py --config=configs/lm_pruning_or_scratch.py:quick
+python run.py --config=configs/lm_pruning_or_scratch.py --config.quick
 python run.py --config=configs/lm_pruning_or_scratch.py --config.dataset.name=text_folder --config.dataset.data_dir=DIR
 
 The question is that of arXiv 2606.14150. An epoch is the same tokens for every run. So as many epochs in all as scratch
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values: a decoder of 15,000 parameters, two seeds, one ratio, two methods, 8 short epochs."""
+    """Small values for --config.quick: a decoder of 15,000 parameters, two seeds, one ratio, two methods, 8 short epochs."""
     del config
     return language.few_windows() | {
         "methods": ("l1", "taylor"),

@@ -1,7 +1,7 @@
 """Masks of a language model: unstructured 50 %, 2:4 and 4:8 by magnitude, Wanda, RIA and SparseGPT.
 
 python run.py --config=configs/lm_sparsity.py
-python run.py --config=configs/lm_sparsity.py:quick
+python run.py --config=configs/lm_sparsity.py --config.quick
 
 All kernels of the blocks are masked, embeddings and head are not, as the methods' papers do. N:M removes along a
 kernel's inputs, which is the axis that sparse tensor cores contract. Without retraining what is compared is the mask.
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values: a decoder of 15,000 parameters, two seeds, 2:4 beside unstructured, 2 short epochs."""
+    """Small values for --config.quick: a decoder of 15,000 parameters, two seeds, 2:4 beside unstructured, 2 short epochs."""
     del config
     return language.few_windows() | {
         "granularities": ("unstructured", "2:4"),

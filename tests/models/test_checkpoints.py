@@ -214,6 +214,14 @@ def test_missing_and_damaged_files_are_refused(tmp_path):
         load_checkpoint(folder)
 
 
+def test_heads_that_are_cut_inside_are_refused(tmp_path):
+    pruned = prune_jax.prune(decoder(depth=1), TOKENS, ratio=0.5, layers="*:inner")
+    with pytest.raises(
+        ValueError, match=r"twin of the decoder's code .*q:inner' out of layers, or .*prune_jax\.save"
+    ):
+        save_checkpoint(tmp_path, pruned)
+
+
 def test_what_is_no_decoder_and_a_type_that_does_not_fit_are_refused(tmp_path):
     with pytest.raises(TypeError, match="a Linear can't be written in this layout; give a Decoder"):
         save_checkpoint(tmp_path, nnx.Linear(2, 2, rngs=nnx.Rngs(0)))

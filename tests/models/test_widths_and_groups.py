@@ -17,13 +17,18 @@ def is_between_paddings(name, group):
     return group.name in (f"blocks/{n}/conv2", f"blocks/{2 * n}/conv2") if n else False
 
 
+def is_inside(group):
+    """Pairs of entries of the decoder's heads: its code fixes the size of a head, so no width names them."""
+    return group.name.endswith(":inner")
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_halving_every_group_gives_the_network_built_with_those_widths(name):
     arguments = {**ARGUMENTS, **({"input_shape": (6,)} if name == "decoder" else {})}
     net = models.functional(models.abstract(name, **arguments))
     x = jax.ShapeDtypeStruct((1, *arguments["input_shape"]), models.info(name).dtype)
     groups = find_groups(net.apply, net.variables, x)
-    free = [g for g in groups if g.frozen is None and not is_between_paddings(name, g)]
+    free = [g for g in groups if g.frozen is None and not is_between_paddings(name, g) and not is_inside(g)]
     keep = {g.name: np.arange(g.size // 2) for g in free}
     widths = {name: len(kept) for name, kept in keep.items()}
     cut = jax.eval_shape(lambda variables: shrink(variables, groups, keep), net.variables)

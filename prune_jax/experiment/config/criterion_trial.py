@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from prune_jax import models
 from prune_jax.experiment import networks
 from prune_jax.experiment.config.own_criterion import KEY, criterion_of
 from prune_jax.experiment.own.parts import is_own
@@ -30,7 +29,7 @@ def refuse_unscored(name: str, model: ModelSpec, granularity: str, pruned: tuple
         pruned: names of groups, or of layers for single weights.
     """
     needs = criterion_of(name).needs
-    if "synflow" in needs and not is_own(model.name) and models.info(model.name).dtype != "float32":
+    if "synflow" in needs and networks.takes_tokens(model):
         raise ValueError(
             f"{KEY} is {name!r}, which sends ones through the network; {model.name} takes tokens: choose "
             "another criterion"

@@ -61,7 +61,7 @@ def _own_parts(config: ConfigDict) -> dict[str, Any]:
 
 def _refuse_other_inputs(model: ModelSpec, images: DataSpec) -> None:
     """Raise ValueError where a network of the catalog takes images and the data set is a text."""
-    if images.window and not own_parts.is_own(model.name) and models.info(model.name).dtype == "float32":
+    if images.window and not own_parts.is_own(model.name) and not networks.takes_tokens(model):
         readers = [name for name in models.names() if models.info(name).dtype != "float32"]
         raise ValueError(
             f"model.name is {model.name!r}, which takes images, but {images.name} is a text; choose one that takes "

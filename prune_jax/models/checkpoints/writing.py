@@ -50,9 +50,15 @@ def save_checkpoint(
 
     Example: ``save_checkpoint("small", prune_jax.prune(net, tokens, ratio=0.5), like="llama")``.
     """
+    wrapped = getattr(net, "wrapped", None)
     folder, net = Path(folder), getattr(net, "model", net)
     if not isinstance(net, Decoder):
         raise TypeError(f"a {type(net).__name__} can't be written in this layout; give a Decoder")
+    if wrapped:
+        raise ValueError(
+            f"the pruned network runs as a twin of the decoder's code ({wrapped}), which config.json can't say: leave "
+            "groups such as 'blocks/0/attention/q:inner' out of layers, or write it with prune_jax.save"
+        )
     if (folder / "config.json").exists():
         raise FileExistsError(f"{folder} holds a checkpoint already; name an empty folder")
     source = Path(like) if like is not None else None
