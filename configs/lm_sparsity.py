@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values for --config.quick: a decoder of 15,000 parameters, two seeds, 2:4 beside unstructured, 2 short epochs."""
+    """Small values for --config.quick: a tiny decoder, two seeds, 2:4 beside unstructured, 2 short epochs."""
     del config
     return language.few_windows() | {
         "granularities": ("unstructured", "2:4"),

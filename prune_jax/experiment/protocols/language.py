@@ -36,14 +36,14 @@ def small_decoder(experiment: str) -> ConfigDict:
 def few_windows() -> dict[str, Any]:
     """Quick values: a tiny decoder, short windows, a part of them, two seeds."""
     return {
-        "dataset.window": 32,
+        "dataset.window": 24,
         "dataset.train_examples": 128,
         "model.options.hidden": 16,
         "model.options.depth": 2,
         "model.options.heads": 4,
         "model.options.kv_heads": 2,
         "model.options.head_dim": 8,
-        "model.options.mlp": 32,
+        "model.options.mlp": 20,
         "seeds": (0, 1),
         "sparsify.evidence.batches": 2,
         "measure.jsv": False,  # a Jacobian of 256 outputs takes as long to compile as all the rest
