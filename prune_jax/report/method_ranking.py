@@ -57,7 +57,7 @@ def _group(number: int, group: Ranking, columns: Sequence[Column]) -> str:
 def _title(title: str, records: Sequence[RunRecord]) -> str:
     """A column's title; of a metric other than accuracy without its unit."""
     named = tables.measured(records)
-    if named == "accuracy %" or title.startswith("trainability"):
+    if named == "accuracy %":
         return title
     return named if title == "accuracy %" else title.removesuffix(" %")
 

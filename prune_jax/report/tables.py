@@ -17,7 +17,7 @@ def accuracy(records: Sequence[RunRecord]) -> str:
         "epochs",
         measured(records),
         "each seed",
-        "trainability acc. %",
+        "trainability acc. %" if measured(records) == "accuracy %" else "mean along the first LR stage",
     ]
     head += ["mean JSV before", "mean JSV after"]
     rows = []
