@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from every_network import EVERY
 
 from prune_jax import find_groups, models, shrink
 
@@ -22,7 +22,7 @@ def is_inside(group):
     return group.name.endswith(":inner")
 
 
-@pytest.mark.parametrize("name", models.names())
+@EVERY
 def test_halving_every_group_gives_the_network_built_with_those_widths(name):
     arguments = {**ARGUMENTS, **({"input_shape": (6,)} if name == "decoder" else {})}
     net = models.functional(models.abstract(name, **arguments))
