@@ -9,11 +9,13 @@ from prune_jax.data.stream import Stream, open_stream, prefetch_to_device
 from prune_jax.data.streamed import StreamedDataset
 from prune_jax.data.subset import stratified_subset, take_train
 from prune_jax.data.synthetic import synthetic
-from prune_jax.data.tfds import Dataset, Split, load
+from prune_jax.data.text import load_text, text_builder
+from prune_jax.data.tfds import TEXTS, Dataset, Split, load
 from prune_jax.data.workers import ReaderLostError, number_of_workers
 
 __all__ = [
     "IMAGENET_RECIPE",
+    "TEXTS",
     "Dataset",
     "ImageRecipe",
     "NotPreparedError",
@@ -26,6 +28,7 @@ __all__ = [
     "from_arrays",
     "input_of",
     "load",
+    "load_text",
     "normalize",
     "number_of_workers",
     "open_dataset",
@@ -36,5 +39,6 @@ __all__ = [
     "stratified_subset",
     "synthetic",
     "take_train",
+    "text_builder",
     "varies",
 ]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from prune_jax.data import idx, imagenet
+from prune_jax.data import idx, imagenet, text
 from prune_jax.data import tfds as whole
 from prune_jax.data.images import ImageRecipe
 from prune_jax.data.labels import list_labels, records_of
@@ -27,6 +27,7 @@ class Synthetic(NamedTuple):
 
 
 SIZES = Synthetic()
+WINDOW = 128  # bytes of a text that are one example
 
 
 def open_dataset(
@@ -41,13 +42,15 @@ def open_dataset(
     classes_file: str = "",
     sizes: Synthetic = SIZES,
     train_examples: int = 0,
+    window: int = WINDOW,
 ) -> Dataset | StreamedDataset:
     """Data set ``name``: whole in memory, or to be streamed.
 
     ``stream`` 'auto' streams what takes more than ``fits_gib`` and what ``recipe`` prepares on the host, which
     images of varying size need. 'imagenet100' uses the classes in ``classes_file``, else those drawn with
     ``classes_seed``; 'synthetic' has ``sizes``. ``train_examples`` takes so many of the training split, in its
-    proportions of classes, drawn with ``split_seed``; 0 takes all.
+    proportions of classes, drawn with ``split_seed``; 0 takes all. A text is cut into windows of ``window`` bytes, see
+    ``text.load_text``.
 
     Raises ValueError for an unknown name and choices that don't go together, NotPreparedError for a set whose files
     are missing; both before anything is read.
@@ -60,6 +63,11 @@ def open_dataset(
         raise ValueError(
             f"dataset.stream is False and dataset.size {recipe.size}; crops of images of any size are made while "
             "streaming: leave dataset.stream='auto', or set dataset.size=0"
+        )
+    if name in text.NAMES:
+        _refuse_streamed_text(name, stream)
+        return text.load_text(
+            name, length=window, data_dir=data_dir, split_seed=split_seed, train_examples=train_examples
         )
     if name == SYNTHETIC:
         _refuse_streamed_synthetic(stream, recipe)
@@ -89,21 +97,29 @@ def open_dataset(
 
 def varies(name: str, *, data_dir: str | None = None) -> bool:
     """Whether the images of ``name`` have no common size. Raises ValueError for an unknown name."""
-    if name == SYNTHETIC or whole.idx_files(name, data_dir):
+    if name in (SYNTHETIC, *text.NAMES) or whole.idx_files(name, data_dir):
         return False
     return None in whole.find_builder(name, data_dir=data_dir).info.features["image"].shape
 
 
 def input_of(
-    name: str, *, split_seed: int = 0, data_dir: str | None = None, sizes: Synthetic = SIZES, size: int = 0
+    name: str,
+    *,
+    split_seed: int = 0,
+    data_dir: str | None = None,
+    sizes: Synthetic = SIZES,
+    size: int = 0,
+    window: int = WINDOW,
 ) -> tuple[tuple[int, ...], int]:
     """Image shape ``(height, width, channels)`` and number of classes of ``name``, without reading it.
 
-    Images that vary in size become ``size`` by ``size``. Raises ValueError for an unknown name, and for
-    such images where ``size`` is 0.
+    Images that vary in size become ``size`` by ``size``. Of a text they are ``(window,)`` and 256.
+    Raises ValueError for an unknown name, and for such images where ``size`` is 0.
     """
     if name == SYNTHETIC:
         return tuple(sizes.shape), sizes.classes
+    if name in text.NAMES:
+        return (window,), text.BYTES
     files = whole.idx_files(name, data_dir)
     if files:
         return idx.input_of(files)
@@ -153,6 +169,14 @@ def _subset_records(
     labels = list_labels(builder, split)
     records = np.arange(len(labels)) if records is None else records
     return records[stratified_subset(labels[records], examples, seed)]
+
+
+def _refuse_streamed_text(name: str, stream: bool | str) -> None:
+    if stream is True:
+        raise ValueError(
+            f"dataset.stream is True, but {name!r} lies in memory whole: set dataset.stream='auto' (a stream of "
+            "your own reads data.text_builder)"
+        )
 
 
 def _refuse_streamed_synthetic(stream: bool | str, recipe: ImageRecipe | None) -> None:

@@ -14,8 +14,9 @@ from prune_jax.data.imagenet import ENTRIES
 from prune_jax.data.preparing import NotPreparedError, not_prepared, other_format
 from prune_jax.data.turns import turn
 
-_ELSEWHERE = ("synthetic", *ENTRIES)
-OTHER_NAMES = ("imagenet100", "synthetic")  # known here, but neither packaged nor TFDS's
+TEXTS = ("stdlib_text", "text_folder")  # windows of bytes, see text.py
+_ELSEWHERE = ("synthetic", *TEXTS, *ENTRIES)
+OTHER_NAMES = ("imagenet100", "synthetic", *TEXTS)  # known here, but neither packaged nor TFDS's
 SHOWN = 8  # features that a refusal lists
 
 

@@ -184,4 +184,6 @@ def _diverged(lost: Mapping[int, Exception], arms: Sequence[Arm], runs: int, rep
 def _summary(number: int, runs: int, record: fairness.RunRecord) -> str:
     accuracies = record.accuracies
     mean = sum(accuracies) / len(accuracies)
-    return f"run {number}/{runs} {record.name}: test accuracy {mean:.2f} % (mean of {len(accuracies)} seeds)"
+    said = fairness.value_text(mean, record.measured)
+    said = f"accuracy {said}" if record.measured == fairness.METRICS["top-1 accuracy"] else said
+    return f"run {number}/{runs} {record.name}: test {said} (mean of {len(accuracies)} seeds)"

@@ -26,7 +26,12 @@ from prune_jax.pruning.layouts.blocks import block_counts
 
 def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
     """One abstract input of the network, batch axis included."""
-    return jax.ShapeDtypeStruct((1, *spec.input_shape), "float32")
+    return jax.ShapeDtypeStruct((1, *spec.input_shape), "int32" if takes_tokens(spec) else "float32")
+
+
+def takes_tokens(spec: ModelSpec) -> bool:
+    """Whether the network is a language model of the catalog."""
+    return not own_parts.is_own(spec.name) and models.info(spec.name).dtype == "int32"
 
 
 @functools.cache  # a memo of a pure function of a frozen spec: every run of a sweep asks again

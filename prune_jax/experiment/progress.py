@@ -6,6 +6,10 @@ from types import TracebackType
 import rich.console
 import rich.progress
 
+from prune_jax import fairness
+
+ACCURACY = fairness.METRICS["top-1 accuracy"]
+
 
 class Progress:
     """Where a launch stands: stage, run i of n, epoch, accuracy, time left. Used as a context manager.
@@ -67,15 +71,17 @@ class Progress:
         self._stage, self._epochs = stage, epochs
         self._bar.reset(self._task, total=epochs, completed=done, description=self._title(), accuracy="")
 
-    def epoch(self, number: int, accuracy: float) -> None:
-        """Epoch ``number`` is over with this mean test accuracy in percent."""
-        self._bar.update(self._task, completed=number, accuracy=f"{accuracy:.2f} %")
+    def epoch(self, number: int, value: float, metric: fairness.Metric = ACCURACY) -> None:
+        """Epoch ``number`` is over with this mean test accuracy in percent, or this value of another metric."""
+        said = fairness.value_text(value, metric)
+        self._bar.update(self._task, completed=number, accuracy=said)
         now = time.monotonic()
         quiet = now - self._printed < self._plain_seconds
         if self._console.is_terminal or (quiet and number != self._epochs):
             return
         self._printed = now
-        self.line(f"{self._title()} epoch {number}/{self._epochs} accuracy {accuracy:.2f} %{self._left()}")
+        said = f"accuracy {said}" if metric == ACCURACY else said
+        self.line(f"{self._title()} epoch {number}/{self._epochs} {said}{self._left()}")
 
     def line(self, text: str) -> None:
         """One line that stays, above the live one."""

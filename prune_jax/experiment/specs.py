@@ -19,7 +19,8 @@ class DataSpec:
     ``streamed``: read while training, whose order of examples is another. ``classes``: the ids used of the set's,
     empty for all. ``examples``: how many a synthetic set has. ``content``: of a set of the user's own the hash of
     its arrays and of the file that makes them; of IDX files the hash of what they hold. ``train_examples``: of the
-    training split a stratified subset of so many, drawn with ``split_seed``; 0 for all.
+    training split a stratified subset of so many, drawn with ``split_seed``; 0 for all. ``window``: of a text the bytes
+    of an example, which a network takes as tokens; 0 for images.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DataSpec:
     examples: int = 0
     content: str = ""
     train_examples: int = 0
+    window: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

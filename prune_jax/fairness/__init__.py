@@ -6,7 +6,7 @@ from prune_jax.fairness.comparison import Comparison, compare
 from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
 from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.letter_display import indistinct_sets, letters
-from prune_jax.fairness.metrics import METRICS, Metric
+from prune_jax.fairness.metrics import METRICS, Metric, value_text
 from prune_jax.fairness.ranked_groups import Ranking, Rankings, comparable
 from prune_jax.fairness.ranking import rank, rank_retrainings
 from prune_jax.fairness.record import (
@@ -65,6 +65,7 @@ __all__ = [
     "validate",
     "validate_pruningbench",
     "validate_published",
+    "value_text",
     "welch",
     "write",
 ]

@@ -69,6 +69,17 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         )
     }
 )
+
+
+def value_text(value: float, metric: Metric) -> str:
+    """A value as a line of text shows it.
+
+    >>> value_text(91.25, ACCURACY), value_text(2.5, METRICS["bits per byte"])
+    ('91.25 %', '2.500 bits per byte')
+    """
+    return f"{value:.2f} %" if metric.unit == "%" else f"{value:.3f} {metric.name}"
+
+
 # Beginnings of names of data sets on which papers print something else than accuracy.
 _BY_DATASET: Mapping[str, str] = MappingProxyType(
     {

@@ -171,12 +171,18 @@ class SeedResult:
             metric.check(name, getattr(self, name))
 
     @classmethod
-    def from_epochs(cls, seed: int, epochs: Sequence[EpochMetrics], **stated: Any) -> "SeedResult":
-        """Take last and best accuracy from the curve; ValueError when its last epoch has none."""
+    def from_epochs(
+        cls, seed: int, epochs: Sequence[EpochMetrics], *, metric: Metric | None = None, **stated: Any
+    ) -> "SeedResult":
+        """Take last and best accuracy from the curve; ValueError when its last epoch has none.
+
+        ``metric`` says which of two values is better; unstated, the higher one.
+        """
         if not epochs or epochs[-1].test_accuracy is None:
             raise ValueError(f"seed {seed}: the last epoch states no test accuracy")
         trained = [e.test_accuracy for e in epochs if e.test_accuracy is not None and e.epoch > 0]
-        best = max(trained or [epochs[-1].test_accuracy])
+        better = max if metric is None or metric.sign > 0 else min
+        best = better(trained or [epochs[-1].test_accuracy])
         return cls(seed, epochs[-1].test_accuracy, best, epochs=tuple(epochs), **stated)
 
 

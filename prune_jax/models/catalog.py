@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 
 from prune_jax.models.conv_net import ConvNet
+from prune_jax.models.decoder import INNER, KV_HEADS, Decoder
 from prune_jax.models.keys import stream
 from prune_jax.models.lenet import LeNet5
 from prune_jax.models.mlp import MLP
@@ -29,6 +30,7 @@ class ModelInfo(NamedTuple):
     stages: patterns for each entry of a stage list of pruning ratios (stem, stages, head).
     options: further arguments of the constructor with their defaults.
     ndim: rank of input_shape, without the batch axis (None: any).
+    dtype: of the inputs; integers are tokens.
     """
 
     build: Callable[..., nnx.Module]
@@ -36,6 +38,7 @@ class ModelInfo(NamedTuple):
     stages: tuple[Patterns, ...]
     options: Mapping[str, Any] = MappingProxyType({})
     ndim: int | None = 3
+    dtype: str = "float32"
 
 
 def _stages(*blocks: int) -> tuple[Patterns, ...]:
@@ -46,9 +49,12 @@ def _stages(*blocks: int) -> tuple[Patterns, ...]:
 
 _MLP_OPTIONS = {"hidden": 100, "depth": 7, "init": "orthogonal"}
 _RESNET_OPTIONS = {"zero_init_residual": False}
+_DECODER_OPTIONS = {"hidden": 32, "depth": 2, "heads": 8, "kv_heads": 4, "head_dim": 8, "mlp": 64, "tied": False,
+                    "scan": False, "rope_theta": 10000.0, "norm_eps": 1e-5, "qkv_bias": False}  # fmt: skip
 # Facts of the paper (4, Appendix A) and of its companions' logs: the first convolution of each
 # basic block, the first two of each bottleneck, all convolutions of VGG19 but the first. For the
-# MLPs (every hidden layer), LeNet-5 (the convolutions) and conv5_bn (all but the first) the choice is ours [I].
+# MLPs (every hidden layer), LeNet-5 (the convolutions), conv5_bn (all but the first) and the decoder (key and value
+# heads, inner widths) the choice is ours [I].
 _CONV1 = ("blocks/*/conv1",)
 _CONV12 = ("blocks/*/conv1", "blocks/*/conv2")
 _ALL_BUT_FIRST = tuple(f"convs/{i}" for i in range(1, 16))
@@ -93,6 +99,14 @@ _MODELS: Mapping[str, ModelInfo] = {
     "resnet18": _imagenet(BasicBlock, (2, 2, 2, 2)),
     "resnet34": _imagenet(BasicBlock, (3, 4, 6, 3)),
     "resnet50": _imagenet(Bottleneck, (3, 4, 6, 3)),
+    "decoder": ModelInfo(
+        Decoder,
+        (f"blocks/*{KV_HEADS}", f"blocks/*{INNER}"),
+        (("embed",), ("blocks/*",), ("head",)),
+        _DECODER_OPTIONS,
+        ndim=1,
+        dtype="int32",
+    ),
 }
 
 
@@ -119,7 +133,8 @@ def create(
 ) -> nnx.Module:
     """Network `name`, randomly initialised; module(x, train=False) -> logits.
 
-    input_shape: of one example, (height, width, channels) for convolutional networks.
+    input_shape: of one example, (height, width, channels) for convolutional networks, (length,) for the decoder, whose
+    num_classes is the size of its vocabulary.
     widths: channels by layer path, e.g. {'blocks/3/conv1': 8}, named after the layer that makes
     them; layers that are not named keep their own. A layer whose width a residual add ties to
     others has none: the first producer of the sum sets it for all.
@@ -164,6 +179,6 @@ def _check_shape(name: str, entry: ModelInfo, num_classes: int, input_shape: Seq
     if not len(input_shape) or min(input_shape) < 1:
         raise ValueError(f"input_shape must be positive sizes, got {tuple(input_shape)}")
     if entry.ndim not in (None, len(input_shape)):
-        raise ValueError(
-            f"{name} takes images: input_shape must be (height, width, channels), got {tuple(input_shape)}"
-        )
+        form = "images: input_shape must be (height, width, channels)"
+        form = "tokens: input_shape must be (length,)" if entry.ndim == 1 else form
+        raise ValueError(f"{name} takes {form}, got {tuple(input_shape)}")

@@ -19,11 +19,15 @@ class Network(NamedTuple):
     apply(variables, x) -> logits, evaluation mode: a function of its arguments alone.
     apply_train(variables, x, key) -> (logits, new batch_stats), batch statistics of x; ``key`` is for dropout and
     other random layers, a network without them ignores it.
+    embedded(variables, tokens) -> embeddings (n, length, hidden), and last_logits(variables, embeddings) -> logits of
+    the last position (n, K): of a language model, what its Jacobian is taken of. None for other networks.
     """
 
     variables: Variables
     apply: Callable[[Variables, jax.Array], jax.Array]
     apply_train: Callable[..., tuple[jax.Array, dict[str, Any]]]
+    embedded: Callable[[Variables, jax.Array], jax.Array] | None = None
+    last_logits: Callable[[Variables, jax.Array], jax.Array] | None = None
 
 
 def functional(module: nnx.Module) -> Network:
@@ -51,10 +55,20 @@ def functional(module: nnx.Module) -> Network:
     carried = nnx.Not(nnx.Any(nnx.Param, nnx.RngState))
     sets_mode = not takes_train or bool(jax.tree.leaves(streams))
 
+    def merged(variables: Variables, key: jax.Array | None) -> Any:
+        return nnx.merge(graphdef, variables["params"], _seeded(streams, key), variables["batch_stats"])
+
+    def method(name: str) -> Callable[[Variables, jax.Array], jax.Array] | None:
+        return (
+            (lambda variables, x: getattr(merged(variables, None), name)(x))
+            if hasattr(module, name)
+            else None
+        )
+
     def called(
         variables: Variables, x: jax.Array, key: jax.Array | None, train: bool
     ) -> tuple[jax.Array, Any]:
-        net: Any = nnx.merge(graphdef, variables["params"], _seeded(streams, key), variables["batch_stats"])
+        net = merged(variables, key)
         if sets_mode:
             net.train() if train else net.eval()
         logits = net(x, train=train) if takes_train else net(x)
@@ -70,7 +84,7 @@ def functional(module: nnx.Module) -> Network:
         return logits, nnx.to_pure_dict(nnx.state(net, carried))
 
     variables = {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(stats)}
-    return Network(variables, apply, apply_train)
+    return Network(variables, apply, apply_train, method("embedded"), method("last_logits"))
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

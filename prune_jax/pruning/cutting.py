@@ -11,6 +11,7 @@ from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.keep import cuts
 from prune_jax.pruning.matching import check_complete, leaf_cuts, leaf_sizes, matched
 from prune_jax.pruning.optimizer_cuts import arranged, refreshed
+from prune_jax.pruning.spread import cut_where_it_lies, is_spread
 
 
 def _cut(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:
@@ -22,6 +23,8 @@ def _cut(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:
         for axis, stays in axes.items():
             leaf = jnp.take(leaf, np.flatnonzero(stays), axis)
         return leaf
+    if is_spread(leaf):
+        return cut_where_it_lies(leaf, axes)
     # NumPy on the host: XLA would compile one gather for every shape in the network.
     small = np.asarray(leaf)
     for axis, stays in axes.items():

@@ -48,6 +48,29 @@ def _changes(index: np.ndarray) -> int:
     return int(np.count_nonzero(np.diff(index)))
 
 
+def refuse_uneven(groups: Sequence[Group], ratio: float) -> None:
+    """Raise ValueError where a ratio of a group's heads is no whole number of them, saying which ratios are.
+
+    A checkpoint states one number of heads for a layer, and rounding 4 heads at ratio 0.3 would remove half of them.
+
+    Args:
+      groups: of heads, as ``head_groups`` gives them.
+      ratio: the fraction removed.
+
+    Example:
+      >>> from prune_jax.pruning.jaxpr.groups import Slice
+      >>> made = Slice("q/kernel", 1, np.repeat(np.arange(4), 2))
+      >>> refuse_uneven([Group("q", 4, (made,), made, None, True)], 0.25)
+    """
+    for group in groups:
+        if abs(ratio * group.size - round(ratio * group.size)) > 1e-6:
+            allowed = ", ".join(f"{gone / group.size:.4g}" for gone in range(group.size))
+            raise ValueError(
+                f"ratio {ratio:g} of the {group.size} heads of {group.name!r} is no whole number of them; "
+                f"allowed: {allowed}"
+            )
+
+
 def head_groups(groups: Sequence[Group], params: Any) -> tuple[Group, ...]:
     """The prunable groups whose channels are attention heads.
 

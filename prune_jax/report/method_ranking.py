@@ -49,9 +49,17 @@ def _ranking(found: Rankings, columns: Sequence[Column], notes: Sequence[str]) -
 
 def _group(number: int, group: Ranking, columns: Sequence[Column]) -> str:
     shown = f"{group.setup} holds, {_count(group.tests)}" if group.setup else "alone, ranked with no other"
-    head = [title for title, _ in columns]
+    head = [_title(title, group.records) for title, _ in columns]
     rows = [[cell(group, place) for _, cell in columns] for place in range(len(group.records))]
     return f"**Group {number}: {_shared(group)}** ({shown})\n\n{markdown(head, rows)}"
+
+
+def _title(title: str, records: Sequence[RunRecord]) -> str:
+    """A column's title; of a metric other than accuracy without its unit."""
+    named = tables.measured(records)
+    if named == "accuracy %":
+        return title
+    return named if title == "accuracy %" else title.removesuffix(" %")
 
 
 def _count(tests: int) -> str:

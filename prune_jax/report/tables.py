@@ -15,9 +15,9 @@ def accuracy(records: Sequence[RunRecord]) -> str:
         "method",
         "LR schedule",
         "epochs",
-        "accuracy %",
+        measured(records),
         "each seed",
-        "trainability acc. %",
+        "trainability acc. %" if measured(records) == "accuracy %" else "mean along the first LR stage",
     ]
     head += ["mean JSV before", "mean JSV after"]
     rows = []
@@ -30,17 +30,31 @@ def accuracy(records: Sequence[RunRecord]) -> str:
                 _schedule_text(record),
                 ", ".join(str(count) for count in sorted(set(reading.lengths(record)))),
                 accuracy_text(record),
-                ", ".join(f"{value:.1f}" for value in record.accuracies),
+                ", ".join(f"{value:.{digits_of(record) - 1}f}" for value in record.accuracies),
                 spread(reading.trainability_accuracies(record)),
                 *_jsv_ends(record),
             ]
         )
+    named = "Accuracy: top-1 on the test images"
+    if measured(records) != "accuracy %":
+        named = f"{measured(records).capitalize()}: on the test split"
     note = (
-        "Accuracy: top-1 on the test images after the last epoch, mean ± sample standard deviation over seeds. "
+        f"{named} after the last epoch, mean ± sample standard deviation over seeds. "
         "Trainability accuracy: Eq. (1), the mean over the epochs of the first LR stage, to be compared under one "
         "schedule only. Mean JSV: before the first and after the last epoch of the run's last stage."
     )
     return "\n\n".join([markdown(head, rows), note, *_chains(records)])
+
+
+def measured(records: Sequence[RunRecord]) -> str:
+    """What a column of values is called: 'accuracy %', or the records' metric where it is another one."""
+    names = sorted({record.measured.name for record in records} - {"top-1 accuracy"})
+    return " or ".join(names) or "accuracy %"
+
+
+def digits_of(record: RunRecord) -> int:
+    """Decimals that a value of the record's metric is shown with."""
+    return 2 if record.measured.unit == "%" else 3
 
 
 def method_text(record: RunRecord) -> str:
@@ -63,10 +77,10 @@ def base(records: Sequence[RunRecord]) -> str:
             str(record.network),
             str(record.dataset),
             "unstated (imported)" if first.epochs is None else f"{first.epochs} epochs, `{first.schedule}`",
-            spread(accuracies),
+            spread(accuracies, digits_of(record)),
             spread(values, 3) if values else "",
         ]
-    head = ["network", "data", "pretraining", "accuracy %", "mean JSV"]
+    head = ["network", "data", "pretraining", measured(records), "mean JSV"]
     return markdown(head, list(seen.values()))
 
 
@@ -102,7 +116,7 @@ def accuracy_text(record: RunRecord) -> str:
     """``mean ± sample std`` over the seeds, and which of them learnt nothing: their accuracy is that of a guess."""
     stuck = at_chance(record)
     named = f" (at chance: seed{'s' * (len(stuck) > 1)} {', '.join(map(str, stuck))})" if stuck else ""
-    return spread(record.accuracies) + named
+    return spread(record.accuracies, digits_of(record)) + named
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

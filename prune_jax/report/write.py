@@ -10,6 +10,7 @@ from prune_jax.fairness import RunRecord
 from prune_jax.fairness.parts import rank_several
 from prune_jax.report import (
     beside_paper,
+    budgets,
     controls,
     cross_validating,
     curves,
@@ -46,6 +47,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "method_ranking": ("Methods, ranked within setups that hold", method_ranking.ranking),
         "retraining_ranking": ("Retrainings of the same pruned networks", method_ranking.retraining_ranking),
         "damage_and_lr": ("Damage to the Jacobian beside the effect of the LR", damage.damage),
+        "budgets": ("Budgets in tokens and FLOPs", budgets.budgets),
         "accuracy": ("Every run", tables.accuracy),
     }
 )

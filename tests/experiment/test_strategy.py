@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import pytest
 from every_network import EVERY
 
@@ -30,7 +29,8 @@ def test_the_config_overrides_each_part():
 
 @EVERY
 def test_convolutions_are_found_at_any_depth(name):
-    shape = (8, 8, 3) if name.startswith("mlp") else (32, 32, 3)
+    shape = {"mlp": (8, 8, 3), "dec": (6,)}.get(name[:3], (32, 32, 3))
     network = models.functional(models.abstract(name, num_classes=4, input_shape=shape))
-    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    assert strategy.is_convolutional(network.apply, network.variables, x) == (not name.startswith("mlp"))
+    x = jax.ShapeDtypeStruct((1, *shape), models.info(name).dtype)
+    convolutional = not name.startswith(("mlp", "decoder"))
+    assert strategy.is_convolutional(network.apply, network.variables, x) == convolutional

@@ -12,20 +12,29 @@ from every_network import EVERY
 from prune_jax import models
 
 SHAPE = (32, 32, 3)
+SHAPES = {"decoder": (6,)}
 CLASSES = 7
 # Two networks that compile in a second or so; the others are followed on abstract values only.
 SMALL = ("lenet5", "conv5_bn", "resnet8")
 
 
+def shape_of(name):
+    return SHAPES.get(name, SHAPE)
+
+
+def logits_shape(name):
+    return (2, *(shape_of(name) if name == "decoder" else ()), CLASSES)
+
+
 @functools.cache
 def abstract(name, widths=()):
-    module = models.abstract(name, num_classes=CLASSES, input_shape=SHAPE, widths=dict(widths))
+    module = models.abstract(name, num_classes=CLASSES, input_shape=shape_of(name), widths=dict(widths))
     return models.functional(module)
 
 
 def created(name, seed=0):
     key = jax.random.key(seed)
-    return models.functional(models.create(name, num_classes=CLASSES, input_shape=SHAPE, key=key))
+    return models.functional(models.create(name, num_classes=CLASSES, input_shape=shape_of(name), key=key))
 
 
 @functools.cache
@@ -50,8 +59,8 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tree)
 
 
-def batch(size=2, dtype=jnp.float32):
-    return jax.ShapeDtypeStruct((size, *SHAPE), dtype)
+def batch(name, size=2, dtype=None):
+    return jax.ShapeDtypeStruct((size, *shape_of(name)), dtype or models.info(name).dtype)
 
 
 def layers(name):
@@ -60,13 +69,18 @@ def layers(name):
     return sorted({"/".join(str(entry.key) for entry in path[:-1]) for path, _ in flat})
 
 
+def channels_of_one(layer):
+    """Outputs of a layer that one channel of its group is: of the decoder's queries two heads of 8."""
+    return 16 if layer.endswith("attention/q") else 1
+
+
 def pruned_layers(name):
     """(layer path, filters) of the layers that the paper prunes in a network."""
     kernels = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(abstract(name).variables["params"])[0]:
         *layer, kind = [str(entry.key) for entry in path]
         if kind == "kernel":
-            kernels["/".join(layer)] = leaf.shape[-1]
+            kernels["/".join(layer)] = leaf.shape[-1] // channels_of_one("/".join(layer))
     return [
         (layer, n) for layer, n in kernels.items() if any(fnmatch(layer, p) for p in models.info(name).pruned)
     ]
@@ -79,10 +93,10 @@ def halved(name):
 @EVERY
 def test_both_modes_give_float32_logits_and_statistics_of_the_same_form(name):
     net = abstract(name)
-    logits = jax.eval_shape(net.apply, net.variables, batch())
-    trained, stats = jax.eval_shape(net.apply_train, net.variables, batch())
-    assert (logits.shape, logits.dtype) == ((2, CLASSES), jnp.float32)
-    assert (trained.shape, trained.dtype) == ((2, CLASSES), jnp.float32)
+    logits = jax.eval_shape(net.apply, net.variables, batch(name))
+    trained, stats = jax.eval_shape(net.apply_train, net.variables, batch(name))
+    assert (logits.shape, logits.dtype) == (logits_shape(name), jnp.float32)
+    assert (trained.shape, trained.dtype) == (logits_shape(name), jnp.float32)
     assert shapes(stats) == shapes(net.variables["batch_stats"])
     assert net.variables.keys() == {"params", "batch_stats"}
 
@@ -114,7 +128,7 @@ def test_pruned_patterns_name_layers_and_spare_stem_and_head(name):
 def test_every_layer_with_filters_lies_in_exactly_one_stage(name):
     stages = models.info(name).stages
     for layer in layers(name):
-        if layer.split("/")[0] in ("bn", "bns"):
+        if layer.split("/")[0] in ("bn", "bns", "norm"):
             continue
         inside = [patterns for patterns in stages if any(fnmatch(layer, p) for p in patterns)]
         assert len(inside) == 1, (layer, inside)
@@ -130,7 +144,7 @@ def test_halved_widths_shrink_the_filters_and_only_what_touches_them(name):
         small = functools.reduce(
             lambda tree, key: tree[int(key) if key.isdigit() else key], layer.split("/"), after
         )
-        assert small["kernel"].shape[-1] == filters
+        assert small["kernel"].shape[-1] == filters * channels_of_one(layer)
         assert "bias" not in small or small["bias"].shape == (filters,)
     assert sum(leaf.size for leaf in jax.tree.leaves(after)) < sum(
         leaf.size for leaf in jax.tree.leaves(before)
@@ -142,15 +156,15 @@ def test_a_cut_network_runs_as_the_small_one_does(name):
     """Leaves of the small shapes in the big network's functions trace to the same program."""
     big, small = abstract(name), abstract(name, halved(name))
     for mode in ("apply", "apply_train"):
-        ran = jax.make_jaxpr(getattr(big, mode))(small.variables, batch())
-        built = jax.make_jaxpr(getattr(small, mode))(small.variables, batch())
+        ran = jax.make_jaxpr(getattr(big, mode))(small.variables, batch(name))
+        built = jax.make_jaxpr(getattr(small, mode))(small.variables, batch(name))
         assert str(ran) == str(built)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_inputs_are_promoted(name):
     net = abstract(name)
-    assert jax.eval_shape(net.apply, net.variables, batch(dtype=jnp.bfloat16)).dtype == jnp.float32
+    assert jax.eval_shape(net.apply, net.variables, batch(name, dtype=jnp.bfloat16)).dtype == jnp.float32
 
 
 @EVERY
@@ -165,13 +179,13 @@ def test_unknown_widths_are_refused_with_the_nearest_name(name):
 def test_widths_that_are_no_count_are_refused(name, width):
     layer, _ = pruned_layers(name)[0]
     with pytest.raises(ValueError, match=f"'{layer}' must be an integer"):
-        models.abstract(name, num_classes=CLASSES, input_shape=SHAPE, widths={layer: width})
+        models.abstract(name, num_classes=CLASSES, input_shape=shape_of(name), widths={layer: width})
 
 
 @EVERY
 def test_unknown_options_are_refused(name):
     with pytest.raises(ValueError, match=f"unknown option of {name}: 'hiden'"):
-        models.abstract(name, num_classes=CLASSES, input_shape=SHAPE, hiden=3)
+        models.abstract(name, num_classes=CLASSES, input_shape=shape_of(name), hiden=3)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -229,6 +243,7 @@ def test_unknown_names_are_refused_with_the_nearest():
         ("resnet20", 10, (32, 32), r"\(height, width, channels\), got \(32, 32\)"),
         ("resnet20", 10, (32, 0, 3), "positive sizes"),
         ("mlp7_relu", 10, (), "positive sizes"),
+        ("decoder", 10, SHAPE, r"takes tokens: input_shape must be \(length,\), got \(32, 32, 3\)"),
         ("lenet5", 10, (8, 8, 1), r"at least 12x12, got \(8, 8, 1\)"),
         ("vgg19", 10, (8, 8, 3), r"at least 16x16, got \(8, 8, 3\)"),
     ],

@@ -17,15 +17,21 @@ def is_between_paddings(name, group):
     return group.name in (f"blocks/{n}/conv2", f"blocks/{2 * n}/conv2") if n else False
 
 
+def is_inside(group):
+    """Pairs of entries of the decoder's heads: its code fixes the size of a head, so no width names them."""
+    return group.name.endswith(":inner")
+
+
 @EVERY
 def test_halving_every_group_gives_the_network_built_with_those_widths(name):
-    net = models.functional(models.abstract(name, **ARGUMENTS))
-    x = jax.ShapeDtypeStruct((1, *ARGUMENTS["input_shape"]), jnp.float32)
+    arguments = {**ARGUMENTS, **({"input_shape": (6,)} if name == "decoder" else {})}
+    net = models.functional(models.abstract(name, **arguments))
+    x = jax.ShapeDtypeStruct((1, *arguments["input_shape"]), models.info(name).dtype)
     groups = find_groups(net.apply, net.variables, x)
-    free = [g for g in groups if g.frozen is None and not is_between_paddings(name, g)]
+    free = [g for g in groups if g.frozen is None and not is_between_paddings(name, g) and not is_inside(g)]
     keep = {g.name: np.arange(g.size // 2) for g in free}
     widths = {name: len(kept) for name, kept in keep.items()}
     cut = jax.eval_shape(lambda variables: shrink(variables, groups, keep), net.variables)
-    built = models.functional(models.abstract(name, widths=widths, **ARGUMENTS)).variables
+    built = models.functional(models.abstract(name, widths=widths, **arguments)).variables
     assert len(free) >= 4
     assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, built)

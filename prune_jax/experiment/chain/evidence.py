@@ -95,6 +95,6 @@ def _compiled(
         return network.apply(variables, floats(data, batch[0]))
 
     def flow(variables: Any) -> jax.Array:
-        return network.apply(variables, jnp.ones((1, *model.input_shape)))
+        return network.apply(variables, jnp.ones((1, *model.input_shape)))  # config refuses it of tokens
 
     return gatherer(needs, loss=mean_loss(apply), apply=apply, groups=groups, flow=flow)

@@ -21,6 +21,7 @@ from prune_jax.experiment.config.dataset import augmentation_of, dataset_name
 from prune_jax.experiment.own.regularizer import regularizer_of
 from prune_jax.experiment.processes import slurm
 from prune_jax.experiment.specs import (
+    DataSpec,
     Initialise,
     Measure,
     ModelSpec,
@@ -32,6 +33,7 @@ from prune_jax.experiment.specs import (
     Stage,
 )
 from prune_jax.experiment.storage import stages as disk
+from prune_jax.experiment.training.judging import metric_of
 from prune_jax.experiment.training.measure import JACOBIAN
 from prune_jax.fairness.decode import decode
 from prune_jax.pruning.cost import Cost
@@ -78,6 +80,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         job=slurm.current(os.environ),
         seconds=_seconds(store, arm),
         config=arm.config,
+        metric=_metric(last.data),
     )
 
 
@@ -87,6 +90,11 @@ def _lengths(store: disk.Store, link: Link) -> set[int]:
         return set()
     abouts = [disk.read_stage(store, its_id) or {} for its_id in link.ids]
     return {about["history"][-1]["epoch"] for about in abouts}
+
+
+def _metric(data: DataSpec) -> fairness.Metric | None:
+    """What the values measure; unstated where it is accuracy."""
+    return metric_of(data) if data.window else None
 
 
 def _seconds(store: disk.Store, arm: Arm) -> dict[str, list[float]]:
@@ -233,7 +241,11 @@ def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fair
     if len({cost.macs for cost in small}) > 1:
         stated |= {"macs": small[number].macs, "params": small[number].params}
     return fairness.SeedResult.from_epochs(
-        arm.seeds[number], _metrics(curve), rounds=_rounds(store, arm, chain), **stated
+        arm.seeds[number],
+        _metrics(curve),
+        metric=_metric(last.data),
+        rounds=_rounds(store, arm, chain),
+        **stated,
     )
 
 

@@ -55,6 +55,11 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
     store = reading(root)
     network = restore.load(store, stage_id)
     refuse_not_finite(network.variables, stage_id)
+    if network.data.window:
+        raise ValueError(
+            f"--checkpoint={args.checkpoint}: {network.model.name} reads a text; its Jacobian is measured by a run, "
+            "with config.measure.jsv='spectrum'"
+        )
     name = args.dataset or network.data.name
     floats = spectrum_images.images(network, name, args.data_dir, args.examples)
     apply = twins.evaluated(network)

@@ -29,6 +29,11 @@ def refuse_unscored(name: str, model: ModelSpec, granularity: str, pruned: tuple
         pruned: names of groups, or of layers for single weights.
     """
     needs = criterion_of(name).needs
+    if "synflow" in needs and networks.takes_tokens(model):
+        raise ValueError(
+            f"{KEY} is {name!r}, which sends ones through the network; {model.name} takes tokens: choose "
+            "another criterion"
+        )
     if is_own(name) or not needs or not needs <= OF_GROUPS | OF_KERNELS:
         return
     of_weights = not cuts_channels(granularity)

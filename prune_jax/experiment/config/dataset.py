@@ -42,6 +42,7 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
         classes_file=section.classes_file,
         sizes=data.Synthetic(**section.synthetic),
         train_examples=section.train_examples,
+        window=section.window,
     )
 
 
@@ -60,6 +61,8 @@ def open_own(name: str, split_seed: int, data_dir: str | None) -> data.Dataset:
 def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
     """What a stage states of the opened data set. Raises ValueError naming the key that doesn't fit it."""
     section = config.dataset
+    if section.name in data.TEXTS:
+        return _text_spec(section, dataset)
     streamed = dataset if isinstance(dataset, data.StreamedDataset) else None
     recipe = _recipe(section) if streamed and None in streamed.train.image_shape else None
     if recipe is not None and section.crop_pad:
@@ -89,10 +92,30 @@ def spec_of(config: ConfigDict, dataset: AnyDataset) -> DataSpec:
     )
 
 
+def _text_spec(section: Any, dataset: AnyDataset) -> DataSpec:
+    """Bytes are tokens: nothing is normalised, cropped or mirrored."""
+    for key in ("mean", "std", "crop_pad", "flip"):
+        if section[key]:
+            raise ValueError(f"dataset.{key} is {section[key]!r}, but {dataset.name} is a text: leave it out")
+    return DataSpec(
+        name=section.name,
+        mean=(),
+        std=(),
+        split_seed=section.split_seed,
+        content=dataset.content,
+        train_examples=section.train_examples,
+        window=section.window,
+    )
+
+
 def dataset_name(spec: DataSpec) -> str:
-    """Which images, as a record names them: 'digits/split0', of a part for training 'digits/split0/train500'."""
+    """Which images, as a record names them: 'digits/split0', of a part for training 'digits/split0/train500'.
+
+    A text's name says its windows too: 'stdlib_text/split0/window128'.
+    """
     part = f"/train{spec.train_examples}" if spec.train_examples else ""
-    return f"{spec.name}/split{spec.split_seed}{part}"
+    window = f"/window{spec.window}" if spec.window else ""
+    return f"{spec.name}/split{spec.split_seed}{part}{window}"
 
 
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:

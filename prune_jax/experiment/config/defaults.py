@@ -45,6 +45,7 @@ def default_config() -> ConfigDict:
             "classes_seed": 0,
             # What dataset.name='synthetic' holds: random images, to measure a training step without its input.
             "synthetic": {"shape": (224, 224, 3), "classes": 1000, "examples": 1024},
+            "window": 128,  # bytes of a text ('stdlib_text', or 'text_folder' under `data_dir`) that are one example
             "mean": (),  # per channel, of images in 0..1; empty: the usual ones, for arrays of your own 0 and 1
             "std": (),
             "crop_pad": 0,  # pixels of padding before a random crop; 0: no crop

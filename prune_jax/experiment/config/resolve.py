@@ -5,16 +5,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from prune_jax import nearest
+from prune_jax import models, nearest
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm
 from prune_jax.experiment.config import optimizer_keys
 from prune_jax.experiment.config.chain import chain_of
 from prune_jax.experiment.config.dataset import AnyDataset, spec_of
 from prune_jax.experiment.devices import mesh, strategy
+from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
-from prune_jax.experiment.specs import Measure, ModelSpec, chain_ids
+from prune_jax.experiment.specs import DataSpec, Measure, ModelSpec, chain_ids
 from prune_jax.experiment.training.step import REMATS
 from prune_jax.trainability import mean_estimate
 
@@ -30,6 +31,7 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
         )
     model = _model(config, dataset)
     images = spec_of(config, dataset)
+    _refuse_other_inputs(model, images)
     chain = chain_of(config, images, model, dataset)
     seeds, how = _seeds(config), _execution(config, model, images.streamed)
     return Arm(
@@ -40,7 +42,7 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
         how,
         _mesh(config, len(seeds) if how.replicas == "vmap" else 1, alone=how.together == "run"),
         nearest.one_of("remat", config.remat, REMATS),
-        config.to_dict() | _own_parts(config),
+        config.to_dict() | _own_parts(config) | _tokens(config, images, dataset),
         tuple(chain_ids(chain, seed) for seed in seeds),
     )
 
@@ -56,6 +58,24 @@ def _own_parts(config: ConfigDict) -> dict[str, Any]:
     }
     found = own_parts.stated(references)
     return {"own_parts": found} if found else {}
+
+
+def _refuse_other_inputs(model: ModelSpec, images: DataSpec) -> None:
+    """Raise ValueError where a network of the catalog takes images and the data set is a text."""
+    if images.window and not own_parts.is_own(model.name) and not networks.takes_tokens(model):
+        readers = [name for name in models.names() if models.info(name).dtype != "float32"]
+        raise ValueError(
+            f"model.name is {model.name!r}, which takes images, but {images.name} is a text; choose one that takes "
+            f"tokens: {', '.join(readers)}"
+        )
+
+
+def _tokens(config: ConfigDict, images: DataSpec, dataset: AnyDataset) -> dict[str, Any]:
+    """Of a text, the bytes that an epoch trains on, in which a report states budgets."""
+    if not images.window:
+        return {}
+    size = config.optimizer.batch_size
+    return {"tokens_per_epoch": steps_per_epoch(dataset.train_size, size) * size * images.window}
 
 
 def _model(config: ConfigDict, dataset: AnyDataset) -> ModelSpec:

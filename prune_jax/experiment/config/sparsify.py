@@ -22,6 +22,8 @@ from prune_jax.pruning.criteria.criterion import WEIGHTS_ONLY
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion
 from prune_jax.pruning.evidence import DATA_FREE, OF_GROUPS
 from prune_jax.pruning.granularity import ceiling, cuts_channels
+from prune_jax.pruning.heads import is_heads, refuse_uneven
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 ALLOCATIONS = ("uniform", "stages", "global", "isomorphic", "speedup", "erk", "sensitivity")
 BY_SCORES = ("global", "isomorphic", "speedup", "sensitivity")  # allocations for which scores are needed
@@ -96,7 +98,20 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
         return layouts.ratios_of(section, model)
     if by_stages(section):
         return networks.stage_ratios(model, section.layers, section.stage_ratios)
-    return networks.uniform_ratios(model, section.layers, section.ratio)
+    ratios = networks.uniform_ratios(model, section.layers, section.ratio)
+    if networks.takes_tokens(model):
+        _refuse_uneven_heads(model, ratios, section.ratio)
+    return ratios
+
+
+def _refuse_uneven_heads(model: ModelSpec, ratios: Ratios, ratio: float) -> None:
+    """Raise ValueError where a language model's key and value heads can't lose this part of them."""
+    named, leaves = dict(ratios), dict(leaf_paths(networks.network_of(model).variables))
+    heads = [each for each in networks.groups_of(model) if each.name in named and is_heads(each, leaves)]
+    try:
+        refuse_uneven(heads, ratio)
+    except ValueError as error:
+        raise ValueError(f"sparsify.ratio: {error}") from error
 
 
 def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sparsify:

@@ -22,6 +22,7 @@ def spec_of(config: ConfigDict) -> ModelSpec:
         data_dir=section.data_dir or None,
         sizes=data.Synthetic(**section.synthetic),
         size=section.size,
+        window=section.window,
     )
     return ModelSpec(config.model.name, shape, classes, tuple(sorted(config.model.options.items())))
 

@@ -25,6 +25,7 @@ from prune_jax.experiment.training.checkpoint_timer import Clock
 from prune_jax.experiment.training.divergence import TrainingDivergedError, emptied, is_known, nothing_left
 from prune_jax.experiment.training.feed import Feed, Halfway, open_feed
 from prune_jax.experiment.training.inputs import Inputs
+from prune_jax.experiment.training.judging import metric_of
 from prune_jax.experiment.training.lr_course import Course, course_of
 from prune_jax.experiment.training.measure import entries, measure
 from prune_jax.experiment.training.step import variables_of
@@ -187,7 +188,8 @@ def _epochs(job: Job, state: Any, before: dict[str, Any]) -> tuple[Any, list[His
         state = _without_lost(job, state, trained["train_loss"], epoch)
         going = course.going(state, epoch)
         histories = _measured(job, state, histories, epoch, went, going, trained)
-        context.progress.epoch(epoch, float(np.mean([history[-1]["test_accuracy"] for history in histories])))
+        value = float(np.mean([history[-1]["test_accuracy"] for history in histories]))
+        context.progress.epoch(epoch, value, metric_of(job.spec.data))
         context.on_epoch(job.spec, job.members, histories)
         # Several replicas are published one by one: their common end is kept until the last one is out.
         if job.clock.due() or (not going.any() and len(job.members) > 1):

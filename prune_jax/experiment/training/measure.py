@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from prune_jax import data as data_of
 from prune_jax import fairness, trainability
 from prune_jax.experiment.networks import StageNetwork
 from prune_jax.experiment.specs import Measure
 from prune_jax.experiment.training.inputs import Inputs
+from prune_jax.experiment.training.judging import jacobian_of
 from prune_jax.experiment.training.trainer import Trainer, TrainState, each_variables
-from prune_jax.experiment.twins import evaluated, keep_of
+from prune_jax.experiment.twins import channels_of, keep_of, network_at
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.trainability import singular_values
 
@@ -25,7 +25,9 @@ JACOBIAN = ("mean_jsv", "mean_jsv_error", "spectrum")  # what an entry may say o
 def measure(
     trainer: Trainer, state: TrainState, data: Inputs, asked: Measure, epoch: int, ends: bool = False
 ) -> dict[str, Any]:
-    """Each replica's ``test_accuracy`` (percent) and, when it is due, what ``asked`` wants of the Jacobian.
+    """Each replica's ``test_accuracy`` and, when it is due, what ``asked`` wants of the Jacobian.
+
+    The accuracy is a percentage; of a text the value is bits per byte.
 
     The Jacobian is measured before the first epoch, after every ``asked.jsv_every``-th and where one ``ends``.
     """
@@ -52,8 +54,8 @@ def jacobian_entry(network: StageNetwork, images: jax.Array, asked: Measure) -> 
     """What ``asked`` wants of the Jacobian of a stage's network, on uint8 images ``(n, h, w, c)``."""
     if asked.jsv_budget:
         return _estimated(network, images, asked)
-    floats = data_of.normalize(images, network.data.mean, network.data.std)
-    return _entry(trainability.spectrum(evaluated(network), _parts(floats)), asked)
+    function, inputs = _jacobian_of(network, images)
+    return _entry(trainability.spectrum(function, _parts(inputs)), asked)
 
 
 def summary(spectrum: trainability.Spectrum) -> fairness.JSVSummary:
@@ -84,12 +86,15 @@ def _networks(trainer: Trainer, state: TrainState) -> list[StageNetwork]:
     return [StageNetwork(recipe.model, recipe.data, variables, keep) for variables in each_variables(state)]
 
 
+def _jacobian_of(network: StageNetwork, images: jax.Array) -> tuple[jax.tree_util.Partial, jax.Array]:
+    found = network_at(network.model, channels_of(network.model, network.keep))
+    return jacobian_of(found, network.data, network.variables, images)
+
+
 def _estimated(network: StageNetwork, images: jax.Array, asked: Measure) -> dict[str, Any]:
     """The mean JSV of all the images at a budget. The same draws every time, so that a curve is one of the network."""
-    floats = data_of.normalize(images, network.data.mean, network.data.std)
-    found = trainability.mean_jsv_estimate(
-        evaluated(network), floats, budget=asked.jsv_budget, key=jax.random.key(0)
-    )
+    function, inputs = _jacobian_of(network, images)
+    found = trainability.mean_jsv_estimate(function, inputs, budget=asked.jsv_budget, key=jax.random.key(0))
     entry, error = {"mean_jsv": float(found.value)}, _stated(found.error)
     return entry if error is None else {**entry, "mean_jsv_error": error}
 

@@ -104,7 +104,12 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 
 
 def floats(spec: DataSpec, images: jax.Array) -> jax.Array:
-    """Images as a network takes them: float32, normalised per channel; uint8 ones are scaled to 0..1 before."""
+    """Images as a network takes them: float32, normalised per channel; uint8 ones are scaled to 0..1 before.
+
+    A text's bytes are tokens and stay as they are.
+    """
+    if spec.window:
+        return images
     return data.normalize(images, spec.mean, spec.std)
 
 
@@ -128,7 +133,9 @@ def _gradient(
     def loss_of(
         params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        logits, stats = forward(params, stats, floats(spec, images).astype(PRECISIONS[plan.precision]), key)
+        x = floats(spec, images)
+        x = x if spec.window else x.astype(PRECISIONS[plan.precision])
+        logits, stats = forward(params, stats, x, key)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         return _cross_entropy(logits, labels, plan.label_smoothing).mean(), stats
 

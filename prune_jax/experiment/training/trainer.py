@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from prune_jax import models, trainability
 from prune_jax.experiment.devices import mesh as devices_mesh
@@ -19,6 +18,7 @@ from prune_jax.experiment.specs import DataSpec, ModelSpec
 from prune_jax.experiment.training import inputs, optimizers, penalties
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.inputs import to_device as to_device
+from prune_jax.experiment.training.judging import jacobian_of, judged
 from prune_jax.experiment.training.optimizers import Rule
 from prune_jax.experiment.training.penalties import Pushing
 from prune_jax.experiment.training.step import StepPlan, TrainState, floats, make_step, masked, variables_of
@@ -53,7 +53,7 @@ class Trainer(NamedTuple):
     epoch(state, data, keys, lrs) -> (state, mean train loss (R,)). The state is donated. lrs: (steps,), or (R, steps)
     where every replica has its own.
     step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch. The state is donated.
-    accuracy(state, data) -> test accuracy in percent (R,).
+    accuracy(state, data) -> test accuracy in percent (R,), or of a text bits per byte.
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
     ended(state) -> whether the rule of the penalty has ended a replica's training, bool (R,).
     """
@@ -86,32 +86,30 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         ema = jax.tree.map(jnp.copy, params) if recipe.plan.ema else None
         return TrainState(params, variables["batch_stats"], optimizer.init(params), mask, ema)
 
-    def count_correct(
+    def sum_judged(
         state: TrainState, images: jax.Array, labels: jax.Array, weights: jax.Array | None
     ) -> jax.Array:
         variables = devices_mesh.whole(place, variables_of(state))
         logits = network.apply(variables, floats(recipe.data, devices_mesh.batch(place, images)))
-        correct = jnp.argmax(logits, -1) == labels
-        return jnp.sum(correct if weights is None else correct * weights)
+        each = judged(recipe.data, logits, labels)
+        return jnp.sum(each if weights is None else each * weights)
 
     def jsv(state: TrainState, images: jax.Array) -> jax.Array:
         variables = devices_mesh.whole(place, variables_of(state))
         images = devices_mesh.batch(place, images)
-        return trainability.jacobian_singular_values(
-            lambda x: network.apply(variables, x), floats(recipe.data, images)
-        )
+        return trainability.jacobian_singular_values(*jacobian_of(network, recipe.data, variables, images))
 
     def fed(
         state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array, lr: jax.Array
     ) -> tuple[TrainState, jax.Array]:
         return step(state, images, labels, lr, key)
 
-    correct = _told(place, lift(count_correct, (0, None, None, None)))
+    total = _told(place, lift(sum_judged, (0, None, None, None)))
 
     def accuracy(state: TrainState, on: Inputs) -> jax.Array:
         size = batched_eval if isinstance(on, DeviceData) else recipe.batch_size
-        parts = [correct(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
-        return 100.0 * sum(parts) / on.test_size
+        parts = [total(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
+        return sum(parts) / on.test_size
 
     fresh = jax.jit(lift(init, (0, 0)))
     made = _scanned if recipe.execution.epoch == "scan" else _stepped
@@ -139,9 +137,9 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
     """
 
     def jsv(state: TrainState, images: jax.Array) -> np.ndarray:
-        shown = floats(spec, jnp.asarray(np.asarray(images)))
-        each = [Partial(network.apply, variables) for variables in each_variables(state)]
-        return np.stack([trainability.jacobian_singular_values(apply, shown) for apply in each])
+        shown = jnp.asarray(np.asarray(images))
+        each = [jacobian_of(network, spec, variables, shown) for variables in each_variables(state)]
+        return np.stack([trainability.jacobian_singular_values(*pair) for pair in each])
 
     return jsv
 
