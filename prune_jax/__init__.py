@@ -16,6 +16,7 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "prune_jax.pruning.coupling": ("Group", "Slice", "find_groups"),
         "prune_jax.pruning.criteria.table": ("Criterion",),
+        "prune_jax.pruning.drawing.draw": ("draw",),
         "prune_jax.pruning.evidence": ("Evidence",),
         "prune_jax.pruning.module.pruned": ("Pruned",),
         "prune_jax.pruning.module.prune": ("prune",),
