@@ -60,6 +60,11 @@ class Evidence(NamedTuple):
       hessian_gradient: pytree like ``params``, H g with the Hessian H and the gradient g of the mean loss.
       fisher: ``Fisher``, means over examples of squared gradients, of weights and of channels.
       synflow: pytree like ``params``, dR/dw / R of the network on ones (``synaptic_flow.flow_slopes``).
+
+    Example:
+      >>> params, batches = {"w": jnp.float32(2)}, [jnp.ones((4, 1))]
+      >>> float(gather({"grads"}, params, batches, loss=lambda p, x: (p["w"] * x).mean()).grads["w"])
+      1.0
     """
 
     params: Any

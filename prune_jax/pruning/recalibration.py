@@ -39,6 +39,12 @@ def recalibrate(train_apply: Callable[..., Any], variables: Any, batches: Iterab
     Raises:
       ValueError: there is no batch or no statistic, ``train_apply`` returns a leaf that isn't in the variables, or a
         statistic that is no running average.
+
+    Example:
+      >>> norm = nnx.BatchNorm(1, rngs=nnx.Rngs(0))
+      >>> new = recalibrate(lambda net, batch: net(batch), norm, [jnp.array([[1.0], [3.0]])])
+      >>> new.mean[...].tolist(), norm.mean[...].tolist()
+      ([2.0], [0.0])
     """
     if isinstance(variables, nnx.Module):
         return _of_module(train_apply, variables, batches)

@@ -108,9 +108,10 @@ def orthp(
     Raises:
         ValueError: for a picked leaf of rank below 2 or not floating, by its path, and a mask of another structure.
 
-    >>> import jax.numpy as jnp
-    >>> orthp({"kernel": 3 * jnp.eye(2), "bias": jnp.ones(2)}, gain=1.0)["kernel"].trace().tolist()
-    2.0
+    Example:
+        >>> import jax.numpy as jnp
+        >>> orthp({"kernel": 3 * jnp.eye(2), "bias": jnp.ones(2)}, gain=1.0)["kernel"].trace().tolist()
+        2.0
     """
     named, structure = jax.tree_util.tree_flatten_with_path(params)
     leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in named}

@@ -39,6 +39,11 @@ class Criterion(NamedTuple):
         anything is cut or masked.
       weights_only: of unit 'weight', whether the scores say nothing of channels.
       whole: of unit 'weight', whether ``channels`` looks at a channel as a whole, not at a slice of a kernel.
+
+    Example:
+      >>> size = Criterion(lambda evidence: {"w": abs(evidence.params["w"])}, "weight")
+      >>> size.score(Evidence({"w": -2.0}))
+      {'w': 2.0}
     """
 
     score: Callable[[Evidence], Scores]

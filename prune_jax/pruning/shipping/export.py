@@ -46,6 +46,17 @@ def export(
     Raises:
       ImportError: a package of the extra ``[export]`` isn't installed.
       ValueError: the network can't be written for any batch size, or the file gives other values for ``x``.
+
+    Example:
+      >>> import tempfile
+      >>> import prune_jax
+      >>> target = lambda p, x: x @ p["a"] @ p["b"], {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 1))}
+      >>> pruned = prune_jax.prune(target, jnp.ones((1, 2)), ratio=0.5)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = export(pruned, jnp.ones((1, 2)), Path(folder) / "small.stablehlo")
+      ...     network = jax.export.deserialize(bytearray(path.read_bytes()))
+      >>> network.call(jnp.ones((3, 2))).tolist()
+      [[4.0], [4.0], [4.0]]
     """
     path, inputs = Path(path), x if isinstance(x, tuple) else (x,)
     _check_batch(inputs)

@@ -43,7 +43,16 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
       ValueError: it is no such file, the network is of another architecture, or a leaf is missing or has a wrong shape;
         the message names it.
 
-    Example: ``prune_jax.load("small.safetensors", lambda: Net(rngs=nnx.Rngs(0))).model``.
+    Example:
+      >>> import tempfile
+      >>> import prune_jax
+      >>> def net():
+      ...     return nnx.Sequential(nnx.Linear(2, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 1, rngs=nnx.Rngs(1)))
+      >>> pruned = prune_jax.prune(net(), jnp.ones((1, 2)), ratio=0.5)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = prune_jax.save(Path(folder) / "small.safetensors", pruned)
+      ...     print(load(path, net).model.layers[0].out_features)
+      2
     """
     path = Path(path)
     arrays, header = tensors.read(path)
