@@ -29,17 +29,22 @@ _CLEARLY = 0.5
 
 
 class Plan(NamedTuple):
-    """What ``mean_jsv_estimate`` computes; all of it static, so that a function that follows a plan can be compiled.
+    """What ``mean_jsv_estimate`` computes. All of it is static, so a function that follows a plan can be compiled.
 
-    method: 'exact', spectra of ``examples`` examples; 'leading', these too, and for all other examples the singular
-    values along the ``leading`` output directions that matter most, with a regression between the two.
-    pilot: further exact spectra that show those directions.
-    pull_backs: what following the plan takes. spent: what making it took.
+    Attributes:
+      method: 'exact' takes spectra of ``examples`` examples. 'leading' takes these too. Of all other examples it
+        takes the singular values along the ``leading`` output directions that matter most, with a regression between
+        the two.
+      examples: how many examples have an exact spectrum.
+      leading: how many output directions.
+      pilot: further exact spectra that show those directions.
+      pull_backs: what following the plan takes.
+      spent: what making it took.
 
     Example:
-        >>> treble, plan = Partial(jnp.multiply, 3.0), Plan("exact", examples=2)
-        >>> float(mean_jsv_estimate(treble, jnp.ones((4, 1)), method=plan, key=jax.random.key(0)).value)
-        3.0
+      >>> treble, plan = Partial(jnp.multiply, 3.0), Plan("exact", examples=2)
+      >>> float(mean_jsv_estimate(treble, jnp.ones((4, 1)), method=plan, key=jax.random.key(0)).value)
+      3.0
     """
 
     method: str

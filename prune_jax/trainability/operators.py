@@ -32,13 +32,16 @@ Apply = Callable[[jax.Array], jax.Array]
 class Estimate(NamedTuple):
     """An estimate with its standard error, and what it cost.
 
-    ``pull_backs``: Jacobian products spent. A push-forward counts as a pull-back, the forward pass isn't counted.
-    Functions of a batch count for each of its examples (exact spectra cost K), functions of a data set over all
-    examples (exact spectra of n cost n K).
+    Attributes:
+      value: the estimate.
+      error: its standard error, of the same shape.
+      pull_backs: Jacobian products spent. A push-forward counts as a pull-back, the forward pass isn't counted.
+        Functions of a batch count for each of its examples (exact spectra cost K). Functions of a data set count
+        over all examples (exact spectra of n cost n K).
 
     Example:
-        >>> Estimate(value=2.0, error=0.1, pull_backs=40).pull_backs
-        40
+      >>> Estimate(value=2.0, error=0.1, pull_backs=40).pull_backs
+      40
     """
 
     value: jax.Array
