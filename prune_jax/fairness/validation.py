@@ -75,13 +75,26 @@ def validate(
     - 'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the ratio);
       ``network`` stands in for a missing column. Networks without costs are named once each, under 'unchecked'.
 
-    Rounding is allowed for, and ``tolerance``, relative, in the last three.
+    Rounding is allowed for.
 
-    Raises ValueError for an empty table, a missing column, a cell that is no number or nothing to check, KeyError for
-    an unknown rule, and for a network without costs where ``rules`` ask for 'costs'.
+    Args:
+      rows: one mapping for each row of the table.
+      table: what messages call it.
+      network: stands in for a missing column 'network'.
+      costs: network -> function of the ratio that gives its cost.
+      tolerance: relative, for 'ratios', 'dense' and 'costs'.
+      rules: the rules to check. None: every rule whose columns are there.
 
-    >>> [str(found) for found in validate([{"method": "A", "acc": "76.1%", "base_acc": 77.0, "delta": -0.5}])]
-    ['table, A: printed -0.50, expected -0.90 [drop]']
+    Returns:
+      One ``Anomaly`` for each contradiction.
+
+    Raises:
+      KeyError: a rule is unknown, or a network has no costs while ``rules`` ask for 'costs'.
+      ValueError: the table is empty, a column is missing, a cell is no number, or there is nothing to check.
+
+    Example:
+      >>> [str(found) for found in validate([{"method": "A", "acc": "76.1%", "base_acc": 77.0, "delta": -0.5}])]
+      ['table, A: printed -0.50, expected -0.90 [drop]']
     """
     if not rows:
         raise ValueError(f"{table} has no rows")
