@@ -42,7 +42,9 @@ def run(
         TrainingDivergedError: when all runs that don't diverge are done.
         CheckpointError, OSError, PreemptedError: later; what was finished is kept.
 
-    Example: ``records = prune_jax.experiment.run("configs/mystery1_mlp7.py:quick")``.
+    Example:
+        >>> from prune_jax import experiment
+        >>> records = experiment.run("configs/mystery1_mlp7.py:quick")  # doctest: +SKIP
     """
     command = "prune_jax.experiment.run"
     with contextlib.ExitStack() as while_it_runs:

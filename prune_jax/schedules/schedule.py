@@ -12,12 +12,26 @@ from prune_jax.schedules.pieces import CURVES, Piece, read_pieces
 
 @dataclass(frozen=True)
 class LRSchedule:
-    """A learning rate for each of ``epochs`` epochs, counted from 0.
+    """A learning rate (LR) for each of ``epochs`` epochs, counted from 0.
 
-    Two schedules are equal when they give the same LRs by the same pieces: neighbouring pieces that
-    continue each other are merged, so ``0:0.1,30:0.1,60:0.01`` is ``0:0.1,60:0.01``. ``str()`` is the
-    canonical text, which ``parse`` reads back. Raises ValueError when the pieces don't start at epoch 0,
-    don't go forward, reach past ``epochs`` or hold an LR that is not positive.
+    Two schedules are equal when they give the same LRs by the same pieces. Neighbouring pieces that continue each
+    other are merged, so ``0:0.1,30:0.1,60:0.01`` is ``0:0.1,60:0.01``. ``str()`` is the canonical text, which
+    ``parse`` reads back.
+
+    Attributes:
+      pieces: each begins at an epoch and holds until the next one begins.
+      epochs: how long the schedule lasts.
+
+    Raises:
+      ValueError: the pieces don't start at epoch 0, don't go forward, reach past ``epochs``, or hold an LR that isn't
+        positive.
+
+    Example:
+      >>> schedule = LRSchedule.parse("0:1e-1,30:1e-2", epochs=90)
+      >>> schedule.at(29), schedule.at(30), schedule.first_stage
+      (0.1, 0.01, 30)
+
+    Source: the notation is that of arXiv 2301.05219 §3.2.
     """
 
     pieces: tuple[Piece, ...]
