@@ -9,7 +9,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Module -> the names that it gives to the public surface.
 _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
