@@ -1,5 +1,7 @@
 """Make the notebooks from their sources: ``python docs/build_notebooks.py [NAME ...]`` runs them and keeps the outputs.
 
+``--text`` runs nothing: where a notebook's code is unchanged, its text is brought up to date.
+
 A source is a MyST file in ``notebooks/source``. The notebook beside it is what Colab and the documentation show.
 """
 
@@ -22,18 +24,40 @@ OWN = ((re.compile(r"/[\w./-]*/(site-packages|prune_jax)/"), r"\1/"), (re.compil
 
 def main(names: list[str]) -> None:
     """Build the notebooks of these names, or all."""
+    make = with_old_outputs if "--text" in names else built
+    names = [name for name in names if name != "--text"]
     for source in sorted((FOLDER / "source").glob("*.md")):
         if not names or source.stem in names:
             print(source.stem, flush=True)
-            nbformat.write(built(source), FOLDER / f"{source.stem}.ipynb")
+            nbformat.write(make(source), FOLDER / f"{source.stem}.ipynb")
 
 
-def built(source: Path) -> Any:
-    """The notebook, run from top to bottom in an empty folder."""
+def with_old_outputs(source: Path) -> Any:
+    """The notebook with the outputs that it has. Raises ValueError where its code has changed."""
+    notebook = _unrun(source)
+    old = nbformat.read(FOLDER / f"{source.stem}.ipynb", as_version=4)
+    ours, theirs = ([c for c in book.cells if c.cell_type == "code"] for book in (notebook, old))
+    if [cell.source for cell in ours] != [cell.source for cell in theirs]:
+        raise ValueError(
+            f"the code of {source.stem} has changed; run it: python docs/build_notebooks.py {source.stem}"
+        )
+    for cell, before in zip(ours, theirs, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    notebook.metadata = old.metadata
+    return notebook
+
+
+def _unrun(source: Path) -> Any:
     notebook = jupytext.read(source)
     notebook.metadata.pop("jupytext", None)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # else it is random
+    return notebook
+
+
+def built(source: Path) -> Any:
+    """The notebook, run from top to bottom in an empty folder."""
+    notebook = _unrun(source)
     os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()

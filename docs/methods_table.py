@@ -8,7 +8,7 @@ from pathlib import Path
 from prune_jax.pruning.criteria.criterion import Criterion, scores_slices
 from prune_jax.pruning.criteria.table import CRITERIA
 
-HEAD = ("name", "what it scores", "granularity", "evidence", "cost", "source")
+HEAD = ("name", "what it scores", "granularity", "evidence, and what it costs", "source")
 # What one field of evidence costs, over the examples that are looked at.
 COSTS = {
     "key": "none",
@@ -44,26 +44,18 @@ def _row(name: str, criterion: Criterion) -> tuple[str, ...]:
         r"\(((?:arXiv|[A-Z]\w+ et al).+?)\)\.", words
     )
     needs = sorted(criterion.needs)
-    evidence = ", ".join(f"`{need}`" for need in needs) or "weights alone"
-    cost = ", ".join(COSTS[need] for need in needs) or "none"
-    return (
-        f"`{name}`",
-        _plain(first),
-        granularity(criterion),
-        evidence,
-        cost,
-        _plain(source[1] if source else ""),
-    )
+    evidence = ", ".join(f"`{need}`: {COSTS[need]}" for need in needs) or "weights alone"
+    return (f"`{name}`", _plain(first), granularity(criterion), evidence, _plain(source[1] if source else ""))
 
 
 def granularity(criterion: Criterion) -> str:
     """Which granularities a criterion serves, and whether it compensates or scores coupled slices."""
     if criterion.weights_only:
-        words = "weights, blocks, N:M"
+        words = "masks"
     elif criterion.unit == "weight":
-        words = "channels, heads, weights, blocks, N:M"
+        words = "all"
     else:
-        words = "channels, heads"
+        words = "channels"
     more = ["compensates"] if criterion.compensate is not None else []
     more += ["coupled slices"] if scores_slices(criterion) else []
     return "; ".join([words, *more])

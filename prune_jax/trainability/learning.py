@@ -165,7 +165,7 @@ def ntk_product(
 def ntk_trace(
     apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int, check: bool = True
 ) -> Estimate:
-    """The full kernel's trace, estimated: the mean of |Jᵀ v|² over random signs v.
+    """The full kernel's trace, estimated: the mean of norm(Jᵀ v)² over random signs v.
 
     The error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
     kernel.

@@ -275,7 +275,7 @@ def spectral_density(
 ) -> Estimate:
     """Density of each example's singular values, smoothed by a Gaussian.
 
-    That is, the mean over the min(K, D) values s of the normal density N(point; s, ``width``²). The smaller the
+    That is, the mean over the min(K, D) values s of the normal density N(point; s, width²). The smaller the
     width, the more steps it takes to resolve.
 
     Args:
