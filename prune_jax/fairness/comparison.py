@@ -26,7 +26,7 @@ class Comparison:
 
 
 def sample(record: RunRecord) -> Sample | None:
-    """The metric after the last epoch over the seeds, or the printed summary; None when neither is stated."""
+    """The metric after the last epoch over the seeds, or the printed summary. None when neither is stated."""
     if record.results:
         return Sample.of(record.accuracies)
     if record.summary is None:
@@ -131,7 +131,7 @@ def _sentence(
 
 
 def _lead(first: str, second: str, points: float, numbers: str, metric: Metric) -> str:
-    """The better one first: 'A is 2.00 points above B (...)'; a metric other than accuracy is named."""
+    """The better one first: 'A is 2.00 points above B (...)'. A metric other than accuracy is named."""
     side = "above" if metric.sign > 0 else "below"
     amount = f"{points:.2f}{_unit(metric)} {side}"
     if metric == ACCURACY:

@@ -2,7 +2,7 @@
 
 Conventions, since the field mixes them: ``macs`` counts one per multiply-accumulate of
 convolutions and matrix products and nothing else (no bias, norm, activation or pooling), as in
-Table 4 of arXiv 2301.05219; ``2xmacs`` is twice that (its Tables 6 and 7).
+Table 4 of arXiv 2301.05219. ``2xmacs`` is twice that (its Tables 6 and 7).
 """
 
 import math

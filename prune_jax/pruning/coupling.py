@@ -1,8 +1,8 @@
 """Which channels live or die together, derived from the jaxpr of any apply function.
 
-Every index of every axis of every params leaf gets a label; the jaxpr is interpreted on labels
+Every index of every axis of every params leaf gets a label. The jaxpr is interpreted on labels
 instead of numbers (``walk``, one rule per primitive in ``rules``), and each primitive notes which
-labels it ties together. The connected components are the channels; channels that occur in the
+labels it ties together. The connected components are the channels. Channels that occur in the
 same leaf axes form one ``Group`` (a channel may have several positions on an axis). Whatever a
 rule can't prove freezes what it touches, with a reason.
 """
@@ -22,7 +22,7 @@ __all__ = ["Analysis", "Group", "Slice", "analyse", "find_groups"]
 
 
 class Analysis(NamedTuple):
-    """Everything that one walk has learnt; ``find_groups`` shows its groups alone."""
+    """Everything that one walk has learnt. ``find_groups`` shows its groups alone."""
 
     groups: tuple[Group, ...]
     slots: list[Slot]

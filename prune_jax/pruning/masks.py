@@ -145,7 +145,7 @@ class GroupReport(NamedTuple):
 class Report(NamedTuple):
     """Sizes of a pruned model.
 
-    ``sparsity`` is the fraction of ``params`` entries removed; ``surgery_only`` names the pruned
+    ``sparsity`` is the fraction of ``params`` entries removed. ``surgery_only`` names the pruned
     groups over whose channels the network reduces, for which masked and small network differ.
     """
 

@@ -18,7 +18,7 @@ def recalibrate(train_apply: Callable[..., Any], variables: Any, batches: Iterab
     """The variables with every running statistic replaced by its exact average over the batches.
 
     Definition: a layer's new mean is the average over all batches of the mean that it computes of its input in
-    training mode; its new variance is the average of those variances. A batch counts by its number of examples, the
+    training mode. Its new variance is the average of those variances. A batch counts by its number of examples, the
     length of its first array's first axis. This is where the running averages of training tend to while the weights
     stand still, whatever the momentum. No weight changes, and the order of the batches doesn't matter.
 

@@ -49,7 +49,7 @@ class LRSchedule:
     def parse(cls, text: str, epochs: int) -> "LRSchedule":
         """Read the paper's notation, such as ``0:1e-1,30:1e-2`` (§3.2): from epoch 30 on the LR is 1e-2.
 
-        Curves: ``0:cosine(FIRST,LAST)`` and ``0:linear(FIRST,LAST)`` last until the next piece; a part of
+        Curves: ``0:cosine(FIRST,LAST)`` and ``0:linear(FIRST,LAST)`` last until the next piece. A part of
         a longer curve is ``cosine(FIRST,LAST,OFFSET,PERIOD)``. Raises ValueError naming the bad part.
         """
         return cls(read_pieces(text, _whole(epochs, "epochs")), epochs)
@@ -67,7 +67,7 @@ class LRSchedule:
 
     @property
     def stages(self) -> tuple[tuple[int, int, float], ...]:
-        """Each piece as (start, end, LR at its start), end exclusive; a curve counts as one stage."""
+        """Each piece as (start, end, LR at its start), end exclusive. A curve counts as one stage."""
         return tuple(
             (piece.start, end, piece.at(0))
             for piece, end in zip(self.pieces, _ends(self.pieces, self.epochs), strict=True)
@@ -146,7 +146,7 @@ def _shift(pieces: Iterable[Piece], by: int) -> tuple[Piece, ...]:
 
 
 def _cut_front(pieces: tuple[Piece, ...], epoch: int) -> tuple[Piece, ...]:
-    """Drop what lies before ``epoch``; a curve that is cut keeps its phase in ``offset``."""
+    """Drop what lies before ``epoch``. A curve that is cut keeps its phase in ``offset``."""
     before = [piece for piece in pieces if piece.start <= epoch]
     current = before[-1]
     if current.kind != "constant":

@@ -94,7 +94,7 @@ def mean_jsv_estimate(
             from 128 of them on the winner by a pilot; or a ``Plan``, which is followed as it is.
         batch: examples that go through the network together.
         population: of how many examples the mean is wanted. By default of ``x`` alone, so that examples that were all
-            measured leave no error; ``math.inf``: of the distribution that they come from.
+            measured leave no error. ``math.inf``: of the distribution that they come from.
         check: look for examples that depend on one another.
 
     Returns:
@@ -187,7 +187,7 @@ def regression_mean(
     """Mean of ``values``, known for a random sample, by way of ``easy`` ones that are known for all examples.
 
     ``values`` and ``easy``: (n,), of the sample; ``easy_rest``: (N - n,), of the other examples. A line is
-    fitted on the sample and read at the mean of all N; its bias is of order 1/n (Cochran 1977, 7.1 to 7.3).
+    fitted on the sample and read at the mean of all N. Its bias is of order 1/n (Cochran 1977, 7.1 to 7.3).
     The error weighs each residual as the estimate does and divides it by 1 - leverage, as a jackknife does
     (HC3: MacKinnon and White 1985), since residuals grow with the Jacobian and a few examples lead the fit.
     Raises ValueError for n < 3: a line through two points leaves no residuals to judge it by.

@@ -9,7 +9,7 @@ import numpy as np
 
 from prune_jax.trainability import checks, jacobian, passes, singular_values
 
-# What a set of singular values says, in float64 on the host; needs no JAX.
+# What a set of singular values says, in float64 on the host. Needs no JAX.
 
 
 class Statistics(NamedTuple):
@@ -85,7 +85,7 @@ def means(statistics: Statistics) -> Statistics:
 
 
 def standard_errors(statistics: Statistics) -> Statistics:
-    """Standard errors of ``means``, over the examples that have a value; NaN where fewer than two have."""
+    """Standard errors of ``means``, over the examples that have a value. NaN where fewer than two have."""
 
     def error(field: np.ndarray, mean: Any) -> Any:
         known = np.isfinite(field)
@@ -151,7 +151,7 @@ def spectrum(
 ) -> Spectrum:
     """Exact spectrum of a network's Jacobian over a data set, with error bars.
 
-    A stream is read once; of each batch only its n x min(K, D) singular values are kept. ``apply`` is compiled once per
+    A stream is read once. Of each batch only its n x min(K, D) singular values are kept. ``apply`` is compiled once per
     batch shape.
 
     Args:

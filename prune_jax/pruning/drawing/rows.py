@@ -91,7 +91,7 @@ def _numbers(axes: Axes) -> set[int]:
 
 
 def _is_kernel(path: str, axes: Axes, leaves: Mapping[str, Axes], groups: Sequence[Group]) -> bool:
-    """Whether a leaf makes channels from others; a bias, of several axes too, only adds to them.
+    """Whether a leaf makes channels from others. A bias, of several axes too, only adds to them.
 
     Of a kernel that reads a single channel only one axis is of a group. It is the producer of this group.
     """
@@ -120,7 +120,7 @@ def _made_axes(path: str, axes: Axes, leaves: Mapping[str, Axes], groups: Sequen
 
 
 def _bar(members: Sequence[tuple[int, Slice]], groups: Sequence[Group], kept: Mapping[str, Any]) -> Bar:
-    """The runs of one leaf axis; where they are too many to see, one for each group."""
+    """The runs of one leaf axis. Where they are too many to see, one for each group."""
     length = len(members[0][1].index)
     owner, stays = np.full(length, -1), np.ones(length, bool)
     for number, member in members:

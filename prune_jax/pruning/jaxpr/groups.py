@@ -189,7 +189,7 @@ def layer_name(path: str) -> str:
 
 
 def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
-    """Layer names where they are unique; leaf and axis, then positions, where they aren't."""
+    """Layer names where they are unique. Leaf and axis, then positions, where they aren't."""
     short = [layer_name(slots[d.producer].path) for d in drafts]
     made = [name for name, d in zip(short, drafts, strict=True) if d.made]
     names = []

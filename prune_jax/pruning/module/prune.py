@@ -98,7 +98,7 @@ def prune(
       compensate: whether weights are changed that the criterion changes besides choosing, as 'flap', 'thinet',
         'channel_lasso' and 'sparsegpt' do.
       block: inputs and outputs of a block.
-      pad: the last M of a kernel, or a block at its edge, may be smaller; else a kernel that doesn't fit is refused.
+      pad: the last M of a kernel, or a block at its edge, may be smaller. Else a kernel that doesn't fit is refused.
 
     Returns:
       The small model, its variables, and the decision; see ``Pruned``.
@@ -181,7 +181,7 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
 
 
 def _compensated(start: Start, what: Asked, facts: Evidence, keep: Keep) -> Start:
-    """The network with other weights, where the criterion changes some; nothing is cut yet."""
+    """The network with other weights, where the criterion changes some. Nothing is cut yet."""
     if not what.compensate or what.criterion.compensate is None:
         return start
     variables = compensated(what.criterion, facts, keep)
@@ -201,7 +201,7 @@ def _refuse_unmaskable(groups: Sequence[Group], keep: Keep) -> None:
 def carried_out(
     start: Start, now: Keep, inputs: tuple[Any, ...], optimizer: Any, before: Cost, after: Cost
 ) -> Pruned:
-    """Surgery by ``now`` on the network as it is; the costs are those of the dense and of the pruned network."""
+    """Surgery by ``now`` on the network as it is. The costs are those of the dense and of the pruned network."""
     dense, total = start.dense, composed(start.keep, now)
     small = shrink(start.variables, start.now, now)
     cut = cut_of(start, total, small, inputs)

@@ -110,7 +110,7 @@ class Pruned:
         return slim(function, self.dense.variables, self.groups, self.keep, *inputs, free=self.dense.free)
 
     def report(self, latency: bool = False) -> PruneReport:
-        """Groups before and after, MACs, parameters, and what is frozen and why; ``print`` shows a table.
+        """Groups before and after, MACs, parameters, and what is frozen and why. ``print`` shows a table.
 
         Args:
           latency: measure the time of both networks on this device too: compiled, warmed up, median of 30 calls.

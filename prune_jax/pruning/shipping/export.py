@@ -25,7 +25,7 @@ def export(
 ) -> Path:
     """Write the network with its numbers to one file, for any batch size, and check the file against the network.
 
-    A path that ends in ``.onnx`` gets ONNX, any other one StableHLO as ``jax.export`` serialises it; both need
+    A path that ends in ``.onnx`` gets ONNX, any other one StableHLO as ``jax.export`` serialises it. Both need
     ``pip install 'prune_jax[export]'``. StableHLO runs with JAX alone::
 
         network = jax.export.deserialize(bytearray(open(path, "rb").read()))
@@ -36,7 +36,7 @@ def export(
       x: an input of the network, or a tuple of inputs. The first axis of each is the batch, of any size but 0. Examples
         of a batch must not influence each other.
       path: the file, written whole or not at all.
-      variables: the trained variables, as ``save`` takes them; by default those of ``pruned.model`` as they are now
+      variables: the trained variables, as ``save`` takes them. By default those of ``pruned.model`` as they are now
         where that is an ``nnx.Module``, else ``pruned.variables``.
       platforms: of StableHLO, where it is to run: 'cpu', 'cuda', 'rocm', 'tpu'. By default where this process runs.
 

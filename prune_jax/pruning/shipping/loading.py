@@ -30,9 +30,9 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
 
     Args:
       path: the file.
-      net: the dense network, as ``prune`` took it; its numbers aren't looked at, so shapes do. Also a function without
+      net: the dense network, as ``prune`` took it. Its numbers aren't looked at, so shapes do. Also a function without
         arguments that makes the ``nnx.Module``, or a Linen module alone, whose ``init`` then tells its shapes.
-      *inputs: as ``prune`` got them. By default arrays of the shapes that ``prune`` got; they are needed where an
+      *inputs: as ``prune`` got them. By default arrays of the shapes that ``prune`` got. They are needed where an
         input was no array.
 
     Returns:
@@ -40,8 +40,8 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
 
     Raises:
       OSError: the file can't be read.
-      ValueError: it is no such file, the network is of another architecture, or a leaf is missing or has a wrong shape;
-        the message names it.
+      ValueError: it is no such file, the network is of another architecture, or a leaf is missing or has a wrong shape.
+        The message names it.
 
     Example:
       >>> import tempfile

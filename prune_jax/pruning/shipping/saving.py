@@ -35,7 +35,7 @@ def save(path: str | Path, pruned: Pruned, variables: Any = None) -> Path:
 
     Raises:
       ValueError: a leaf is missing, is of another shape than the pruned network's, or has a dtype that safetensors
-        can't hold; the message names it.
+        can't hold. The message names it.
 
     Example:
       >>> import tempfile
@@ -93,7 +93,7 @@ def _plain(cost: Any) -> dict[str, Any]:
 
 
 def _inputs(pruned: Pruned) -> list[Any] | None:
-    """Shapes of the inputs that were traced; None where ``load`` must be told them."""
+    """Shapes of the inputs that were traced. None where ``load`` must be told them."""
     dense = pruned.dense
     own = dense.bind(dense.source.apply) is dense.source.apply
     if not own or any(not hasattr(x, "dtype") for x in dense.inputs):

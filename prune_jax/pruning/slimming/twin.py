@@ -100,7 +100,7 @@ def _run_cut(body: Body, args: list[Any], cut: Cut) -> list[Any]:
 
 
 def _cut_constants(values: Sequence[Value], arrays: list[Any], cut: Cut) -> list[Any]:
-    """Constants are kept whole; where they are used they lose the channels that go there."""
+    """Constants are kept whole. Where they are used they lose the channels that go there."""
     return [
         cut_whole(x, value.axes, cut.alive) if is_constant(value) else x
         for value, x in zip(values, arrays, strict=True)
