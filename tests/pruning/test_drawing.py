@@ -134,6 +134,17 @@ def test_positions_that_alternate_are_shown_by_group():
     assert row.makes == (((1, size // 2, size // 2), (2, size // 2, 1)),)
 
 
+def test_a_position_of_two_groups_stays_where_both_keep_it():
+    heads, inner = Slice("a/kernel", 1, np.array([0, 0, 1, 1])), Slice("a/kernel", 1, np.array([0, 1, 0, 1]))
+    read = Slice("a/kernel", 0, np.arange(3))
+    groups = tuple(
+        Group(name, size, (made,), made, None, True)
+        for name, size, made in (("in", 3, read), ("heads", 2, heads), ("heads:inner", 2, inner))
+    )
+    (row,) = rows_of(groups, {"heads": [1], "heads:inner": [0]})
+    assert row.makes == (((1, 4, 1),),)
+
+
 def test_a_drawing_is_saved_as_svg_and_a_wrong_keep_is_refused(groups, tmp_path):
     picture = prune_jax.draw(groups)
     assert picture.save(tmp_path / "groups.svg").read_text() == picture.svg == picture._repr_svg_()

@@ -120,14 +120,18 @@ def _made_axes(path: str, axes: Axes, leaves: Mapping[str, Axes], groups: Sequen
 
 
 def _bar(members: Sequence[tuple[int, Slice]], groups: Sequence[Group], kept: Mapping[str, Any]) -> Bar:
-    """The runs of one leaf axis. Where they are too many to see, one for each group."""
+    """The runs of one leaf axis. Where they are too many to see, one for each group.
+
+    Of groups that share positions (heads, and what is inside them) the first is shown. A position stays where it stays
+    in every group.
+    """
     length = len(members[0][1].index)
     owner, stays = np.full(length, -1), np.ones(length, bool)
     for number, member in members:
         mine, group = member.index >= 0, groups[number]
-        owner[mine] = number
+        owner[mine & (owner < 0)] = number
         if group.name in kept:
-            stays[mine] = np.isin(member.index[mine], kept[group.name])
+            stays[mine] &= np.isin(member.index[mine], kept[group.name])
     starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
     runs = [(owner[at], part) for at, part in zip(starts, np.split(stays, starts[1:]), strict=True)]
     if len(runs) > MOST_SEGMENTS:
