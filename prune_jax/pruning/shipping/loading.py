@@ -31,7 +31,8 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
     Args:
       path: the file.
       net: the dense network, as ``prune`` took it. Its numbers aren't looked at, so shapes do. Also a function without
-        arguments that makes the ``nnx.Module``, or a Linen module alone, whose ``init`` then tells its shapes.
+        arguments that makes the ``nnx.Module``, or a Linen module alone, whose ``init`` then tells its shapes. A module
+        comes back in the mode, training or evaluation, that this one is in.
       *inputs: as ``prune`` got them. By default arrays of the shapes that ``prune`` got. They are needed where an
         input was no array.
 
