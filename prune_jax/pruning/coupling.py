@@ -50,10 +50,10 @@ def find_groups(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] 
 
     Groups come in the order in which the network first makes them. Frozen ones are listed too. A group is named
     after the layer that makes it, ``blocks/3/conv1``. Where that is ambiguous, it is named after leaf and axis,
-    ``attention/query/kernel:1``, or after positions, ``conv[0:32]``. Where heads and their
-    dimensions share an axis, pairs of dimensions inside of the heads of ``q`` are ``q:inner``. A position stays
-    where its head and its pair stay. Channels that no weight makes are named after
-    their first reader, ``stem/kernel:2``.
+    ``attention/query/kernel:1``, or after positions, ``conv[0:32]``. Where heads and their dimensions share an axis,
+    pairs of dimensions inside of the heads of ``q`` are ``q:inner``. A position stays where its head and its pair stay.
+    Such pairs are cut only where a pattern says ``:inner``. Channels that no weight makes are named after their first
+    reader, ``stem/kernel:2``.
 
     Args:
       apply: any traceable function of a pytree and inputs.

@@ -6,7 +6,7 @@ import statistics
 import pytest
 
 from prune_jax import fairness
-from prune_jax.report import reading
+from prune_jax.report import damage, reading
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -39,6 +39,35 @@ def test_before_retraining_sparsegpt_is_ahead_of_magnitude_but_at_the_highest_ra
     ahead = [after[ratio, "sparsegpt"] > after[ratio, "l1"] for ratio in ("0.5", "0.8", "0.9", "0.95")]
     assert ahead == [True, True, True, False]
     assert f"({after['0.8', 'sparsegpt']:.1f} against {after['0.8', 'l1']:.1f} % at 0.8)" in TEXT
+
+
+def methods_groups():
+    """(ratio, initial LR) -> group of ``configs/methods.py``'s results."""
+    records = fairness.read_folder(ROOT / "results/methods/records")
+    groups = fairness.rank(records).groups
+    assert {(group.setup, len(group.records)) for group in groups} == {("S4.2", 15)}
+    return {(g.records[0].axes.ratio, reading.initial_lr(g.records[0])): g for g in groups}
+
+
+def test_methods_are_told_apart_by_their_retraining_alone():
+    groups = methods_groups()
+    told = {key: sum(p < 0.05 for p in group.ps.values()) for key, group in groups.items()}
+    assert {told[ratio, 1e-2] for ratio in ("0.5", "0.7", "0.9")} == {0}
+    small = [told[ratio, 1e-3] for ratio in ("0.5", "0.7", "0.9")]
+    assert "Retrained from 1e-3, {}, {} and {} pairs are.".format(*small) in TEXT
+
+
+def test_methods_that_damage_more_gain_more_from_the_larger_lr():
+    groups, rhos = methods_groups(), []
+    for ratio in ("0.5", "0.7", "0.9"):
+        found = damage.effects([*groups[ratio, 1e-2].records, *groups[ratio, 1e-3].records])
+        assert len(found) == 15
+        assert max(fairness.holm([effect.test.p for effect in found])) < 0.05
+        assert all(effect.test.difference > 0 for effect in found)
+        assert max(found, key=lambda effect: effect.damage).name == "channel_lasso"
+        assert min(found, key=lambda effect: effect.test.difference).name == "channel_lasso"
+        rhos.append(f"{damage.correlation(found)[0]:.2f}")
+    assert f"Spearman's ρ = {', '.join(rhos)} at 0.5, 0.7, 0.9" in TEXT
 
 
 def text_of(name):
