@@ -57,8 +57,9 @@ def cross_validate(
       ...     chain = (Stage("retrain", epochs=30, schedule=schedule),)
       ...     return RunRecord(method, method=method, stages=chain, summary=Summary(accuracy, std=0.1, n=3))
       >>> short, long = "0:0.01", "0:0.1"
-      >>> cross_validate(run("A", short, 93.0), run("B", short, 92.0), run("A", long, 94.0), run("B", long,
-      93.0)).winner 'a'
+      >>> with_short = run("A", short, 93.0), run("B", short, 92.0)
+      >>> cross_validate(*with_short, run("A", long, 94.0), run("B", long, 93.0)).winner
+      'a'
 
     Source: arXiv 2301.05219 §3.2.
     """
