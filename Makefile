@@ -24,7 +24,7 @@ test-fast: $(VENV)/.dev
 
 # End-to-end tests: runs that are killed and resumed, every config in its quick form.
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --durations=10
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadgroup --durations=10
 
 # The documentation in docs/_build/html; a warning is an error. Notebooks are shown with the outputs that they have.
 docs: $(VENV)/.docs
