@@ -9,13 +9,14 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Module -> the names that it gives to the public surface.
 _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "prune_jax.pruning.coupling": ("Group", "Slice", "find_groups"),
         "prune_jax.pruning.criteria.table": ("Criterion",),
+        "prune_jax.pruning.drawing.draw": ("draw",),
         "prune_jax.pruning.evidence": ("Evidence",),
         "prune_jax.pruning.module.pruned": ("Pruned",),
         "prune_jax.pruning.module.prune": ("prune",),

@@ -13,6 +13,7 @@ from prune_jax.pruning.coupling import Slice as Slice
 from prune_jax.pruning.coupling import find_groups as find_groups
 from prune_jax.pruning.criteria import table
 from prune_jax.pruning.criteria.table import Criterion as Criterion
+from prune_jax.pruning.drawing.draw import draw as draw
 from prune_jax.pruning.evidence import Evidence as Evidence
 from prune_jax.pruning.latency import Latency as Latency
 from prune_jax.pruning.latency import latency as latency

@@ -13,7 +13,7 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write bytes to, which takes the place of ``path`` when the block ends without an exception.
 
     Until then it lies beside ``path`` under a name of its own, so several processes may write one path at once:
-    the last one wins. The folder is made. Raises OSError where nothing can be written; an exception in the block
+    the last one wins. The folder is made. Raises OSError where nothing can be written. An exception in the block
     leaves ``path`` as it was.
 
     Example: ``with atomic.writing(folder / "a.npy") as file: np.save(file, array)``.

@@ -19,7 +19,7 @@ class Sight(NamedTuple):
 
 
 def watch_empty(path: Path, sight: Sight | None, seconds: float) -> Sight | None:
-    """What is seen of an empty lease file after ``sight``; None where it isn't empty, or can't be opened.
+    """What is seen of an empty lease file after ``sight``. None where it isn't empty, or can't be opened.
 
     One that has been seen unchanged for ``seconds`` gets a word written into it. Then it is malformed, and who
     tries to acquire it takes it over by filelock's own rules, two seconds later. A holder that lives writes its

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-SHOWN = 24  # names; a deep network has a width for each of its blocks, and a message stays readable
+SHOWN = 24  # names. A deep network has a width for each of its blocks, and a message stays readable
 ALIKE = 0.5  # difflib's measure, 1 for equal texts, above which a name is worth asking about
 
 

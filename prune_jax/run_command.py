@@ -85,7 +85,7 @@ def usage(program: Sequence[str]) -> str:
 
 
 def main(program: Sequence[str], rest: Sequence[str]) -> None:
-    """Launch what the parsed flags say; ``rest`` is the command line without them."""
+    """Launch what the parsed flags say. ``rest`` is the command line without them."""
     replicas.one_device_per_core()
     if FLAGS.launcher == "local":
         os.environ.update({**local_gpus.SHARED, **os.environ})
@@ -132,7 +132,7 @@ def _rewritten(config: ConfigDict, sweep: launch.Sweep | None, root: Path) -> Pa
 def _resolved() -> tuple[ConfigDict, launch.Sweep | None, shards.Shard]:
     flag = FLAGS["config"]
     file = config_flags.get_config_filename(flag)
-    # Parts of the user's own, my_parts:small_cnn, lie beside the config; last, so that they hide no installed module.
+    # Parts of the user's own, my_parts:small_cnn, lie beside the config. Last, so that they hide no installed module.
     sys.path.append(str(Path(file.split(":")[0]).resolve().parent))
     module = command_line.load_module(file)
     config = command_line.resolved(FLAGS.config, module, config_flags.get_override_values(flag))

@@ -5,6 +5,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EXPERIMENTS = (ROOT / "docs" / "experiments.md").read_text()
 
 
 def test_the_python_of_the_readme_runs():
@@ -21,7 +22,7 @@ def test_the_python_of_the_readme_runs():
 
 def test_every_file_and_config_that_the_readme_names_is_there():
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    configs = [f"configs/{name}" for name in re.findall(r"`(\w+\.py)`", README)]
+    configs = [f"configs/{name}" for name in re.findall(r"`(\w+\.py)`", EXPERIMENTS)]
     assert links
     assert configs
     missing = [name for name in (*links, *configs) if not (ROOT / name).exists()]

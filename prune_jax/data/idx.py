@@ -37,7 +37,7 @@ class IdxFiles(NamedTuple):
 
 
 def is_name(name: str) -> bool:
-    """Whether ``name`` is a set that is published as IDX files; 'emnist/letters' names one part of EMNIST.
+    """Whether ``name`` is a set that is published as IDX files. 'emnist/letters' names one part of EMNIST.
 
     >>> is_name("fashion_mnist"), is_name("emnist/letters"), is_name("digits")
     (True, True, False)
@@ -103,7 +103,7 @@ class IdxArrays(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """Labels are numbered from 0; EMNIST's letters from 1, so that class 0 has no example."""
+        """Labels are numbered from 0. EMNIST's letters from 1, so that class 0 has no example."""
         return int(self.train_labels.max()) + 1
 
 
@@ -181,7 +181,7 @@ def _read_bytes(file: Path) -> bytes:
 
 @dataclasses.dataclass(eq=False)
 class IdxConfig(tfds.core.BuilderConfig):
-    """Which files a builder reads; its name is of the set and of what the files hold."""
+    """Which files a builder reads. Its name is of the set and of what the files hold."""
 
     files: IdxFiles | None = None
     shape: tuple[int, ...] = ()

@@ -29,7 +29,7 @@ ENTRIES: Mapping[str, Entry] = MappingProxyType(
 
 
 def choose_classes(name: str, seed: int, file: str, label_names: Sequence[str]) -> tuple[int, ...]:
-    """The ids, ascending, of the classes that ``name`` uses of ImageNet's; empty where it uses all.
+    """The ids, ascending, of the classes that ``name`` uses of ImageNet's. Empty where it uses all.
 
     From ``file`` where one is given, else drawn with ``seed``. Raises ValueError for a file that doesn't list
     that many known ids, each once.

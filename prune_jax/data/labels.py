@@ -25,7 +25,7 @@ def records_of(builder: tfds.core.DatasetBuilder, split: str, classes: Sequence[
 def list_labels(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
     """Every record's label int32, from the first of ``label_files`` that holds them, else read and kept there.
 
-    One process reads while the others wait for its file; where none can be written, each reads at every call.
+    One process reads while the others wait for its file. Where none can be written, each reads at every call.
     """
     files, examples = label_files(builder, split), builder.info.splits[split].num_examples
     for file in files:

@@ -7,7 +7,7 @@ from prune_jax.data.imagenet import ARCHIVES, ENTRIES
 
 
 class NotPreparedError(RuntimeError):
-    """The data set is known, but its files are not there; the message says the command that makes them."""
+    """The data set is known, but its files are not there. The message says the command that makes them."""
 
 
 def prepare_command(builder: str, root: str) -> str:

@@ -41,7 +41,7 @@ class Stream(Iterator[Batch]):
             batch = next(self._iterator)
         self._started = True
         self.step += 1
-        # A worker's arrays lie in shared memory that Grain takes back; JAX on a CPU would keep looking at it.
+        # A worker's arrays lie in shared memory that Grain takes back. JAX on a CPU would keep looking at it.
         return tuple(map(np.array, batch)) if self._workers else batch
 
     def state(self) -> dict[str, int]:
@@ -49,7 +49,7 @@ class Stream(Iterator[Batch]):
         return {"step": self.step, **self._steps.identity()}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Go on where ``state`` was taken; ValueError where it is another stream's."""
+        """Go on where ``state`` was taken. ValueError where it is another stream's."""
         here = self.state()
         other = sorted(key for key in here if key != "step" and here[key] != state.get(key))
         if other:
@@ -61,7 +61,7 @@ class Stream(Iterator[Batch]):
         self._start(state["step"])
 
     def close(self) -> None:
-        """End the threads or workers that read ahead; no batch comes after."""
+        """End the threads or workers that read ahead. No batch comes after."""
         close = getattr(self._iterator, "close", None)
         if close:
             close()
@@ -103,7 +103,7 @@ def open_stream(
     Evaluation: one pass in order, ``(images, labels, weights)``; the last batch is filled up with zeros whose
     float32 weight is 0. The processes' parts, one below the other, are the batch of a single process; order
     and random crops depend on ``seed``, epoch and example alone. ``recipe`` None leaves images as they are.
-    ``workers`` processes read ahead, no more than an evaluation has batches; 0: a thread of this one does. Raises
+    ``workers`` processes read ahead, no more than an evaluation has batches. 0: a thread of this one does. Raises
     ValueError for sizes that don't fit, and when a batch is asked for: for an image that can't be read, and
     ReaderLostError for a process that is gone.
     """

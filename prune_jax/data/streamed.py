@@ -15,11 +15,15 @@ from prune_jax.data.images import ImageRecipe
 class StreamedSplit:
     """A split of a TFDS set, or of some of its classes.
 
-    ``source`` is TFDS's random access; ``records[i]`` the record of example i; ``labels[old]`` a class's
-    number here, None where they stay; ``image_shape`` as stored, with None for height and width that vary.
+    Attributes:
+      name: for messages, such as 'imagenet2012/train'.
+      source: TFDS's random access.
+      records: ``records[i]`` is the record of example i.
+      labels: ``labels[old]`` is a class's number here. None: they stay.
+      image_shape: as stored. Height and width that vary are None.
     """
 
-    name: str  # for messages: 'imagenet2012/train'
+    name: str
     source: Any
     records: Sequence[int] | np.ndarray
     labels: tuple[int, ...] | None
@@ -30,10 +34,16 @@ class StreamedSplit:
 
 
 class StreamedDataset(NamedTuple):
-    """A data set whose images are read while they are used; what a ``Dataset`` is to one that fits.
+    """A data set whose images are read while they are used. A set that fits into memory is a ``Dataset``.
 
-    ``classes``: the ids, in the set it is taken from, of the classes used; empty for all of them. ``content``: as a
-    ``Dataset``'s.
+    Attributes:
+      name: of the set.
+      train: the training split.
+      test: the test split.
+      num_classes: number of classes used.
+      input_shape: of one image as the network gets it.
+      classes: ids of the classes used, in the set that it is taken from. Empty: all.
+      content: as a ``Dataset``'s.
     """
 
     name: str
@@ -61,9 +71,16 @@ def open_split(
     records: np.ndarray | None = None,
     labels: tuple[int, ...] | None = None,
 ) -> StreamedSplit:
-    """Split ``split`` of a prepared builder; encoded images stay encoded until an example is read.
+    """Open one split of a prepared builder. Encoded images stay encoded until an example is read.
 
-    ``records`` and ``labels`` choose and renumber classes (see StreamedSplit); None takes all.
+    Args:
+      builder: of a prepared TFDS set.
+      split: its name.
+      records: int array, the records that are used. None: all.
+      labels: new numbers of the classes, see ``StreamedSplit``. None: they stay.
+
+    Returns:
+      The split. No image is read.
     """
     image = builder.info.features["image"]
     encoded = isinstance(image, tfds.features.Image)
@@ -84,10 +101,19 @@ def read_examples(
     recipe: ImageRecipe | None,
     generators: Sequence[np.random.Generator] | None,
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Images uint8 ``(h, w, c)`` and labels of these examples.
+    """Read, decode and prepare some examples.
 
-    With a recipe: its training part where a random generator is given for each example, else its evaluation.
-    Raises ValueError naming split and record of an image that can't be read.
+    Args:
+      split: where they are.
+      examples: their numbers in the split.
+      recipe: how images are prepared. None: they are taken as stored.
+      generators: one random generator for each example, for the recipe's training part. None: its evaluation part.
+
+    Returns:
+      Images, uint8 (height, width, channels) each, and their labels.
+
+    Raises:
+      ValueError: an image can't be read. The message names split and record.
     """
     records = [int(split.records[example]) for example in examples]
     pixels, labels = [], []

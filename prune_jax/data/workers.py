@@ -14,7 +14,7 @@ LOST = "Worker process was terminated unexpectedly"  # Grain's words
 
 
 class ReaderLostError(OSError):
-    """A process that reads ahead ended by itself; what it had read is gone, the stream can go on at its step."""
+    """A process that reads ahead ended by itself. What it had read is gone, the stream can go on at its step."""
 
 
 def number_of_workers(asked: int | Sequence[int], cpus: int | None = None) -> int:
@@ -93,7 +93,7 @@ def _end_after(wait: Callable[[], object]) -> None:
 
 
 def _told_by(parent: int) -> None:
-    """Return when ``parent`` sends SIGTERM, as multiprocessing does at its end; another's is nothing to us."""
+    """Return when ``parent`` sends SIGTERM, as multiprocessing does at its end. Another's is nothing to us."""
     if not hasattr(signal, "sigwaitinfo"):  # macOS doesn't say who sends it
         signal.sigwait({signal.SIGTERM})
         return

@@ -1,4 +1,4 @@
-"""Experiments: from a config to a record. ``run`` does it from Python; it loads, with JAX, on first use (PEP 562)."""
+"""Experiments: from a config to a record. ``run`` does it from Python. It loads, with JAX, on first use (PEP 562)."""
 
 from importlib import import_module
 from typing import Any

@@ -67,12 +67,12 @@ def _end(dense: Cost, small: Cost | None) -> str:
 
 
 def costs_along(arm: Arm) -> list[Cost | None]:
-    """The cost of the network after each stage, before anything is run; None where the scores decide it."""
+    """The cost of the network after each stage, before anything is run. None where the scores decide it."""
     return [None if widths is None else networks.cost_of(arm.model, widths) for widths in widths_along(arm)]
 
 
 def widths_along(arm: Arm) -> list[dict[str, int] | None]:
-    """The channels left in each cut group after each stage, before anything is run; None where the scores decide."""
+    """The channels left in each cut group after each stage, before anything is run. None where the scores decide."""
     widths: dict[str, int] | None = {}
     out = []
     for spec in arm.chain:

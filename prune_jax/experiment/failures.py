@@ -50,7 +50,7 @@ def one_line() -> Iterator[None]:
 def hush_closed_loops() -> None:
     """For a whole process: no traceback from a thread that reports to an event loop that is closed.
 
-    Orbax closes its loop at the first write that fails, and raises it; TensorStore's other writes, hundreds of them
+    Orbax closes its loop at the first write that fails, and raises it. TensorStore's other writes, hundreds of them
     on a full disk, still report to that loop, and their tracebacks would run into the one line that matters.
     """
     before = sys.unraisablehook

@@ -20,18 +20,18 @@ def run(
     workdir: str | Path | None = None,
     write_report: WriteReport | None = None,
 ) -> tuple[fairness.RunRecord, ...]:
-    """Run what of ``config`` is not finished in its workdir, as ``run.py`` does; called again, it finds all finished.
+    """Run what of ``config`` is not finished in its workdir, as ``run.py`` does. Called again, it finds all finished.
 
     It changes nothing of the process for good. ``run.py`` also lets JAX see every CPU core as a device
-    (``replicas.one_device_per_core``) and keeps compiled programs (``folder.use_compilation_cache``); call these
+    (``replicas.one_device_per_core``) and keeps compiled programs (``folder.use_compilation_cache``). Call these
     first to have the same.
 
     Args:
         config: a config, as a file's ``get_config()`` makes it; or such a file, ``configs/NAME.py``, or its small
             form, ``configs/NAME.py:quick``.
-        sweep: gives a list of overrides, one entry a run; without it one run, or a file's own sweep.
+        sweep: gives a list of overrides, one entry a run. Without it one run, or a file's own sweep.
         workdir: folder of stages and records; ``runs/EXPERIMENT`` by default.
-        write_report: such as ``prune_jax.report.write``, which writes ``report.md`` and figures there; without it
+        write_report: such as ``prune_jax.report.write``, which writes ``report.md`` and figures there. Without it
             there is no report.
 
     Returns:
@@ -42,7 +42,9 @@ def run(
         TrainingDivergedError: when all runs that don't diverge are done.
         CheckpointError, OSError, PreemptedError: later; what was finished is kept.
 
-    Example: ``records = prune_jax.experiment.run("configs/mystery1_mlp7.py:quick")``.
+    Example:
+        >>> from prune_jax import experiment
+        >>> records = experiment.run("configs/mystery1_mlp7.py:quick")  # doctest: +SKIP
     """
     command = "prune_jax.experiment.run"
     with contextlib.ExitStack() as while_it_runs:

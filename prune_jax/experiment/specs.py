@@ -13,14 +13,23 @@ Ratios = tuple[tuple[str, float], ...]
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """Which images, how they are split, normalised (per channel) and augmented.
+    """Which images, how they are split, normalised and augmented.
 
-    ``recipe`` prepares them on the host, else ``crop_pad`` and ``flip`` augment them on the device.
-    ``streamed``: read while training, whose order of examples is another. ``classes``: the ids used of the set's,
-    empty for all. ``examples``: how many a synthetic set has. ``content``: of a set of the user's own the hash of
-    its arrays and of the file that makes them; of IDX files the hash of what they hold. ``train_examples``: of the
-    training split a stratified subset of so many, drawn with ``split_seed``; 0 for all. ``window``: of a text the bytes
-    of an example, which a network takes as tokens; 0 for images.
+    Attributes:
+      name: of the data set.
+      mean: per channel, of images in 0..1.
+      std: per channel.
+      split_seed: which images packaged sets hold out for testing.
+      crop_pad: pixels of padding before a random crop on the device. 0: no crop.
+      flip: random flips on the device.
+      recipe: prepares images on the host, instead of crop and flip.
+      streamed: images are read while training. The order of examples is another then.
+      classes: ids of the set's classes that are used. Empty: all.
+      examples: how many a synthetic set has.
+      content: of a set of the user's own the hash of its arrays and of the file that makes them. Of IDX files the
+        hash of what they hold.
+      train_examples: how many of the training split, as a stratified subset drawn with ``split_seed``. 0: all.
+      window: of a text the bytes of an example, which a network takes as tokens. 0: images.
     """
 
     name: str
@@ -40,9 +49,14 @@ class DataSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """A network by name, its input, its outputs and its constructor options.
+    """A network by name.
 
-    ``source``: of a network of the user's own the SHA-256 of the file that makes it.
+    Attributes:
+      name: in the catalog, or 'module:function'.
+      input_shape: of one example.
+      num_classes: number of outputs.
+      options: further arguments of the constructor.
+      source: of a network of the user's own the SHA-256 of the file that makes it.
     """
 
     name: str
@@ -54,11 +68,14 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """When an LR stage is over: ``experiment.training.plateau`` says how, and that the rule is ours.
+    """When an LR phase is over. ``experiment.training.plateau`` holds the rule, which is ours.
 
-    ``window`` epochs are averaged. From one window to the next the training loss may move by ``loss`` (nats), and the
-    mean JSV of the first ``examples`` training examples by ``jsv`` (a fraction). A stage lasts at least ``minimum``
-    epochs.
+    Attributes:
+      window: epochs that are averaged, and held against those before.
+      loss: nats by which the training loss may move from one window to the next.
+      jsv: fraction by which the mean JSV may move.
+      minimum: epochs that a phase lasts at least.
+      examples: training examples whose mean JSV is watched, the first ones.
     """
 
     window: int
@@ -70,13 +87,23 @@ class Plateau:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """A stage's training: LR schedule in the paper's notation, epochs, batch; SGD's momentum and weight decay.
+    """A stage's training.
 
-    ``optimizer`` has its ``arguments`` where it isn't 'sgd', and ``source`` is the hash of a user's own file.
-    ``clip_norm``: the gradient's largest global norm. ``label_smoothing``: the share of the target that is spread
-    over all classes. ``ema``: decay of a running mean of the weights, which is what is measured and kept. 0: off.
-    ``precision`` of the computation, and how many microbatches a batch is taken in: see ``step.StepPlan``.
-    Under ``extend`` the schedule's stages are the longest that they may be.
+    Attributes:
+      schedule: LR schedule in the paper's notation. Under ``extend`` its phases are the longest that they may be.
+      epochs: of the stage.
+      batch_size: examples of a step.
+      momentum: of SGD.
+      weight_decay: of SGD.
+      precision: of the computation, 'float32' or 'bfloat16', see ``step.StepPlan``.
+      accumulate: microbatches that a batch is taken in, see there.
+      extend: the rule that ends an LR phase. None: the schedule does.
+      optimizer: name of the optimiser.
+      arguments: its arguments, where it isn't 'sgd'.
+      clip_norm: the gradient's largest global norm. 0: off.
+      label_smoothing: the share of the target that is spread over all classes. 0: off.
+      ema: decay of a running mean of the weights, which is what is measured and kept. 0: off.
+      source: of an optimiser of the user's own the hash of its file.
     """
 
     schedule: str
@@ -123,13 +150,16 @@ class Initialise:
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """An allocation for which scores are needed: how much goes is said, of which layer is not.
+    """An allocation that needs scores: it says how much goes, and the scores say of which layer.
 
-    ``layers`` are patterns over names. ``ratio`` is the fraction removed of all of them together, of the dense
-    network; ``speedup``, where it is above 0, is the target instead (dense MACs over small MACs).
-    ``scope`` 'global' ranks all channels together, 'isomorphic' those of groups that are built alike, 'layer' gives
-    every layer one ratio, 'sensitivity' ratios of equal damage.
-    ``at_least`` is the fraction of each layer that stays; ``normalise`` makes layers comparable.
+    Attributes:
+      layers: patterns over names of groups.
+      ratio: the fraction removed of all of them together, of the dense network.
+      speedup: above 0 it is the target instead, dense MACs over small MACs.
+      scope: 'global' ranks all channels together. 'isomorphic' ranks those of groups that are built alike. 'layer'
+        gives every layer one ratio. 'sensitivity' gives ratios of equal damage.
+      at_least: the fraction of each layer that stays.
+      normalise: how layers are made comparable.
     """
 
     layers: tuple[str, ...]
@@ -158,21 +188,29 @@ class Sensing:
 
 @dataclasses.dataclass(frozen=True)
 class Sparsify:
-    """The sparsifying action: a criterion's lowest scores go; optional recovery.
+    """The sparsifying action: a criterion's lowest scores go, then a recovery may follow.
 
-    ``ratios`` are (layer, fraction removed) pairs, always of the dense network, also in a later round.
-    ``ranking`` says instead how the scores divide what is to go. ``granularity`` 'filter' cuts channels,
-    'head' those of attention heads alone. 'unstructured' masks single weights, 'block' blocks of them,
-    ``block`` inputs times outputs, and 'N:M' leaves N of each M along the contraction axis. ``pad``: the last
-    of these may be smaller where they don't fit. ``round_to``: kept channels are rounded up to a multiple of it.
-    ``evidence`` is stated where the criterion needs data, ``recalibration`` where the recovery does,
-    ``sensitivity`` where groups lose so much that each alone does equal damage.
-    ``source``: of a criterion of the user's own the SHA-256 of the file that holds it. ``recovery_version``:
-    which definition of OrthP it was, see ``pruning.recovery.VERSION``; 1 is unstated, so that finished stages
-    of the first keep their ids.
-    ``iterations``: so many times what is left is scored anew. ``over`` and ``reduce``: which coupled slices a
-    channel's score is of, and how they become one, see ``pruning.criteria.criterion.channel_scores``.
-    ``compensate``: whether weights that the criterion changes besides choosing are changed.
+    Attributes:
+      criterion: its name, or 'module:function'.
+      ratios: (layer, fraction removed) pairs. They are of the dense network, in a later round too.
+      granularity: 'filter' cuts channels, 'head' those of attention heads alone. 'unstructured' masks single weights,
+        'block' blocks of them. 'N:M' leaves N of each M along the contraction axis.
+      recovery: what follows the cut.
+      recovery_gain: of OrthP, the activation's gain.
+      source: of a criterion of the user's own the SHA-256 of the file that holds it.
+      round_to: kept channels are rounded up to a multiple of it.
+      ranking: how the scores divide what is to go, instead of ``ratios``.
+      evidence: stated where the criterion needs data.
+      recovery_version: which definition of OrthP, see ``pruning.recovery.VERSION``. 1 is unstated, so that finished
+        stages of the first keep their ids.
+      iterations: how often what is left is scored anew.
+      over: which slices a channel's score is of, see ``pruning.criteria.criterion.channel_scores``.
+      reduce: how several slices' scores become one, see there.
+      compensate: whether weights are changed that the criterion changes besides choosing.
+      block: inputs and outputs of a block.
+      pad: whether the last M or block may be smaller where a kernel doesn't fit.
+      recalibration: stated where the recovery needs data.
+      sensitivity: stated where groups lose so much that each alone does equal damage.
     """
 
     criterion: str
@@ -250,11 +288,13 @@ Stage = Pretrain | Imported | Initialise | Regularise | Sparsify | Rewind | Retr
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Measure:
-    """What is measured beside loss and accuracy; it changes no weight and so is no part of an id.
+    """What is measured beside loss and accuracy. It changes no weight, so it is no part of an id.
 
-    ``jsv_examples`` test examples are measured after every ``jsv_every``-th epoch; 0 switches it off.
-    ``jsv`` is 'mean' (mean JSV and its standard error) or 'spectrum' (a ``fairness.JSVSummary`` as well).
-    ``jsv_budget`` 0 is exact; else it bounds the pull-backs of an estimate.
+    Attributes:
+      jsv_examples: test examples whose Jacobian is measured. 0: none.
+      jsv_every: after every n-th epoch.
+      jsv: 'mean' for the mean JSV and its standard error, 'spectrum' for a ``fairness.JSVSummary`` as well.
+      jsv_budget: 0 for exact values. Else it bounds the pull-backs of an estimate.
     """
 
     jsv_examples: int = 0

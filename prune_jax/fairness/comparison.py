@@ -26,7 +26,7 @@ class Comparison:
 
 
 def sample(record: RunRecord) -> Sample | None:
-    """The metric after the last epoch over the seeds, or the printed summary; None when neither is stated."""
+    """The metric after the last epoch over the seeds, or the printed summary. None when neither is stated."""
     if record.results:
         return Sample.of(record.accuracies)
     if record.summary is None:
@@ -46,13 +46,33 @@ def compare(
     significance: float = 0.05,
     rate_tolerance: float = 0.02,
 ) -> Comparison:
-    """Compare two records; a winner needs ``required`` to hold and p < ``significance``.
+    """Compare two records. A winner needs ``required`` to hold and p < ``significance``.
 
-    The word "beats" takes S3.2 or stricter, the paper's recommendation (§6); test and 0.05 are ours. Where
-    no base model is shared, as with scratch, ``required`` may be SX-A, SX-B or same_overall_schedule, and
-    the sentence says "ahead". Settings that both state and that differ are named, and leave no winner under any setup.
-    Of records with different metrics nothing is said but that. KeyError for an unknown setup, ValueError for one
-    weaker than S3.2.
+    The word "beats" takes S3.2 or stricter, as the paper recommends. Where no base model is shared, as with scratch,
+    ``required`` may be SX-A, SX-B or same_overall_schedule. Then the sentence says "ahead". Settings that both
+    records state and that differ are named, and leave no winner under any setup. Of records with different metrics
+    nothing is said but that.
+
+    Args:
+      a: a record.
+      b: another one.
+      required: the setup that must hold.
+      significance: what p of Welch's test must stay below. Test and number are ours.
+      rate_tolerance: see ``strictest_setup``.
+
+    Returns:
+      A ``Comparison``. Its ``sentence`` says what may be concluded.
+
+    Raises:
+      KeyError: ``required`` is no setup.
+      ValueError: ``required`` is weaker than S3.2.
+
+    Example:
+      >>> a, b = RunRecord("A", dataset="cifar10"), RunRecord("B", dataset="cifar10")
+      >>> compare(a, b).sentence[:52]
+      'Nothing to compare: accuracy unstated by A and B; S3'
+
+    Source: arXiv 2301.05219 §6.
     """
     if known_setup(required) in TOO_WEAK:
         raise ValueError(f"{required} is too weak to name a winner; at least S3.2, or one of SX-A, SX-B")
@@ -111,7 +131,7 @@ def _sentence(
 
 
 def _lead(first: str, second: str, points: float, numbers: str, metric: Metric) -> str:
-    """The better one first: 'A is 2.00 points above B (...)'; a metric other than accuracy is named."""
+    """The better one first: 'A is 2.00 points above B (...)'. A metric other than accuracy is named."""
     side = "above" if metric.sign > 0 else "below"
     amount = f"{points:.2f}{_unit(metric)} {side}"
     if metric == ACCURACY:

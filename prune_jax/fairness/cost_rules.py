@@ -35,7 +35,7 @@ def costs_follow(
     """Check speedup, sparsity_pct and flops_g of each (network, ratio) against the network's own costs.
 
     A cell passes when it is the exact value rounded to two decimals, or within ``tolerance`` of it,
-    relative. Where a column fails, it is matched with the ratios of ``grid``; where all columns of a table
+    relative. Where a column fails, it is matched with the ratios of ``grid``. Where all columns of a table
     fit others, one more anomaly gives the header that fits. A network without costs is named, not checked.
     """
     unknown = dict.fromkeys(row["network"] for row in rows if row.get("network") not in costs)

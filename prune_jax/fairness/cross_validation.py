@@ -31,12 +31,37 @@ def cross_validate(
     b_with_b: RunRecord,
     significance: float = 0.05,
 ) -> CrossValidation:
-    """Decide between methods A and B from A+FT_A, B+FT_A, A+FT_B and B+FT_B.
+    """Decide between methods A and B, each once with its own retraining and once with the other's.
 
-    Both differences of one sign: that method wins and pruning is why. Signs differ: pruning and retraining
-    interact, and the comparison that holds the highest of the four accuracies decides, less conclusively
-    (the paper's rule). A tie when both differences can be tested and neither is significant is ours, as the
-    paper gives no threshold. Raises ValueError when a pair doesn't share its retraining or states no accuracy.
+    Where both differences have one sign, that method wins, and pruning is why. Where they differ, pruning and
+    retraining interact. Then the comparison that holds the highest of the four accuracies decides, less
+    conclusively, by the paper's rule. It is a tie where both differences can be tested and neither is significant.
+    That rule is ours, as the paper gives no threshold.
+
+    Args:
+      a_with_a: A with A's retraining.
+      b_with_a: B with A's retraining.
+      a_with_b: A with B's retraining.
+      b_with_b: B with B's retraining.
+      significance: what p of Welch's test must stay below.
+
+    Returns:
+      A ``CrossValidation``. Its ``sentence`` says who won and why.
+
+    Raises:
+      ValueError: a pair doesn't share its retraining, or a record states no accuracy.
+
+    Example:
+      >>> from prune_jax.fairness import Stage, Summary
+      >>> def run(method, schedule, accuracy):
+      ...     chain = (Stage("retrain", epochs=30, schedule=schedule),)
+      ...     return RunRecord(method, method=method, stages=chain, summary=Summary(accuracy, std=0.1, n=3))
+      >>> short, long = "0:0.01", "0:0.1"
+      >>> with_short = run("A", short, 93.0), run("B", short, 92.0)
+      >>> cross_validate(*with_short, run("A", long, 94.0), run("B", long, 93.0)).winner
+      'a'
+
+    Source: arXiv 2301.05219 §3.2.
     """
     _shared_retraining(a_with_a, b_with_a)
     _shared_retraining(a_with_b, b_with_b)

@@ -15,7 +15,7 @@ def decode(kind: Any, data: Any, place: str) -> Any:
     """Build ``kind`` (a dataclass, ``tuple[X, ...]``, ``dict``, a scalar or an optional of these).
 
     Raises ValueError for a value of another type, an unknown key (with the nearest known one) or a
-    missing one that has no default; ``place`` is the path from the top, such as 'run.json: stages[1].epochs'.
+    missing one that has no default. ``place`` is the path from the top, such as 'run.json: stages[1].epochs'.
     Keys that the dataclass calls ``RETIRED`` are passed over.
     """
     if get_origin(kind) in (Union, types.UnionType):

@@ -11,7 +11,7 @@ class JSVSummary:
     """JSVs of the network's outputs by its inputs, pooled over ``examples`` inputs; never the Jacobians.
 
     ``mean_error`` is the standard error of ``mean`` over examples. ``unresolved`` values are those that the
-    arithmetic can't tell from 0; ``minimum`` and ``condition`` (largest over smallest, mean over examples)
+    arithmetic can't tell from 0. ``minimum`` and ``condition`` (largest over smallest, mean over examples)
     are over the ``resolved`` ones. ``isometry_gap`` is the mean of (s - 1)^2. ``counts[i]`` resolved values
     lie in [10^((first_bin + i) / 5), 10^((first_bin + i + 1) / 5)), so histograms share their bins.
     """
@@ -39,7 +39,7 @@ class JSVSummary:
             raise ValueError("a spectrum's counts and its first_bin are stated together or not at all")
 
     def edges(self) -> tuple[float, ...]:
-        """The bins' borders, one more than there are counts; empty without counts."""
+        """The bins' borders, one more than there are counts. Empty without counts."""
         if self.first_bin is None:
             return ()
         return tuple(10.0 ** ((self.first_bin + i) / BINS_PER_DECADE) for i in range(len(self.counts) + 1))

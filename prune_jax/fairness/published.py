@@ -2,7 +2,7 @@
 
 ``pruningbench.py`` names the source of ``pruningbench.csv``. Source of every other CSV beside this file: "Why is the
 State of Neural Network Pruning so Confusing? On the Fairness, Comparison Setup, and Trainability in Network Pruning"
-(arXiv 2301.05219), copied cell by cell; the figures' points are read off the vector markers of its PDF. Columns named
+(arXiv 2301.05219), copied cell by cell. The figures' points are read off the vector markers of its PDF. Columns named
 ``*_recomputed`` are ours.
 """
 

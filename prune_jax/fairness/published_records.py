@@ -99,7 +99,7 @@ def table5(rows: Sequence[Row], table4_rows: Sequence[Row], source: str) -> tupl
 
 
 def cifar(rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
-    """Tables 6 and 7. ``axes.ratio`` is the printed header; the recomputed ratio is in ``config``."""
+    """Tables 6 and 7. ``axes.ratio`` is the printed header. The recomputed ratio is in ``config``."""
     return tuple(
         RunRecord(
             name=f"{row['label']} @ {row['pruning_ratio_printed']}",
@@ -195,7 +195,7 @@ def _chain(row: Row, setup: str | None, ratio: float, extra: int = 0) -> tuple[S
         retraining, how = halving(length, lr), "halving rule of App. A"
     at = row["pruning_epoch"]
     if at == "30/k":
-        # 30/k is printed as 27 for k = 1.11 only; its rounding elsewhere is unstated.
+        # 30/k is printed as 27 for k = 1.11 only. Its rounding elsewhere is unstated.
         at = 27 if ratio == 0.10 else None
     pretraining = Stage("pretrain") if at is None else _stage("pretrain", SCRATCH.head(int(at)))
     retrain = _stage("retrain", retraining.extend(extra) if extra else retraining, {"inferred": how})

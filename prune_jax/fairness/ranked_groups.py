@@ -19,9 +19,9 @@ Judge = Callable[[RunRecord, RunRecord], Verdict]
 class Ranking:
     """Records between all of which ``setup`` holds, the best mean first.
 
-    ``setup`` is the strictest one that holds between every two; None of a record that is alone. ``samples`` are the
+    ``setup`` is the strictest one that holds between every two. None of a record that is alone. ``samples`` are the
     accuracies in percent. ``ps`` holds for each pair of places, the smaller first, the p of Welch's test corrected by
-    Holm for all pairs of this ranking; None where a pair can't be tested. ``letters``: records that share one are
+    Holm for all pairs of this ranking. None where a pair can't be tested. ``letters``: records that share one are
     not told apart.
     """
 
@@ -50,7 +50,7 @@ def rankings(records: Sequence[RunRecord], breaks: Breaks, significance: float, 
 
     Args:
         records: any; what comes first decides which groups come first. One without an accuracy is in no group.
-        breaks: of two records and the verdict on them what makes them incomparable; nothing where they are comparable.
+        breaks: of two records and the verdict on them what makes them incomparable. Nothing where they are comparable.
         significance: two records are told apart where their corrected p is below it.
         tolerance: as for ``strictest_setup``.
 
@@ -72,7 +72,7 @@ def comparable(
 
     Args:
         records: in the order in which groups are begun and filled.
-        holds: whether two records are comparable; it need not be transitive, as rates have a tolerance.
+        holds: whether two records are comparable. It need not be transitive, as rates have a tolerance.
 
     Returns:
         The groups; every record is in exactly one.

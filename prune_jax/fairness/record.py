@@ -228,12 +228,40 @@ class Optimiser:
 class RunRecord:
     """One arm: what was run, at what cost, through which chain, with which result for every seed.
 
-    ``job`` names the cluster job that made it (launcher, id); comparisons don't look at it, nor at ``seconds``:
-    stage kind -> what the stages of that kind took on ``device``, one number for each seed.
-    ``stages`` is None when the chain is unstated. ``results`` holds the seeds; a published record that
-    states only mean and std has ``summary`` instead. ``source`` names where a published record is printed.
-    ``metric`` is what the values measure; unstated, it is what papers print on the data set, most often top-1 accuracy.
-    ``settings`` are settings of training that no other field holds, such as {'distillation': 'from resnet50'}.
+    ``None`` means unstated. It never counts as equal to anything.
+
+    Attributes:
+      name: what the run is called.
+      dataset: such as 'cifar10'.
+      network: such as 'resnet56'.
+      method: such as 'L1-norm'.
+      axes: the five axes of a pruning method, see ``Axes``.
+      costs: of one forward pass, see ``Costs``.
+      stages: the chain, see ``Stage``. None: unstated.
+      results: one ``SeedResult`` for each seed.
+      summary: mean and standard deviation, of a published record that states no seeds.
+      optimiser: its settings, see ``Optimiser``.
+      augmentation: what is done to training images.
+      versions: package -> version.
+      device: what it ran on.
+      commit: of the code.
+      command: that starts it again.
+      job: the cluster job that made it (launcher, id). Comparisons don't look at it.
+      seconds: stage kind -> seconds of those stages on ``device``, one number a seed. Comparisons don't look at it.
+      config: the resolved config.
+      source: where a published record is printed.
+      metric: what the values measure. None: what papers print on the data set, most often top-1 accuracy in percent.
+      settings: settings of training that no other field holds, such as {'distillation': 'from resnet50'}.
+
+    Raises:
+      ValueError: a value that the metric can't have, or a seed twice.
+
+    Example:
+      >>> record = RunRecord("L1, 2x", dataset="cifar10", summary=Summary(93.1, std=0.1, n=3))
+      >>> record.summary.mean, record.network
+      (93.1, None)
+
+    Source: arXiv 2301.05219 §2.1, §3.2, §6 for what a run must state.
     """
 
     name: str

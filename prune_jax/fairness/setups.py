@@ -78,10 +78,27 @@ class Verdict:
 def strictest_setup(a: RunRecord, b: RunRecord, rate_tolerance: float = 0.02) -> Verdict:
     """Judge two records by every setup of Table 2, and by Table 4's ``same_overall_schedule``.
 
-    A field that either record leaves unstated never counts as equal. ``rate_tolerance`` (ours; the paper
-    says 'same') bounds the relative difference of speedups, or else compressions, and of SX-B's compute. Where
-    both speedups are 1, as under masks, compressions alone are compared.
-    Raises ValueError for a negative tolerance.
+    A field that either record leaves unstated never counts as equal.
+
+    Args:
+      a: a record.
+      b: another one.
+      rate_tolerance: relative difference of speedups that counts as the same rate. Of compressions where a speedup is
+        unstated, or where both are 1 as under masks. Also of SX-B's compute. The number is ours, the paper says 'same'.
+
+    Returns:
+      A ``Verdict``: which setups hold, and what breaks each of the others.
+
+    Raises:
+      ValueError: ``rate_tolerance`` is negative.
+
+    Example:
+      >>> same = {"dataset": "cifar10", "network": "resnet56"}
+      >>> verdict = strictest_setup(RunRecord("A", **same), RunRecord("B", **same))
+      >>> verdict.strictest, [broken.field for broken in verdict.breaks["S1"]]
+      (None, ['rate (speedup)'])
+
+    Source: arXiv 2301.05219, Tables 2 and 4.
     """
     if rate_tolerance < 0:
         raise ValueError(f"rate_tolerance must be at least 0, got {rate_tolerance}")

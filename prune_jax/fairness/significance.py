@@ -10,7 +10,7 @@ from scipy.special import stdtr
 
 @dataclass(frozen=True)
 class Sample:
-    """Mean, sample standard deviation (n - 1 in the denominator) and number of runs; None is unstated."""
+    """Mean, sample standard deviation (n - 1 in the denominator) and number of runs. None is unstated."""
 
     mean: float
     std: float | None = None
@@ -18,7 +18,7 @@ class Sample:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Sample":
-        """Summary of runs; the std of a single run is None, not zero. ValueError when there are none."""
+        """Summary of runs. The std of a single run is None, not zero. ValueError when there are none."""
         if not len(values):
             raise ValueError("a sample needs at least one run")
         # statistics works in exact fractions: equal runs give a std of exactly 0, not 1e-17.
@@ -66,7 +66,7 @@ def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
     chance of one false claim or more is at most a, however the tests depend on each other.
 
     Args:
-        ps: the p of each test, in any order. None is a test that could not be made; it is not counted.
+        ps: the p of each test, in any order. None is a test that could not be made. It is not counted.
 
     Returns:
         The corrected p of each, in the same order; None stays None.

@@ -24,7 +24,7 @@ def in_range(rows: Sequence[Row], table: str) -> list[Anomaly]:
 
 
 def drop_follows(rows: Sequence[Row], table: str) -> list[Anomaly]:
-    """The printed change is pruned minus base accuracy; three roundings to 0.01 may differ by 0.015.
+    """The printed change is pruned minus base accuracy. Three roundings to 0.01 may differ by 0.015.
 
     Of fractions the roundings are those of the digits shown.
     """

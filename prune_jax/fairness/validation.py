@@ -17,7 +17,7 @@ Check = Callable[[Sequence[Row], str, float], list[Anomaly]]
 class Rule(NamedTuple):
     """A rule: the columns it needs, one of each group, and its function of rows, table and tolerance.
 
-    ``every``: it needs them in every row; else rows without them are passed over. ``check`` is None for 'costs', which
+    ``every``: it needs them in every row. Else rows without them are passed over. ``check`` is None for 'costs', which
     needs the networks' costs as well.
     """
 
@@ -72,16 +72,29 @@ def validate(
     - 'trainability': Eq. (1)'s mean below the last accuracy.
     - 'ratios': speedup, cuts and counts of FLOPs and params agree with each other in a row. 'dense': params left, in
       millions and in percent, are of one dense network.
-    - 'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the ratio);
+    - 'costs': speedup, sparsity and FLOPs follow from the ratio through ``costs`` (network -> function of the ratio).
       ``network`` stands in for a missing column. Networks without costs are named once each, under 'unchecked'.
 
-    Rounding is allowed for, and ``tolerance``, relative, in the last three.
+    Rounding is allowed for.
 
-    Raises ValueError for an empty table, a missing column, a cell that is no number or nothing to check, KeyError for
-    an unknown rule, and for a network without costs where ``rules`` ask for 'costs'.
+    Args:
+      rows: one mapping for each row of the table.
+      table: what messages call it.
+      network: stands in for a missing column 'network'.
+      costs: network -> function of the ratio that gives its cost.
+      tolerance: relative, for 'ratios', 'dense' and 'costs'.
+      rules: the rules to check. None: every rule whose columns are there.
 
-    >>> [str(found) for found in validate([{"method": "A", "acc": "76.1%", "base_acc": 77.0, "delta": -0.5}])]
-    ['table, A: printed -0.50, expected -0.90 [drop]']
+    Returns:
+      One ``Anomaly`` for each contradiction.
+
+    Raises:
+      KeyError: a rule is unknown, or a network has no costs while ``rules`` ask for 'costs'.
+      ValueError: the table is empty, a column is missing, a cell is no number, or there is nothing to check.
+
+    Example:
+      >>> [str(found) for found in validate([{"method": "A", "acc": "76.1%", "base_acc": 77.0, "delta": -0.5}])]
+      ['table, A: printed -0.50, expected -0.90 [drop]']
     """
     if not rows:
         raise ValueError(f"{table} has no rows")
@@ -129,7 +142,7 @@ def first_stage_mean(points: Sequence[Row], epochs: int) -> float:
 def _against_curves() -> list[Anomaly]:
     """Table 5's trainability accuracies against Eq. (1) on the unextended curves of Figures 2 and 3.
 
-    A mean over 15 or 30 points read to 0.1 can't be off by a point; one point is the threshold.
+    A mean over 15 or 30 points read to 0.1 can't be off by a point. One point is the threshold.
     """
     printed = {row["label"]: row["trainability_acc"] for row in published.rows("table5")}
     points, found = published.rows("fig2_fig3_points"), []

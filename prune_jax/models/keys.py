@@ -9,7 +9,7 @@ from flax import nnx
 class KeyStream:
     """The part of `nnx.Rngs` that layers use: `params()` gives the next key.
 
-    nnx.Rngs keeps its count in an array; under eval_shape each step of it costs time linear in
+    nnx.Rngs keeps its count in an array. Under eval_shape each step of it costs time linear in
     the trace so far, and building ResNet-110 abstractly takes five times as long. This one counts
     in Python, and no layer here keeps it.
     """

@@ -41,7 +41,7 @@ def content_id(path: str | Path) -> str:
 def read(path: str | Path) -> StateDict:
     """The state dict in a `.safetensors` file, or in a `.pth` one where PyTorch is installed.
 
-    A pickle is read with `weights_only=True`, so that nothing in it can run; a training
+    A pickle is read with `weights_only=True`, so that nothing in it can run. A training
     checkpoint that keeps its weights under 'state_dict' or 'model' will do, and the 'module.'
     of DataParallel is dropped. Raises FileNotFoundError, ImportError (a `.pth` without PyTorch)
     or ValueError (unreadable, or more than tensors).

@@ -1,6 +1,6 @@
 """Pruning ratios to keeps: how many channels each group loses, and which.
 
-All functions take the groups and the criterion's scores; of ``n`` channels ``ceil(ratio * n)`` go
+All functions take the groups and the criterion's scores. Of ``n`` channels ``ceil(ratio * n)`` go
 (arXiv 2301.05219 via its companion code), at least one stays, and equal scores fall in a fixed
 order: of two equal channels the earlier one goes first.
 """
@@ -115,7 +115,7 @@ def per_stage(
 ) -> Keep:
     """One ratio per stage, such as ``[0, 0.6, 0.6, 0.6, 0.21, 0]`` for stem, four stages and head.
 
-    ``stages`` holds each stage's name patterns; of a stage only groups that fit ``patterns`` are
+    ``stages`` holds each stage's name patterns. Of a stage only groups that fit ``patterns`` are
     pruned. Raises ValueError where the lists differ in length.
     """
     if len(ratios) != len(stages):

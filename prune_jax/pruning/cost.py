@@ -2,7 +2,7 @@
 
 Conventions, since the field mixes them: ``macs`` counts one per multiply-accumulate of
 convolutions and matrix products and nothing else (no bias, norm, activation or pooling), as in
-Table 4 of arXiv 2301.05219; ``2xmacs`` is twice that (its Tables 6 and 7).
+Table 4 of arXiv 2301.05219. ``2xmacs`` is twice that (its Tables 6 and 7).
 """
 
 import math
@@ -24,10 +24,17 @@ CONVENTIONS = {"macs": 1, "2xmacs": 2}
 
 
 class Cost(NamedTuple):
-    """Counts for the inputs as given (trace with batch 1 for counts per example).
+    """Counts for the inputs as given. Trace with batch 1 for counts per example.
 
-    ``activations``: numbers that convolutions and matrix products put out. ``bytes``: all leaves,
-    inputs and those activations once, in their own types.
+    Attributes:
+      macs: multiply-accumulates of convolutions and matrix products, and nothing else.
+      params: numbers in the leaves that count as parameters.
+      activations: numbers that convolutions and matrix products put out.
+      bytes: of all leaves, the inputs and those activations, once each, in their own types.
+
+    Example:
+      >>> Cost(macs=20, params=10, activations=2, bytes=88).macs
+      20
     """
 
     macs: int
@@ -141,8 +148,24 @@ def _cost(work: _Work, params: Any, inputs: Any, counted: Callable[[str], bool])
 def count(apply: Callable, params: Any, *inputs: Any, counted: Callable[[str], bool] = trainable) -> Cost:
     """Cost of ``apply(params, *inputs)``. Nothing is computed, so shapes are enough.
 
-    ``counted(path)`` says which leaves are parameters. Work whose result isn't used is left out. Of
-    a ``cond`` the dearer branch counts. A ``while`` loop that multiplies matrices raises ValueError.
+    Work whose result isn't used is left out. Of a ``cond`` the dearer branch counts.
+
+    Args:
+      apply: any traceable function.
+      params: a pytree of arrays or ``jax.ShapeDtypeStruct``.
+      *inputs: arrays or ``jax.ShapeDtypeStruct``. Their batch size is the one that is counted.
+      counted: ``counted(path)`` says which leaves are parameters. By default all but a 'batch_stats' collection.
+
+    Returns:
+      The counts, as a ``Cost``.
+
+    Raises:
+      ValueError: a ``while`` loop multiplies matrices, as the trace doesn't know its length.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> count(lambda w, x: x @ w, jnp.ones((5, 2)), jnp.ones((1, 5))).macs
+      10
     """
     return _cost(_of_jaxpr(jax.make_jaxpr(apply)(params, *inputs).jaxpr), params, inputs, counted)
 

@@ -38,22 +38,30 @@ def _cut(leaf: Any, axes: Mapping[int, np.ndarray]) -> Any:
 def shrink(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Any:
     """The tree with pruned channels removed from every leaf that has them.
 
-    A leaf is cut like the params leaf whose path it ends with. So the tree may be the traced params
-    (batch statistics included), a part of them (Params or statistics alone), gradients, or an optimizer's
-    state; a dict, an ``nnx.State``, a module, or boxed variables. Leaves that belong to no params leaf are
-    passed through. What Adafactor, L-BFGS and SM3 of optax keep in shapes of their own is cut too.
+    A leaf is cut like the params leaf whose path it ends with. So the tree may be the traced params, a part of them
+    (Params or statistics alone), gradients, or an optimizer's state. It may be a dict, an ``nnx.State``, a module,
+    or boxed variables. Leaves that belong to no params leaf pass as they are. What Adafactor, L-BFGS and SM3 of
+    optax keep in shapes of their own is cut too.
 
     Args:
-        tree: any pytree whose leaves' paths end like those of the traced params.
-        groups: what ``find_groups`` found for those params.
-        keep: name of a group -> indices of the channels that stay.
+      tree: any pytree whose leaves' paths end like those of the traced params.
+      groups: what ``find_groups`` found for those params.
+      keep: group name -> indices of the channels that stay. Groups that aren't named stay whole.
 
     Returns:
-        The same tree with smaller leaves, on the devices and of the dtypes that they had.
+      The same tree with smaller leaves, on the devices and of the dtypes that they had.
 
     Raises:
-        KeyError, ValueError: what ``checked`` raises. ValueError too where a leaf's shape isn't the traced
-            one, where the tree holds another network's leaves, and for an optimizer's state that can't be cut.
+      KeyError: ``keep`` names no group.
+      ValueError: indices are wrong or of a frozen group, a leaf's shape isn't the traced one, the tree holds another
+        network's leaves, or an optimizer's state can't be cut.
+
+    Example:
+      >>> from prune_jax import find_groups
+      >>> params = {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 2))}
+      >>> groups = find_groups(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((1, 2)))
+      >>> {name: leaf.shape for name, leaf in shrink(params, groups, {"a": [0, 2]}).items()}
+      {'a': (2, 2), 'b': (2, 2)}
     """
     wanted = cuts(groups, keep)
     found, treedef = matched(tree, groups)

@@ -51,8 +51,8 @@ class Evidence(NamedTuple):
       activations: group name -> ``Activation`` of what the group's producer makes.
       example_activations: group name -> (channels,), the root of the sum over examples of (mean abs a) ** 2,
         the mean over the positions of one example.
-      map_ranks: group name -> (channels,), the mean rank of the channel's feature maps over all examples;
-        groups without feature maps are left out (``feature_maps``).
+      map_ranks: group name -> (channels,), the mean rank of the channel's feature maps over all examples.
+        Groups without feature maps are left out (``feature_maps``).
       inputs: leaf path -> ``KernelInput``, what a kernel multiplies. Left out are kernels that meet data
         nowhere, in a loop of unknown length, or in two ways that lie differently in the leaf.
       input_grams: leaf path -> ``InputGram``, how these inputs go together.
@@ -60,6 +60,11 @@ class Evidence(NamedTuple):
       hessian_gradient: pytree like ``params``, H g with the Hessian H and the gradient g of the mean loss.
       fisher: ``Fisher``, means over examples of squared gradients, of weights and of channels.
       synflow: pytree like ``params``, dR/dw / R of the network on ones (``synaptic_flow.flow_slopes``).
+
+    Example:
+      >>> params, batches = {"w": jnp.float32(2)}, [jnp.ones((4, 1))]
+      >>> float(gather({"grads"}, params, batches, loss=lambda p, x: (p["w"] * x).mean()).grads["w"])
+      1.0
     """
 
     params: Any
@@ -130,7 +135,7 @@ def gatherer(
     """A function that gathers evidence; it is compiled once for all networks and batches of equal shapes.
 
     All means weigh every example alike, so a smaller last batch counts less. Sums stay on the device,
-    and nothing waits for it between batches. The gradient is of float leaves; other leaves get zeros.
+    and nothing waits for it between batches. The gradient is of float leaves. Other leaves get zeros.
 
     Args:
       needs: fields of ``Evidence`` that are to be filled (a criterion's ``needs``).

@@ -18,12 +18,12 @@ import numpy as np
 GRANULARITIES = ("filter", "head", "unstructured", "block")  # and patterns N:M
 SCOPES = ("layer", "global")
 
-# 0.7 * 10 is 7.000000000000001 on some paths of arithmetic; a ratio isn't meant that precisely.
+# 0.7 * 10 is 7.000000000000001 on some paths of arithmetic. A ratio isn't meant that precisely.
 NOISE = 1e-9
 
 
 def cuts_channels(granularity: str) -> bool:
-    """Whether whole channels go, by surgery; else weights are held at zero by a mask."""
+    """Whether whole channels go, by surgery. Else weights are held at zero by a mask."""
     return granularity in ("filter", "head")
 
 
@@ -121,7 +121,7 @@ def _within_floors(flats: list[np.ndarray], gone: int, floors: Sequence[int]) ->
 
     Where the plain ranking takes too much of a leaf, that leaf loses all that its floor allows, and
     the others share the rest. Each round fixes one leaf or more, so there are at most as many rounds
-    as leaves; most often there is one.
+    as leaves. Most often there is one.
     """
     floors = [min(floor, flat.size) for floor, flat in zip(floors, flats, strict=True)]
     reach = sum(flat.size for flat in flats) - sum(floors)

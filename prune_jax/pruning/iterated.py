@@ -59,7 +59,7 @@ def mask_ratios(
 
     Args:
       params: any pytree of arrays.
-      ratio: after the last iteration; see ``unstructured_mask``, as the others.
+      ratio: after the last iteration. See ``unstructured_mask``, as the others.
       iterations: how many there are, at least 1.
       scope: 'layer' or 'global'.
       where: patterns over layer names.
@@ -121,7 +121,7 @@ def iterated_keep(
     choose: Callable[[Scores, Any, Keep], Keep],
     steps: Iterable[Any],
 ) -> Keep:
-    """The keep of channels after all steps; between them channels are masked, not cut.
+    """The keep of channels after all steps. Between them channels are masked, not cut.
 
     Args:
       variables: of the network.

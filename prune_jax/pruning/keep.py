@@ -52,7 +52,7 @@ def _indices(group: Group, given: Any) -> np.ndarray:
 
 
 def cuts(groups: Sequence[Group], keep: Mapping[str, Any]) -> Cuts:
-    """Which positions of which leaf axes stay; axes that lose nothing are left out."""
+    """Which positions of which leaf axes stay. Axes that lose nothing are left out."""
     out: Cuts = {}
     kept = checked(groups, keep)
     for group in groups:

@@ -22,7 +22,7 @@ class Named(NamedTuple):
 
 
 def _is_box(key_path: Any, k: int) -> bool:
-    """A box is the last attribute ``value``; an optimizer may keep a list for each leaf behind it."""
+    """A box is the last attribute ``value``. An optimizer may keep a list for each leaf behind it."""
     if key_path[k] != GetAttrKey(BOX) or k == 0:
         return False
     rest = key_path[k + 1 :]

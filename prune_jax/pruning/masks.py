@@ -27,11 +27,29 @@ def _mask(leaf: Any, axes: Mapping[int, np.ndarray]) -> jax.Array:
 
 
 def expand(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Mask:
-    """A pytree like ``tree`` of 0/1 masks with each leaf's rank, size 1 on axes that lose nothing.
+    """Masks of 0 and 1 for a keep.
 
-    Makers and readers of a channel are both masked, so that no bias and no activation with
-    f(0) != 0 leaks through. The tree may be any that ``shrink`` takes. Raises what ``checked`` raises,
-    and ValueError where the tree holds another network's leaves.
+    Makers and readers of a channel are both masked. So no bias and no activation with f(0) != 0 leaks through.
+
+    Args:
+      tree: the params, or any tree that ``shrink`` takes.
+      groups: what ``find_groups`` found for those params.
+      keep: group name -> indices of the channels that stay. Groups that aren't named stay whole.
+
+    Returns:
+      A pytree like ``tree``. A mask has its leaf's rank and dtype, and size 1 on axes that lose nothing.
+
+    Raises:
+      KeyError: ``keep`` names no group.
+      ValueError: indices are wrong or of a frozen group, or the tree holds another network's leaves.
+
+    Example:
+      >>> from prune_jax import find_groups
+      >>> params = {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 2))}
+      >>> groups = find_groups(lambda p, x: x @ p["a"] @ p["b"], params, jnp.ones((1, 2)))
+      >>> mask = expand(params, groups, {"a": [0, 2]})
+      >>> mask["a"].tolist(), mask["b"].tolist()
+      ([[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]])
     """
     wanted = cuts(groups, keep)
     found, treedef = matched(tree, groups)
@@ -43,10 +61,24 @@ def expand(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Mask:
 
 
 def apply_mask(tree: Any, mask: Mask) -> Any:
-    """The tree with masked entries exactly 0 (whatever they were, infinities included).
+    """The tree with masked entries exactly 0, whatever they were, infinities included.
 
-    A leaf's mask is the one whose path it has, so that a mask of a dict fits an ``nnx.State`` of the same
-    network, and the mask of all params fits a part of them. Raises ValueError where a leaf has no mask.
+    A leaf takes the mask whose path it has. So a mask of a dict fits an ``nnx.State`` of the same network, and the
+    mask of all params fits a part of them.
+
+    Args:
+      tree: a pytree of arrays.
+      mask: a pytree of masks, such as ``expand`` makes. 0 marks what goes. Shapes broadcast against the leaves'.
+
+    Returns:
+      A pytree like ``tree``, of the same shapes and dtypes. Leaves that are no numbers pass as they are.
+
+    Raises:
+      ValueError: a leaf has no mask.
+
+    Example:
+      >>> apply_mask({"w": jnp.array([jnp.inf, 2.0])}, {"w": jnp.array([0.0, 1.0])})["w"].tolist()
+      [0.0, 2.0]
     """
 
     def one(leaf: Any, m: Any) -> Any:
@@ -60,21 +92,28 @@ def apply_mask(tree: Any, mask: Mask) -> Any:
 
 
 def hold(mask: Mask) -> optax.GradientTransformation:
-    """Keep pruned weights at exactly 0; place it **last** in an optax chain.
+    """Keep pruned weights at exactly 0. Place it **last** in an optax chain.
 
-    It replaces the update of a pruned weight ``w`` by ``-w``, after everything that could move it:
-    momentum carried over from dense training, decoupled weight decay, or a weight that isn't zero
-    yet. The mask may be of all params where the optimizer has a part of them, and a dict where it has
-    an ``nnx.State``: leaves are matched by path.
+    It replaces the update of a pruned weight ``w`` by ``-w``. It stands after everything that could move the weight:
+    momentum carried over from dense training, decoupled weight decay. A weight that isn't zero yet becomes zero in
+    the first step.
 
     Args:
-        mask: what ``expand`` made for these params.
+      mask: what ``expand`` made for these params. It may be of all params where the optimizer has a part of them, and a
+        dict where it has an ``nnx.State``. Leaves are matched by path.
 
     Returns:
-        A transformation without a state. Its ``update`` raises ValueError without the params, and where a
-        leaf has no mask that fits.
+      An optax transformation without a state.
 
-    Example: ``nnx.Optimizer(net, optax.chain(optax.sgd(0.1, 0.9), hold(mask)), wrt=nnx.Param)``.
+    Raises:
+      ValueError: in ``init`` and ``update``, where a leaf has no mask that fits. In ``update`` without the params.
+
+    Example:
+      >>> tx = optax.chain(optax.sgd(0.1), hold({"w": jnp.array([0.0, 1.0])}))
+      >>> params = {"w": jnp.array([5.0, 5.0])}
+      >>> updates, _ = tx.update({"w": jnp.ones(2)}, tx.init(params), params)
+      >>> [round(float(w), 3) for w in optax.apply_updates(params, updates)["w"]]
+      [0.0, 4.9]
     """
 
     def init(params: Any) -> optax.EmptyState:
@@ -106,7 +145,7 @@ class GroupReport(NamedTuple):
 class Report(NamedTuple):
     """Sizes of a pruned model.
 
-    ``sparsity`` is the fraction of ``params`` entries removed; ``surgery_only`` names the pruned
+    ``sparsity`` is the fraction of ``params`` entries removed. ``surgery_only`` names the pruned
     groups over whose channels the network reduces, for which masked and small network differ.
     """
 

@@ -49,7 +49,7 @@ def leaf_sizes(groups: Sequence[Group]) -> dict[str, dict[int, int]]:
 def matched(tree: Any, groups: Sequence[Group]) -> tuple[list[Match], Any]:
     """Each leaf of a tree with the params leaf whose name it ends with.
 
-    A leaf of another rank or size than traced raises ValueError; scalars and single placeholders
+    A leaf of another rank or size than traced raises ValueError. Scalars and single placeholders
     (an optimizer's step count) belong to no params leaf.
     """
     sizes = leaf_sizes(groups)
@@ -97,7 +97,7 @@ def _check_shape(match: Match, shape: tuple[int, ...], sizes: Mapping[int, int])
 
 
 def leaf_cuts(match: Match, wanted: Cuts) -> dict[int, np.ndarray]:
-    """Which positions of which of the leaf's own axes stay; axes that lose nothing are left out."""
+    """Which positions of which of the leaf's own axes stay. Axes that lose nothing are left out."""
     stays = wanted.get(match.name or match.path, {})
     return {mine: stays[origin] for mine, origin in match.axes.items() if origin in stays}
 

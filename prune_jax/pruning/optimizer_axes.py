@@ -42,7 +42,7 @@ def param_axes(
     sizes: Mapping[int, int],
     siblings: Mapping[Parts, Any],
 ) -> tuple[Axes, bool]:
-    """Which axes of its params leaf (at ``parts[start:]``) the axes of a leaf are; whether some are left out."""
+    """Which axes of its params leaf (at ``parts[start:]``) the axes of a leaf are. Whether some are left out."""
     role = parts[start - 1] if start else None
     if role in STACKED:
         return {k + 1: k for k in range(len(shape) - 1)}, False
@@ -57,7 +57,7 @@ def param_axes(
 def factored(
     parts: Parts, start: int, sizes: Mapping[int, int], siblings: Mapping[Parts, Any]
 ) -> Factored | None:
-    """What Adafactor did to a leaf, read off the shapes of its row and column means; None where that is unclear."""
+    """What Adafactor did to a leaf, read off the shapes of its row and column means. None where that is unclear."""
     means = [siblings.get((*parts[: start - 1], role, *parts[start:])) for role in (ROW, COLUMN)]
     if means[0] is None or means[1] is None:
         return None

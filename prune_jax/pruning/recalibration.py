@@ -18,7 +18,7 @@ def recalibrate(train_apply: Callable[..., Any], variables: Any, batches: Iterab
     """The variables with every running statistic replaced by its exact average over the batches.
 
     Definition: a layer's new mean is the average over all batches of the mean that it computes of its input in
-    training mode; its new variance is the average of those variances. A batch counts by its number of examples, the
+    training mode. Its new variance is the average of those variances. A batch counts by its number of examples, the
     length of its first array's first axis. This is where the running averages of training tend to while the weights
     stand still, whatever the momentum. No weight changes, and the order of the batches doesn't matter.
 
@@ -39,6 +39,12 @@ def recalibrate(train_apply: Callable[..., Any], variables: Any, batches: Iterab
     Raises:
       ValueError: there is no batch or no statistic, ``train_apply`` returns a leaf that isn't in the variables, or a
         statistic that is no running average.
+
+    Example:
+      >>> norm = nnx.BatchNorm(1, rngs=nnx.Rngs(0))
+      >>> new = recalibrate(lambda net, batch: net(batch), norm, [jnp.array([[1.0], [3.0]])])
+      >>> new.mean[...].tolist(), norm.mean[...].tolist()
+      ([2.0], [0.0])
     """
     if isinstance(variables, nnx.Module):
         return _of_module(train_apply, variables, batches)

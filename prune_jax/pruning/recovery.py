@@ -104,9 +104,10 @@ def orthp(
     Raises:
         ValueError: for a picked leaf of rank below 2 or not floating, by its path, and a mask of another structure.
 
-    >>> import jax.numpy as jnp
-    >>> orthp({"kernel": 3 * jnp.eye(2), "bias": jnp.ones(2)}, gain=1.0)["kernel"].trace().tolist()
-    2.0
+    Example:
+        >>> import jax.numpy as jnp
+        >>> orthp({"kernel": 3 * jnp.eye(2), "bias": jnp.ones(2)}, gain=1.0)["kernel"].trace().tolist()
+        2.0
     """
     change = partial(orthogonalize, gain=gain, output_axis=output_axis)
     return _each_kernel(params, change, where=where, mask=mask, input_axes=input_axes)

@@ -84,7 +84,7 @@ def without_channels(variables: Any, groups: Sequence[Group], scores: Mapping[st
 
     Args:
       variables: any pytree of arrays.
-      groups: as ``find_groups`` gives them for these variables; those that are asked for must be maskable.
+      groups: as ``find_groups`` gives them for these variables. Those that are asked for must be maskable.
       scores: group name -> scores (channels,), larger means keep.
 
     Returns:

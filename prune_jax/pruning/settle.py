@@ -17,7 +17,7 @@ from prune_jax.pruning.survivors import alive_labels, stays
 
 
 def settle_sizes(reading: Reading, apply: Callable, params: Any, inputs: tuple) -> None:
-    """Write to the ledger which constants are sizes; freeze channels where that can't be proved."""
+    """Write to the ledger which constants are sizes. Freeze channels where that can't be proved."""
     ledger = reading.ledger
     if not ledger.doubts:
         return
@@ -40,7 +40,7 @@ def _cuttable(reading: Reading) -> Callable[[Labels], bool]:
     """Whether an axis has channels of params leaves that aren't frozen."""
     ledger = reading.ledger
     solved = classes(ledger)
-    # A part of a split axis has no leaf of its own before the choice is made; it counts if the whole has.
+    # A part of a split axis has no leaf of its own before the choice is made. It counts if the whole has.
     loose = [
         (np.resize(split.parent.reshape(-1), len(child)), child)
         for split in ledger.splits

@@ -55,7 +55,7 @@ def _tabular(rows: Rows) -> str:
 
 
 def _latex_text(text: str) -> str:
-    """Characters that LaTeX reads otherwise are escaped; `code` and **bold** become commands."""
+    """Characters that LaTeX reads otherwise are escaped. `code` and **bold** become commands."""
     plain = "".join(_LATEX.get(character, character) for character in text)
     plain = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", plain)
     return re.sub(r"`([^`]+)`", r"\\texttt{\1}", plain)

@@ -149,8 +149,8 @@ def has_spectra(record: RunRecord) -> bool:
 def spectra_before(record: RunRecord) -> dict[str, list[JSVSummary]]:
     """Spectra of the networks before the last stage, one for each seed, in the order in which they came to be.
 
-    The names are ``DENSE``, 'after pruning', and 'after recovery' or, of a stage that begins anew, 'at the start';
-    where nothing was recovered, retraining starts from the pruned network itself.
+    The names are ``DENSE``, 'after pruning', and 'after recovery' or, of a stage that begins anew, 'at the start'.
+    Where nothing was recovered, retraining starts from the pruned network itself.
     """
     results = record.results
     found = {

@@ -49,7 +49,7 @@ def retraining(text: str, epochs: int, pretraining: LRSchedule | None) -> LRSche
 
     Args:
       text: 'rewind' is ``rewound``. 'clr' is ``cyclic_restart`` between the lowest and the highest LR of the
-        pretraining; 'clr(LOWEST,HIGHEST,SHARE)' states these, and the share of the epochs in which the LR rises.
+        pretraining. 'clr(LOWEST,HIGHEST,SHARE)' states these, and the share of the epochs in which the LR rises.
       epochs: of the retraining.
       pretraining: its schedule; None where it is unknown, as of a base model from a file.
 

@@ -38,7 +38,7 @@ class Piece:
         return self.first + (self.last - self.first) * done
 
     def text(self, length: int) -> str:
-        """The piece as ``parse`` reads it back; the phase is written only where the curve is cut."""
+        """The piece as ``parse`` reads it back. The phase is written only where the curve is cut."""
         if self.kind == "constant":
             return f"{self.start}:{self.first!r}"
         whole = self.offset == 0 and self.period == length

@@ -26,7 +26,7 @@ def canonical(text: str, epochs: int) -> str:
         The text to parse.
 
     Raises:
-        ValueError: where a number is left open, such as the LR of 'cosine'; it gives the form to write instead.
+        ValueError: where a number is left open, such as the LR of 'cosine'. It gives the form to write instead.
 
     Example:
         >>> canonical("0.1, /10 at 30,60", 90)

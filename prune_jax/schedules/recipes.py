@@ -9,12 +9,30 @@ from prune_jax.schedules.schedule import LRSchedule, compose
 def halving(
     epochs: int, lr: float, final_lr: float = 1e-5, longest_stage: int | None = 30, factor: int = 10
 ) -> LRSchedule:
-    """Step schedule by the paper's rules (App. A): each stage takes half of what is left, then LR / factor.
+    """Step schedule by the paper's rules: each stage takes half of what is left, then the LR falls.
 
-    Odd remainders go up and no stage exceeds ``longest_stage`` epochs (None: no cap); the last stage, at
-    ``final_lr``, takes the rest. ``halving(90, 0.1)`` is ``0:0.1,30:0.01,60:0.001,75:0.0001,83:1e-05``.
-    That odd remainders go up is inferred from the printed 83 and 53. Raises ValueError when ``final_lr``
-    is no ``lr / factor**k`` or the epochs can't hold all stages.
+    Odd remainders go up, and no stage exceeds ``longest_stage``. The last stage takes the rest. That odd remainders
+    go up is inferred from the printed 83 and 53.
+
+    Args:
+      epochs: of the whole schedule.
+      lr: of the first stage.
+      final_lr: of the last stage.
+      longest_stage: epochs that no stage exceeds. None: no such limit.
+      factor: by which the LR falls from stage to stage.
+
+    Returns:
+      The schedule.
+
+    Raises:
+      ValueError: ``final_lr`` is no ``lr / factor**k``, ``longest_stage`` is below 1, or the epochs can't hold all
+        stages.
+
+    Example:
+      >>> print(halving(90, 0.1))
+      0:0.1,30:0.01,60:0.001,75:0.0001,83:1e-05
+
+    Source: arXiv 2301.05219, Appendix A.
     """
     rates = _decades(lr, final_lr, factor)
     if longest_stage is not None and longest_stage < 1:
@@ -33,9 +51,26 @@ def halving(
 
 
 def cosine(epochs: int, lr: float, final_lr: float = 0.0) -> LRSchedule:
-    """Half a cosine from ``lr`` towards ``final_lr``, one step an epoch (App. C).
+    """Half a cosine from ``lr`` towards ``final_lr``, one step an epoch.
 
-    T_max = all epochs is our inference: the paper states the end LR but not T_max.
+    That its half period is all epochs is our inference. The paper states the end LR but not T_max.
+
+    Args:
+      epochs: of the whole schedule.
+      lr: of the first epoch.
+      final_lr: what the curve ends at, after the last epoch.
+
+    Returns:
+      The schedule.
+
+    Raises:
+      ValueError: ``epochs`` is below 1, or an LR is not positive.
+
+    Example:
+      >>> [round(cosine(4, 0.1).at(epoch), 4) for epoch in range(4)]
+      [0.1, 0.0854, 0.05, 0.0146]
+
+    Source: arXiv 2301.05219, Appendix C.
     """
     return LRSchedule((Piece(0, "cosine", float(lr), float(final_lr), 0, epochs),), epochs)
 

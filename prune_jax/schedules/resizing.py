@@ -9,7 +9,7 @@ from prune_jax.schedules.schedule import LRSchedule
 def resize(schedule: LRSchedule, epochs: int) -> LRSchedule:
     """The schedule stretched or squeezed to ``epochs``: every stage starts at the same share of it.
 
-    Starts are rounded to whole epochs, halves up; the first stage keeps an epoch, another that is left
+    Starts are rounded to whole epochs, halves up. The first stage keeps an epoch, another that is left
     without one goes. Raises ValueError when ``epochs < 1`` or for a part of a curve.
     """
     share = epochs / schedule.epochs

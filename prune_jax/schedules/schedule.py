@@ -12,12 +12,26 @@ from prune_jax.schedules.pieces import CURVES, Piece, read_pieces
 
 @dataclass(frozen=True)
 class LRSchedule:
-    """A learning rate for each of ``epochs`` epochs, counted from 0.
+    """A learning rate (LR) for each of ``epochs`` epochs, counted from 0.
 
-    Two schedules are equal when they give the same LRs by the same pieces: neighbouring pieces that
-    continue each other are merged, so ``0:0.1,30:0.1,60:0.01`` is ``0:0.1,60:0.01``. ``str()`` is the
-    canonical text, which ``parse`` reads back. Raises ValueError when the pieces don't start at epoch 0,
-    don't go forward, reach past ``epochs`` or hold an LR that is not positive.
+    Two schedules are equal when they give the same LRs by the same pieces. Neighbouring pieces that continue each
+    other are merged, so ``0:0.1,30:0.1,60:0.01`` is ``0:0.1,60:0.01``. ``str()`` is the canonical text, which
+    ``parse`` reads back.
+
+    Attributes:
+      pieces: each begins at an epoch and holds until the next one begins.
+      epochs: how long the schedule lasts.
+
+    Raises:
+      ValueError: the pieces don't start at epoch 0, don't go forward, reach past ``epochs``, or hold an LR that isn't
+        positive.
+
+    Example:
+      >>> schedule = LRSchedule.parse("0:1e-1,30:1e-2", epochs=90)
+      >>> schedule.at(29), schedule.at(30), schedule.first_stage
+      (0.1, 0.01, 30)
+
+    Source: the notation is that of arXiv 2301.05219 §3.2.
     """
 
     pieces: tuple[Piece, ...]
@@ -35,7 +49,7 @@ class LRSchedule:
     def parse(cls, text: str, epochs: int) -> "LRSchedule":
         """Read the paper's notation, such as ``0:1e-1,30:1e-2`` (§3.2): from epoch 30 on the LR is 1e-2.
 
-        Curves: ``0:cosine(FIRST,LAST)`` and ``0:linear(FIRST,LAST)`` last until the next piece; a part of
+        Curves: ``0:cosine(FIRST,LAST)`` and ``0:linear(FIRST,LAST)`` last until the next piece. A part of
         a longer curve is ``cosine(FIRST,LAST,OFFSET,PERIOD)``. Raises ValueError naming the bad part.
         """
         return cls(read_pieces(text, _whole(epochs, "epochs")), epochs)
@@ -53,7 +67,7 @@ class LRSchedule:
 
     @property
     def stages(self) -> tuple[tuple[int, int, float], ...]:
-        """Each piece as (start, end, LR at its start), end exclusive; a curve counts as one stage."""
+        """Each piece as (start, end, LR at its start), end exclusive. A curve counts as one stage."""
         return tuple(
             (piece.start, end, piece.at(0))
             for piece, end in zip(self.pieces, _ends(self.pieces, self.epochs), strict=True)
@@ -132,7 +146,7 @@ def _shift(pieces: Iterable[Piece], by: int) -> tuple[Piece, ...]:
 
 
 def _cut_front(pieces: tuple[Piece, ...], epoch: int) -> tuple[Piece, ...]:
-    """Drop what lies before ``epoch``; a curve that is cut keeps its phase in ``offset``."""
+    """Drop what lies before ``epoch``. A curve that is cut keeps its phase in ``offset``."""
     before = [piece for piece in pieces if piece.start <= epoch]
     current = before[-1]
     if current.kind != "constant":

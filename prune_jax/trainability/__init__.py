@@ -1,6 +1,6 @@
 """Trainability: Jacobian singular values and trainability accuracy.
 
-Names load on first use, so that a report reads ``trainability_accuracy`` on a machine without JAX; type checkers read
+Names load on first use, so that a report reads ``trainability_accuracy`` on a machine without JAX. Type checkers read
 ``__init__.pyi``.
 """
 

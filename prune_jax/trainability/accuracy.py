@@ -12,7 +12,7 @@ Run = tuple[Sequence[float], LRSchedule]
 
 
 class TrainabilityComparison(NamedTuple):
-    """Trainability accuracies of two runs under one schedule; ``difference`` is first minus second."""
+    """Trainability accuracies of two runs under one schedule. ``difference`` is first minus second."""
 
     first: float
     second: float

@@ -178,7 +178,7 @@ def check_network(apply: Callable[..., Any]) -> None:
 
 
 def check_measured(values: Any, apply: Any, what: str, numbers: Any = None) -> None:
-    """ValueError where ``values`` ``(batch, ...)``, measured of ``apply``, aren't finite; tracers are passed over.
+    """ValueError where ``values`` ``(batch, ...)``, measured of ``apply``, aren't finite. Tracers are passed over.
 
     Names the first broken leaf where it can be seen, else the first example. ``what`` is what was measured, of the
     examples ``numbers`` (default: 0, 1, ...).
@@ -200,7 +200,7 @@ def broken_examples(values: Any) -> np.ndarray:
 
 
 def known_broken(array: Any) -> int:
-    """How many values are NaN or infinity; 0 where that can't be known, for a tracer, and for what is no number."""
+    """How many values are NaN or infinity. 0 where that can't be known, for a tracer, and for what is no number."""
     if isinstance(array, jax.core.Tracer) or not isinstance(array, (*_NUMBERS, float)):
         return 0
     if not jnp.issubdtype(jnp.result_type(array), jnp.inexact):

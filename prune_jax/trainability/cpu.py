@@ -67,7 +67,7 @@ def share(x: jax.Array, shapes: Any) -> tuple[int, int]:
 def reduced(network: Any, x: jax.Array, rows: Any, shapes: Any, pieces: Pieces, finish: Any) -> jax.Array:
     """``finish`` of all examples' Jacobians, in parts of ``shapes`` (see ``passes``), ``pieces`` of seeds at once.
 
-    Compiled here, where the configuration of the calling thread holds; the threads only run what was compiled.
+    Compiled here, where the configuration of the calling thread holds. The threads only run what was compiled.
     The last part overlaps the one before, so that all have one shape. LAPACK keeps to one thread meanwhile: its
     own would wait for more work on the cores that the parts need.
     """

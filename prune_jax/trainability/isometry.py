@@ -20,7 +20,7 @@ def isometry_gap(
     """Mean of (s / gain - 1)^2 over the singular values s of one kernel; 0 for an isometry.
 
     The kernel is flattened as OrthP flattens it, so for a convolution this is not the spectrum of the map on images.
-    Channels that a mask holds at zero count as s = 0; surgery removes them.
+    Channels that a mask holds at zero count as s = 0. Surgery removes them.
 
     Args:
         kernel: of rank 2 or more, floating.

@@ -197,7 +197,7 @@ def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.n
 
 
 def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
-    """How many seeds to pull back at once, where ``threads`` do so side by side; may raise ValueError."""
+    """How many seeds to pull back at once, where ``threads`` do so side by side. May raise ValueError."""
     if chunk is not None and checks.check_whole("chunk", chunk, " of cotangents") < 1:
         raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
     seeds, cost = len(shapes.made.seeds), shapes.need

@@ -28,7 +28,7 @@ Kernel = Literal["full", "trace"]
 class NTKSpectrum(NamedTuple):
     """Eigenvalues of a kernel, (n,) descending, and what follows from them, scalars.
 
-    rank: eigenvalues that are resolved, above the rounding noise (int32); n - rank are not, and count
+    rank: eigenvalues that are resolved, above the rounding noise (int32). n - rank are not, and count
     neither in ``condition``, the largest over the smallest resolved one (NaN where none is), nor as zeros:
     all that is known of them is that they are below. trace: sum of all. Where the kernel isn't finite, which only
     inside a ``jit`` isn't refused, rank is -1 and the others NaN.
@@ -46,7 +46,7 @@ def ntk_matrix(
     """Empirical neural tangent kernel of a network on a batch.
 
     Costs N K pull-backs of one example, and J's memory, N K times the number of params. That is for small
-    problems; else take ``ntk_trace`` and ``ntk_top``.
+    problems. Else take ``ntk_trace`` and ``ntk_top``.
 
     Args:
         apply: ``apply(params, x)`` gives ``(N, K)`` and treats examples independently. Batch statistics are no params:
@@ -165,7 +165,7 @@ def ntk_product(
 def ntk_trace(
     apply: ApplyParams, params: Any, x: jax.Array, key: jax.Array, *, probes: int, check: bool = True
 ) -> Estimate:
-    """The full kernel's trace, estimated: the mean of |Jᵀ v|² over random signs v.
+    """The full kernel's trace, estimated: the mean of norm(Jᵀ v)² over random signs v.
 
     The error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
     kernel.
@@ -220,7 +220,7 @@ def ntk_top(
     """The ``count`` largest eigenvalues of the full kernel, with bounds on their errors.
 
     Block Lanczos. A block of ``count`` vectors finds an eigenvalue as often as it occurs, up to ``count`` times. A
-    linear network's come K at a time; a single vector would see each once.
+    linear network's come K at a time. A single vector would see each once.
 
     Args:
         apply: as for ``ntk_matrix``.
@@ -344,7 +344,7 @@ class GradientFlow(NamedTuple):
 def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
     """Gradient norm, gradient flow g^T g and g^T H g of a loss, H its Hessian.
 
-    To first order a perturbation d of the weights changes g^T g by 2 d^T H g; GraSP prunes by d = -weights. H is never
+    To first order a perturbation d of the weights changes g^T g by 2 d^T H g. GraSP prunes by d = -weights. H is never
     formed: a gradient and a Hessian-vector product cost about four forward and backward passes of the loss.
 
     Args:

@@ -22,7 +22,7 @@ _FORMATS = ("float32", "float64")
 class Ends(NamedTuple):
     """A network as first map, core, last map, at one batch.
 
-    entered: what enters the core, ``(batch, ...)``; core: it -> what leaves, ``(batch, ...)``; first ``(D, F)``
+    entered: what enters the core, ``(batch, ...)``; core: it -> what leaves, ``(batch, ...)``. First ``(D, F)``
     and last ``(F, K)``: the matrices before and behind it, None where there is no such narrowing map and the
     core begins at the input, or ends at the logits, itself.
     """

@@ -29,17 +29,22 @@ _CLEARLY = 0.5
 
 
 class Plan(NamedTuple):
-    """What ``mean_jsv_estimate`` computes; all of it static, so that a function that follows a plan can be compiled.
+    """What ``mean_jsv_estimate`` computes. All of it is static, so a function that follows a plan can be compiled.
 
-    method: 'exact', spectra of ``examples`` examples; 'leading', these too, and for all other examples the singular
-    values along the ``leading`` output directions that matter most, with a regression between the two.
-    pilot: further exact spectra that show those directions.
-    pull_backs: what following the plan takes. spent: what making it took.
+    Attributes:
+      method: 'exact' takes spectra of ``examples`` examples. 'leading' takes these too. Of all other examples it
+        takes the singular values along the ``leading`` output directions that matter most, with a regression between
+        the two.
+      examples: how many examples have an exact spectrum.
+      leading: how many output directions.
+      pilot: further exact spectra that show those directions.
+      pull_backs: what following the plan takes.
+      spent: what making it took.
 
     Example:
-        >>> treble, plan = Partial(jnp.multiply, 3.0), Plan("exact", examples=2)
-        >>> float(mean_jsv_estimate(treble, jnp.ones((4, 1)), method=plan, key=jax.random.key(0)).value)
-        3.0
+      >>> treble, plan = Partial(jnp.multiply, 3.0), Plan("exact", examples=2)
+      >>> float(mean_jsv_estimate(treble, jnp.ones((4, 1)), method=plan, key=jax.random.key(0)).value)
+      3.0
     """
 
     method: str
@@ -89,7 +94,7 @@ def mean_jsv_estimate(
             from 128 of them on the winner by a pilot; or a ``Plan``, which is followed as it is.
         batch: examples that go through the network together.
         population: of how many examples the mean is wanted. By default of ``x`` alone, so that examples that were all
-            measured leave no error; ``math.inf``: of the distribution that they come from.
+            measured leave no error. ``math.inf``: of the distribution that they come from.
         check: look for examples that depend on one another.
 
     Returns:
@@ -182,7 +187,7 @@ def regression_mean(
     """Mean of ``values``, known for a random sample, by way of ``easy`` ones that are known for all examples.
 
     ``values`` and ``easy``: (n,), of the sample; ``easy_rest``: (N - n,), of the other examples. A line is
-    fitted on the sample and read at the mean of all N; its bias is of order 1/n (Cochran 1977, 7.1 to 7.3).
+    fitted on the sample and read at the mean of all N. Its bias is of order 1/n (Cochran 1977, 7.1 to 7.3).
     The error weighs each residual as the estimate does and divides it by 1 - leverage, as a jackknife does
     (HC3: MacKinnon and White 1985), since residuals grow with the Jacobian and a few examples lead the fit.
     Raises ValueError for n < 3: a line through two points leaves no residuals to judge it by.

@@ -16,7 +16,7 @@ COPIES = 3
 CACHED = 2 * 2**20
 # Bytes that nothing running JAX is short of: the system is not asked, which takes as long as measuring an MLP.
 LITTLE = 2**24
-# What XLA gives memory of its own, and reads as a whole; anything else writes over an operand that isn't used again.
+# What XLA gives memory of its own, and reads as a whole. Anything else writes over an operand that isn't used again.
 _APART = ("concatenate", "conv_general_dilated", "dot_general", "select_and_scatter_add", "transpose")
 # What it doesn't store, unless it is read as a whole.
 _SPREAD = ("broadcast_in_dim", "iota")
@@ -79,7 +79,7 @@ def _live(jaxpr: Jaxpr, moving: tuple[int, ...]) -> Live:
 
 
 def _uses(jaxpr: Jaxpr, moving: tuple[int, ...]) -> tuple[set[Any], dict[Any, int], set[Any]]:
-    """Values that depend on the arguments number ``moving``; each one's last use; those that are read as a whole."""
+    """Values that depend on the arguments number ``moving``; each one's last use. Those that are read as a whole."""
     last: dict[Any, int] = {}
     moves, read = {jaxpr.invars[number] for number in moving}, set(_vars(jaxpr.outvars))
     for number, eqn in enumerate(jaxpr.eqns):
@@ -128,7 +128,7 @@ def fitting_chunk(wanted: int | None, outputs: int, cost: Need, available: int, 
     """Cotangents to pull back at once: ``wanted``, or as many as memory and, if ``cached``, a CPU's cache take.
 
     That default divides ``outputs``, so that one program serves all chunks. Raises ValueError when memory
-    doesn't hold the chunk wanted, or not a single cotangent; names what would fit.
+    doesn't hold the chunk wanted, or not a single cotangent. Names what would fit.
     """
     if cost.of(1) > available:
         fits = cost.batch * available // cost.of(1)
@@ -179,7 +179,7 @@ def _refusal(what: str, needed: int, room: int, examples: int) -> str:
 
 
 def available() -> int:
-    """Bytes that the default device can still give; on CPU what the system, or its container, has left."""
+    """Bytes that the default device can still give. On CPU what the system, or its container, has left."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

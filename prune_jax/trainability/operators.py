@@ -1,7 +1,7 @@
 """The Jacobians of a batch as linear maps, one for each example: pushed forward and pulled back, never formed.
 
 Why not ``matfree`` (PyPI, 0.6.3), the JAX library for this: its Lanczos routines apply the operator inside
-``fori_loop``, where XLA:CPU runs the gradient of a convolution many times slower; they divide by zero where
+``fori_loop``, where XLA:CPU runs the gradient of a convolution many times slower. They divide by zero where
 the Krylov space is exhausted, so that an orthogonal network, the very case of interest, gives NaN; its error
 bars know probe noise only, neither the quadrature's truncation nor the sampling of examples; and it stores
 Krylov bases on the input side.
@@ -32,13 +32,16 @@ Apply = Callable[[jax.Array], jax.Array]
 class Estimate(NamedTuple):
     """An estimate with its standard error, and what it cost.
 
-    ``pull_backs``: Jacobian products spent. A push-forward counts as a pull-back, the forward pass isn't counted.
-    Functions of a batch count for each of its examples (exact spectra cost K), functions of a data set over all
-    examples (exact spectra of n cost n K).
+    Attributes:
+      value: the estimate.
+      error: its standard error, of the same shape.
+      pull_backs: Jacobian products spent. A push-forward counts as a pull-back, the forward pass isn't counted.
+        Functions of a batch count for each of its examples (exact spectra cost K). Functions of a data set count
+        over all examples (exact spectra of n cost n K).
 
     Example:
-        >>> Estimate(value=2.0, error=0.1, pull_backs=40).pull_backs
-        40
+      >>> Estimate(value=2.0, error=0.1, pull_backs=40).pull_backs
+      40
     """
 
     value: jax.Array
@@ -125,7 +128,7 @@ def jacobian_of(apply: Apply, x: jax.Array, *, check: bool = True) -> Jacobian:
     ``apply`` maps (batch, ...) to (batch, K) and treats examples independently, as a network in evaluation
     mode does. The forward pass and the two products are compiled apart and called from Python by whoever
     iterates: compile time doesn't grow with the steps, and no loop holds the gradient of a convolution.
-    Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call;
+    Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call.
     ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables. As many vectors go
     through together as memory takes. Raises ValueError for an empty batch, an input that is not floating,
     outputs that are not rank 2, memory that doesn't take one vector for each example, or, with ``check``, examples
@@ -194,7 +197,7 @@ def mean_squared_jsv(
 ) -> Estimate:
     """Mean of s² over the r = min(K, D) singular values of each example, estimated without bias.
 
-    ``budget`` random sign vectors z are pulled back (pushed forward where D < K); ‖Jᵀz‖²/r has that mean.
+    ``budget`` random sign vectors z are pulled back (pushed forward where D < K). ‖Jᵀz‖²/r has that mean.
 
     Args:
         apply: as for ``jacobian_singular_values``.

@@ -46,8 +46,8 @@ def stage_part(
         stages: ``(name, function)`` pairs whose composition is the network. Each maps (batch, ...) to (batch, ...) and
             treats examples independently.
         x: a batch of the network's inputs.
-        source: the stage that the part begins behind; None: the part begins at the input.
-        target: the stage that it ends with; None: the last one.
+        source: the stage that the part begins behind. None: the part begins at the input.
+        target: the stage that it ends with. None: the last one.
 
     Returns:
         A ``Part``, whose outputs are flattened per example: what every instrument takes.
@@ -174,9 +174,9 @@ def module_part(
     Args:
         module: the network.
         x: a batch of its inputs.
-        source: a path such as ``blocks/3/conv1``; None: the network's input.
-        target: a path; None: the network's output.
-        call: ``call(copy, x)`` runs the network; by default ``copy(x)``, with ``train=False`` where the module
+        source: a path such as ``blocks/3/conv1``. None: the network's input.
+        target: a path. None: the network's output.
+        call: ``call(copy, x)`` runs the network. By default ``copy(x)``, with ``train=False`` where the module
             takes that.
 
     Returns:
@@ -286,7 +286,7 @@ def bypassed(
         module: as for ``module_part``, and so the others.
         x: a batch of the network's inputs.
         source: the module that may be gone around.
-        target: the module whose output is looked at; None: the network's.
+        target: the module whose output is looked at. None: the network's.
         call: how the network is run.
 
     Returns:

@@ -49,7 +49,7 @@ class Passes(NamedTuple):
     """The compiled pieces of one network; arguments by keyword are static.
 
     logits(x) -> abstract logits, without any work.
-    forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs; ``narrow`` leaves out
+    forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs. ``narrow`` leaves out
     the linear maps at the ends: the Jacobians are others then, with the same singular values. A pair of ``rows``
     and a matrix asks for that matrix's combinations of the seeds that the rows alone would have.
     pull(pull_back, seeds, start, step=, batch=) -> (step, batch, ...): every example's gradients of the seeds
@@ -168,7 +168,7 @@ def _pulled(pull_back: Any, seeds: jax.Array, start: Any, step: int, batch: int)
 
 
 def _solved(parts: list[jax.Array], entry: jax.Array | None, count: int, method: Method) -> jax.Array:
-    """``count`` singular values of each example; those that the linear ends rule out are 0."""
+    """``count`` singular values of each example. Those that the linear ends rule out are 0."""
     found = singular_values(whole(parts, entry), method)
     return jnp.pad(found, ((0, 0), (0, count - found.shape[1])))
 

@@ -44,7 +44,7 @@ def products_of(steps: int) -> int:
 def bidiagonalise(jacobian: Jacobian, probe: jax.Array, steps: int) -> jax.Array:
     """Lower bidiagonal B (..., batch, steps, steps) with Uᵀ J Jᵀ U = B Bᵀ; U's first column is along ``probe``.
 
-    Golub and Kahan 1965. U, on the small side, is reorthogonalised in full, twice in each step; V, on the
+    Golub and Kahan 1965. U, on the small side, is reorthogonalised in full, twice in each step. V, on the
     large side, isn't, and only its last vector is kept (one-sided: Simon and Zha 2000). Where the Krylov
     space is exhausted, as after one step of an orthogonal network, the rest of B is zero. ``steps`` is
     static and the loop unrolled: XLA:CPU is slow at gradients of convolutions inside loops.
@@ -77,7 +77,7 @@ def integrate(
     f(s) = s they bound the integral from above and below, since the derivatives of sqrt alternate in sign
     (Golub and Meurant 2010, 6.2 and 6.3). The value divides the bracket as the two rules moved with the last
     step: whichever moved more is farther off. The uncertainty is the distance to the nearer rule over √3,
-    as for a uniform error; a bound it is not, and for other functions than s the rules only indicate.
+    as for a uniform error. A bound it is not, and for other functions than s the rules only indicate.
     ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m) to (..., m)
     or (..., m, points).
     """
@@ -97,7 +97,7 @@ def integrate(
 
 @partial(jax.jit, static_argnames="complete")
 def integrate_log(bidiagonal: jax.Array, floor: jax.Array, *, complete: bool = False) -> Integral:
-    """Integral of log s² over the probe's measure of singular values above ``floor``; the others count as 0.
+    """Integral of log s² over the probe's measure of singular values above ``floor``. The others count as 0.
 
     Gauss is an upper bound, and Gauss-Radau with its fixed node at ``floor`` (so small that it only moves the node
     at 0) a lower one, where all singular values are above (derivatives of the logarithm alternate in sign; Golub
@@ -147,7 +147,7 @@ def _quadrature_of(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.jit
 def _normalise(vector: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Unit vector and norm along the last axis; both 0 where the norm is within ``tolerance``, NaN where it is."""
+    """Unit vector and norm along the last axis. Both 0 where the norm is within ``tolerance``, NaN where it is."""
     norm = jnp.linalg.norm(vector, axis=-1)
     norm = jnp.where(norm <= tolerance, 0.0, norm)
     return vector * jnp.where(norm == 0, 0.0, 1 / jnp.where(norm == 0, 1.0, norm))[..., None], norm
@@ -228,7 +228,7 @@ def log_determinant_by_quadrature(
     """Σ log s² of each example over its resolved values: log det(J Jᵀ) where all are.
 
     The logarithm feels the small values, which a Krylov space finds last. Where all values are resolved the error
-    holds what few steps may have missed, down to the threshold. It is large then; with ``min(K, D)`` steps nothing
+    holds what few steps may have missed, down to the threshold. It is large then. With ``min(K, D)`` steps nothing
     is missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
 
     Args:
@@ -275,7 +275,7 @@ def spectral_density(
 ) -> Estimate:
     """Density of each example's singular values, smoothed by a Gaussian.
 
-    That is, the mean over the min(K, D) values s of the normal density N(point; s, ``width``²). The smaller the
+    That is, the mean over the min(K, D) values s of the normal density N(point; s, width²). The smaller the
     width, the more steps it takes to resolve.
 
     Args:

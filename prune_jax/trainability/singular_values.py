@@ -30,7 +30,7 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     Jacobian of 32 bits or less. All of them are jit-able and vmap-able; none under- or overflows.
 
     All have first derivatives, forward and reverse: ds = uᵀ dJ v. A sum over equal values is right whatever basis
-    of their space the solver found; single ones among them have none. A value that isn't resolved counts as zero and
+    of their space the solver found. Single ones among them have none. A value that isn't resolved counts as zero and
     adds nothing: of a sum of singular values, which has many subgradients there, this is the one of least norm.
     """
     check_method(method)

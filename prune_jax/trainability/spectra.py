@@ -9,21 +9,28 @@ import numpy as np
 
 from prune_jax.trainability import checks, jacobian, passes, singular_values
 
-# What a set of singular values says, in float64 on the host; needs no JAX.
+# What a set of singular values says, in float64 on the host. Needs no JAX.
 
 
 class Statistics(NamedTuple):
-    """Statistics of singular values s; arrays ``(n,)`` per example (quantiles ``(n, Q)``), else scalars.
+    """Statistics of singular values s: arrays (n,) per example (quantiles (n, Q)), else scalars.
 
-    Over all values, an unresolved one taken as 0 (it is smaller than the stated resolution): ``mean``, ``std``
-    (divided by the count), ``max``, ``isometry_gap`` (mean of (s - 1)^2, the distance from dynamical isometry) and
-    ``quantiles`` (linear interpolation; NaN where a quantile lies among the unresolved). Over the resolved values
-    only, NaN without any: ``min``, ``condition`` (max / min) and ``log_determinant`` (sum of log s^2, that is log
-    det J J^T).
+    An unresolved value is smaller than the stated resolution. Mean, std, max, isometry gap and quantiles take it as
+    0. The others are over the resolved values alone, and NaN where there are none.
+
+    Attributes:
+      mean: of all values.
+      std: standard deviation, divided by the count.
+      max: the largest value.
+      min: the smallest resolved value.
+      condition: max / min.
+      quantiles: by linear interpolation. NaN where a quantile lies among the unresolved.
+      isometry_gap: mean of (s - 1)^2, the distance from dynamical isometry.
+      log_determinant: sum of log s^2, that is log det J J^T.
 
     Example:
-        >>> summarize(np.array([[2.0, 1.0]]), resolution=1e-6).pooled.condition
-        np.float64(2.0)
+      >>> summarize(np.array([[2.0, 1.0]]), resolution=1e-6).pooled.condition
+      np.float64(2.0)
     """
 
     mean: Any
@@ -78,7 +85,7 @@ def means(statistics: Statistics) -> Statistics:
 
 
 def standard_errors(statistics: Statistics) -> Statistics:
-    """Standard errors of ``means``, over the examples that have a value; NaN where fewer than two have."""
+    """Standard errors of ``means``, over the examples that have a value. NaN where fewer than two have."""
 
     def error(field: np.ndarray, mean: Any) -> Any:
         known = np.isfinite(field)
@@ -101,17 +108,22 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 class Spectrum(NamedTuple):
     """Singular values of n examples' Jacobians, r = min(K, D) each, and what they say.
 
-    ``values``: float64 ``(n, r)``, descending; NaN where a value is below ``resolution`` times the largest of its
-    example, thus not told from rounding. ``rank`` and ``unresolved``: how many of each example's values are
-    resolved (the numerical rank) and how many are not, ``(n,)`` each. ``per_example`` and ``pooled`` (all values
-    as one set): see ``Statistics``. ``means``: of each example's statistics, over the examples that have it (a
-    dead one has no condition number). ``errors``: their standard errors. A pooled statistic other than mean,
-    isometry gap and log-determinant has none. ``at`` are the quantiles' probabilities.
+    Attributes:
+      values: float64 (n, r), descending. NaN where a value is below ``resolution`` times the largest of its example.
+        Such a value can't be told from rounding.
+      rank: int (n,), how many of each example's values are resolved (the numerical rank).
+      unresolved: int (n,), how many are not.
+      per_example: ``Statistics`` of each example, (n,).
+      pooled: ``Statistics`` of all values as one set.
+      means: means of the examples' statistics, over the examples that have one. A dead one has no condition number.
+      errors: standard errors of ``means``. Of pooled statistics only mean, isometry gap and log-determinant have one.
+      resolution: see ``values``.
+      at: probabilities of the quantiles.
 
     Example:
-        >>> found = summarize(np.array([[2.0, 1.0], [2.0, 0.0]]), resolution=1e-6)
-        >>> found.rank.tolist(), found.unresolved.tolist()
-        ([2, 1], [0, 1])
+      >>> found = summarize(np.array([[2.0, 1.0], [2.0, 0.0]]), resolution=1e-6)
+      >>> found.rank.tolist(), found.unresolved.tolist()
+      ([2, 1], [0, 1])
     """
 
     values: np.ndarray
@@ -139,7 +151,7 @@ def spectrum(
 ) -> Spectrum:
     """Exact spectrum of a network's Jacobian over a data set, with error bars.
 
-    A stream is read once; of each batch only its n x min(K, D) singular values are kept. ``apply`` is compiled once per
+    A stream is read once. Of each batch only its n x min(K, D) singular values are kept. ``apply`` is compiled once per
     batch shape.
 
     Args:

@@ -563,6 +563,13 @@ def test_the_report_says_what_went_and_what_is_frozen():
     assert repr(pruned) == "Pruned(apply, 1 of 3 groups, 112 -> 56 MACs)"
 
 
+def test_the_report_is_text_in_a_notebook_too(monkeypatch):
+    report = prune_jax.prune((mlp, PARAMS), X, ratio=0.5).report()
+    here = str(report)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(report) == here != ""
+
+
 def test_free_ends_lose_channels_and_classes():
     names = {g.name: g for g in prune_jax.find_groups(mlp, PARAMS, X, free=("inputs", "outputs"))}
     assert [(g.size, g.frozen) for g in names.values()] == [(4, None), (8, None), (3, None)]

@@ -1,4 +1,4 @@
-"""What README, docs/paper.md and the configs quote of committed results is what their records say."""
+"""What README, pages of docs and the configs quote of committed results is what their records say."""
 
 import pathlib
 import statistics
@@ -161,7 +161,7 @@ def test_mystery_1_on_the_resnet():
     assert f"Trainability accuracy {first_stage[0]:.1f} and {first_stage[1]:.1f} in the runs of 10" in text
 
 
-@pytest.mark.parametrize("place", ["README.md", "docs/paper.md"])
+@pytest.mark.parametrize("place", ["docs/experiments.md", "docs/paper.md"])
 def test_lr_stages_until_plateaus(place):
     records = fairness.read_folder(ROOT / "results/plateau_mlp7/records")
     ratios = ("0.5", "0.7", "0.9")

@@ -46,7 +46,7 @@ def _ranked(
     scores: Scores,
     so_far: Keep,
 ) -> Keep:
-    """The allocation that the scores decide; its ratio and its speedup are those of the dense network."""
+    """The allocation that the scores decide. Its ratio and its speedup are those of the dense network."""
     model, dense = before.model, {g.name: g.size for g in networks.groups_of(before.model)}
     how: dict[str, Any] = {
         "normalise": iterated.of_living(allocation.NORMALISERS[ranking.normalise]),

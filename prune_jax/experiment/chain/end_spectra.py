@@ -1,4 +1,4 @@
-"""Jacobian singular values at the ends of a chain's stages, from their checkpoints; nothing is trained for them."""
+"""Jacobian singular values at the ends of a chain's stages, from their checkpoints. Nothing is trained for them."""
 
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ def _measure(context: Context, point: Point) -> None:
 
 
 def missing(store: disk.Store, arm: Arm, asked: Measure) -> list[Point]:
-    """The points whose measurement is neither in a history nor beside a stage; none when none is asked for."""
+    """The points whose measurement is neither in a history nor beside a stage. None when none is asked for."""
     if not asked.jsv_examples:
         return []
     points = dict.fromkeys(point for ids in arm.ids for point in _points(arm, ids, asked))

@@ -19,7 +19,7 @@ from prune_jax.experiment.training.trainer import Recipe, make_trainer
 
 
 def is_measured(context: Context, spec: Imported) -> bool:
-    """Whether the base model is on disk, measured as asked; its id says nothing of network and data."""
+    """Whether the base model is on disk, measured as asked. Its id says nothing of network and data."""
     its_id = stage_id(spec, 0, None)
     about = disk.read_stage(context.store, its_id)
     same = about is not None and about["spec"] == json.loads(json.dumps(stated(spec)))
@@ -27,7 +27,7 @@ def is_measured(context: Context, spec: Imported) -> bool:
 
 
 def finish(context: Context, link: Link) -> None:
-    """Bring the base model into the store, unless it is there; BusyError when another process does."""
+    """Bring the base model into the store, unless it is there. BusyError when another process does."""
     spec, (its_id, *_) = link.spec, link.ids
     if is_measured(context, spec):
         return

@@ -12,7 +12,7 @@ from prune_jax.experiment.training.cohort import Context, is_finished
 
 
 def finish(context: Context, link: Link) -> None:
-    """Draw and measure every seed's weights, unless they are there; BusyError when another process does."""
+    """Draw and measure every seed's weights, unless they are there. BusyError when another process does."""
     spec: Initialise = link.spec
     recipe = recipe_of(link.arm, link.arm.chain[-1])
     for seed, its_id in zip(link.arm.seeds, link.ids, strict=True):

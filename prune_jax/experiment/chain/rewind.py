@@ -28,7 +28,7 @@ from prune_jax.schedules import LRSchedule
 
 
 def finish(context: Context, link: Link) -> None:
-    """Rewind every seed, unless it is done; BusyError when another process is at it, or trains the first epochs."""
+    """Rewind every seed, unless it is done. BusyError when another process is at it, or trains the first epochs."""
     if all(is_finished(context, its_id) for its_id in link.ids):
         return
     early = beginning(link.arm, link.spec)
@@ -82,7 +82,7 @@ def _act(context: Context, link: Link, number: int, early: Arm | None) -> None:
 
 
 def survivors(now: StageNetwork, dense: Any) -> Any:
-    """The dense network's variables, as far as they are left in the network as it is now; masked ones are 0."""
+    """The dense network's variables, as far as they are left in the network as it is now. Masked ones are 0."""
     small = surgery.shrink(dense, networks.groups_of(now.model), now.keep) if now.keep else dense
     if now.mask is None:
         return small

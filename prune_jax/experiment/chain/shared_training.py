@@ -35,7 +35,7 @@ def members(arms: Sequence[Arm], position: int) -> tuple[Member, ...]:
 
 
 def _alike(arm: Arm, position: int) -> tuple[Any, ...]:
-    """What is the same in all runs of a column; of a run without such a stage, nothing is."""
+    """What is the same in all runs of a column. Of a run without such a stage, nothing is."""
     if position >= len(arm.chain) or not hasattr(arm.chain[position], "train"):
         return (arm,)
     return (

@@ -43,6 +43,6 @@ def parse(text: str) -> Shard:
 def part(items: Sequence[T], shard: Shard) -> list[T]:
     """Every ``parts``-th item from the ``number``-th on: each item is in one shard, neighbours in different ones.
 
-    Neighbours in a sweep take alike long, so shards do; some are empty where there are more of them than items.
+    Neighbours in a sweep take alike long, so shards do. Some are empty where there are more of them than items.
     """
     return list(items[shard.number - 1 :: shard.parts])

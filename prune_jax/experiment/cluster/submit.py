@@ -18,7 +18,7 @@ HOW_TO_INSTALL = 'pip install "submitit>=1.5.2,<2"'
 
 
 class JobFailedError(RuntimeError):
-    """A job that was waited for has failed; the message names its log."""
+    """A job that was waited for has failed. The message names its log."""
 
 
 def check(launcher: str, sweep: str) -> None:

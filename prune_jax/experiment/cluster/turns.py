@@ -12,7 +12,7 @@ PATIENCE = (0.5, 10.0)  # seconds between two looks at what other processes are 
 
 
 def take_turns(todo: Iterable[T], attempt: Callable[[T], None], progress: Progress) -> None:
-    """``attempt`` every run; one that raises BusyError is attempted again, after the others and a pause.
+    """``attempt`` every run. One that raises BusyError is attempted again, after the others and a pause.
 
     Where nothing else is left to do the pauses grow, and ``progress`` says once what they wait for.
     """

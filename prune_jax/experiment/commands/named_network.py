@@ -7,7 +7,7 @@ from types import MappingProxyType
 from prune_jax.experiment.specs import ModelSpec
 
 IMAGENET, CIFAR10, CIFAR100, MNIST = (224, 3, 1000), (32, 3, 10), (32, 3, 100), (28, 1, 10)
-# Image side, channels and classes where the command line leaves them out; CIFAR10's for what isn't listed.
+# Image side, channels and classes where the command line leaves them out. CIFAR10's for what isn't listed.
 USUAL: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
         **dict.fromkeys(("resnet18", "resnet34", "resnet50"), IMAGENET),

@@ -7,14 +7,14 @@ def default_config() -> ConfigDict:
     """All keys of an experiment with neutral values; a config file changes what its experiment is about."""
     config = ConfigDict()
     config.experiment = "unnamed"  # the workdir is bound to this name
-    config.label = ""  # one run's name in the report; a sweep sets it
+    config.label = ""  # one run's name in the report. A sweep sets it
     config.regime = ""  # the comparison regime that a run of a sweep belongs to, for the report
-    config.row = ""  # the label of the paper's row that a run stands for; a sweep sets it
+    config.row = ""  # the label of the paper's row that a run stands for. A sweep sets it
     config.tables = ()  # the paper's tables that such a row is printed in: 4 for Table 4
     # 'prune': pretrain, sparsify, retrain; 'prune_at_init': the same from random weights, without pretraining;
     # 'scratch': the small dense network alone.
     config.pipeline = "prune"
-    config.seeds = (0, 1, 2)
+    config.seeds = (0, 1, 2)  # each runs the whole chain
     config.quick = False  # the config file's small values, for a look in a minute or a test
     config.long = False  # the config file's larger grid
     config.dataset = ConfigDict(
@@ -24,7 +24,7 @@ def default_config() -> ConfigDict:
             # Where data sets are: four IDX files, or what TFDS prepares. Empty: Debian's folder for Fashion-MNIST,
             # then TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
             "data_dir": "",
-            "train_examples": 0,  # so many of the training split, in its proportions of classes; 0: all
+            "train_examples": 0,  # so many of the training split, in its proportions of classes. 0: all
             # Whether images are read while training: 'auto' streams what takes more than `fits_gib` of memory
             # and images that vary in size; or 'True', 'False'.
             "stream": "auto",
@@ -34,13 +34,13 @@ def default_config() -> ConfigDict:
             # the most here, and the least where there are two CPUs.
             "workers": _any_type((0, 16)),
             # Images that vary in size, ImageNet's: in training a box of `scale` times the image's area and an
-            # aspect in `ratio` becomes `size` x `size`; in evaluation the shorter side becomes `resize`, then the
+            # aspect in `ratio` becomes `size` x `size`. In evaluation the shorter side becomes `resize`, then the
             # centre `size` x `size` is cut.
             "size": 224,
             "scale": (0.08, 1.0),
             "ratio": (3 / 4, 4 / 3),
             "resize": 256,
-            # imagenet100: a file of the ids of its classes, one a line; else they are drawn with this seed.
+            # imagenet100: a file of the ids of its classes, one a line. Else they are drawn with this seed.
             "classes_file": "",
             "classes_seed": 0,
             # What dataset.name='synthetic' holds: random images, to measure a training step without its input.
@@ -49,29 +49,29 @@ def default_config() -> ConfigDict:
             "mean": (),  # per channel, of images in 0..1; empty: the usual ones, for arrays of your own 0 and 1
             "std": (),
             "crop_pad": 0,  # pixels of padding before a random crop; 0: no crop
-            "flip": False,
+            "flip": False,  # random flips from left to right in training
         }
     )
-    # A network of the catalog, or 'module:function' (see own/network.py); the options are its further arguments.
+    # A network of the catalog, or 'module:function' (see own/network.py). The options are its further arguments.
     config.model = ConfigDict({"name": "mlp7_linear", "options": ConfigDict()})
     # Every further key is an argument of the optimiser, in a config file: config.optimizer.b1 = 0.95.
     config.optimizer = ConfigDict(
         {
             "name": "sgd",  # or any optimiser of optax ('adamw', 'lion', ...), or 'module:function'
-            "batch_size": 100,
-            # None: the optimiser's own default; for 'sgd' 0.9 and 0.0, decay being added before momentum as in
-            # PyTorch. A value goes to an optimiser that takes such an argument; one that doesn't refuses all but 0.
+            "batch_size": 100,  # examples of a step
+            # None: the optimiser's own default. For 'sgd' 0.9 and 0.0, decay being added before momentum as in
+            # PyTorch. A value goes to an optimiser that takes such an argument. One that doesn't refuses all but 0.
             "momentum": _any_type(None),
             "weight_decay": _any_type(None),
             "accumulate": 1,  # microbatches that a batch is taken in, one after another, where it is too large
-            "clip_norm": 0.0,  # the gradient's largest global norm; 0: as it is
+            "clip_norm": 0.0,  # the gradient's largest global norm. 0: as it is
             "label_smoothing": 0.0,  # the share of a label that is spread evenly over all classes
-            "ema": 0.0,  # decay of a running mean of the weights, which is measured and kept in their place; 0: off
+            "ema": 0.0,  # decay of a running mean of the weights, which is measured and kept in their place. 0: off
             # Arguments again, where no key can be added: --config.optimizer.arguments="{'b1': 0.95}", or a sweep.
             "arguments": _any_type({}),
         }
     )
-    config.precision = "float32"  # or 'bfloat16': of a training step; what is measured is so in float32
+    config.precision = "float32"  # or 'bfloat16': of a training step. What is measured is so in float32
     config.remat = "none"  # or 'elementwise': norms and activations are computed twice, which saves memory
     # A .safetensors (or, with torch, .pth) state dict of torchvision or timm: the base model, not pretrained.
     config.base = ConfigDict({"checkpoint": ""})
@@ -117,7 +117,7 @@ def default_config() -> ConfigDict:
             "allocation": "uniform",
             "ratio": 0.5,  # the fraction removed of every group that `layers` names
             "stage_ratios": (),  # one per stage of the network (stem, stages, head); given, they mean 'stages'
-            "speedup": 2.0,
+            "speedup": 2.0,  # dense MACs over small, for 'speedup' and 'sensitivity'
             # 'layer': one ratio for all layers reaches it; 'global' and 'isomorphic': such a ranking does
             "speedup_scope": "layer",
             # Of 'sensitivity': the ratios at which each group alone is measured, over so many training examples.
@@ -131,13 +131,13 @@ def default_config() -> ConfigDict:
             # Empty: 'mean' for channels, 'none' for single weights, as papers on each do.
             "normalise": "",
             # A channel's score is of the weights that make it, 'producer', or of all kernels that make or read it,
-            # 'coupled'; then `reduce` makes one of several: 'mean', 'sum', 'max', 'product' or 'first'.
+            # 'coupled'. Then `reduce` makes one of several: 'mean', 'sum', 'max', 'product' or 'first'.
             "over": "producer",
             "reduce": "mean",
             # So many times what is left is scored anew, in memory, a smaller part of it each time. SynFlow takes 100.
             "iterations": 1,
             "round_to": 1,  # kept channels are rounded up to a multiple of it
-            "layers": (),  # glob patterns over group names; empty: what the paper prunes in this network
+            "layers": (),  # glob patterns over group names. Empty: what the paper prunes in this network
             # Prune and retrain in turn, so many times. Ratios and speedups are always of the dense network: 'linear'
             # and 'geometric' steps to the last one, or 'one-shot', all in the first round (as much training, no steps).
             "rounds": 1,
@@ -167,34 +167,35 @@ def default_config() -> ConfigDict:
                     "window": 10,  # epochs that are averaged and held against those before
                     "loss": 0.02,  # nats by which the mean training loss of a window may differ
                     "jsv": 0.05,  # fraction by which its mean JSV may differ
-                    "minimum": 20,  # epochs of an LR stage
-                    "maximum": 300,
+                    "minimum": 20,  # epochs of an LR phase, at least
+                    "maximum": 300,  # and at most
                     "examples": 200,  # training examples whose mean JSV is watched
                 }
             ),
         }
     )
-    # After each sparsify: the epoch of pretraining whose weights come back, 0 for initialisation; None: no rewinding.
+    # After each sparsify: the epoch of pretraining whose weights come back, 0 for initialisation. None: no rewinding.
     config.rewind = ConfigDict({"to": _any_type(None)})
     # Between two rounds: 0 and '' are as in `retrain`.
     config.retrain_between = ConfigDict({"epochs": 0, "schedule": ""})
     # Instead of `pipeline` and rounds: a list of stages, each with keys of its section that differ, such as
     # ({"stage": "pretrain"}, {"stage": "sparsify", "ratio": 0.5}, {"stage": "retrain", "epochs": 5}).
     config.chain = ()
+    # Of the pipeline 'scratch': how long the small network trains, and its LRs.
     config.scratch = ConfigDict({"epochs": 60, "schedule": "0:1e-2"})
     config.measure = ConfigDict(
         {
             # False; True or 'mean': the mean Jacobian singular value; 'spectrum': its distribution as well
             "jsv": _any_type(False),
             "every": _any_type(1),  # 'epoch', or after every n-th epoch
-            "examples": 0,  # test examples; 0: the first 512, or all of a data set that has fewer
-            "budget": 0,  # 0: exact; else the pull-backs, over all examples, that an estimate of the mean may take
+            "examples": 0,  # test examples. 0: the first 512, or all of a data set that has fewer
+            "budget": 0,  # 0: exact. Else the pull-backs, over all examples, that an estimate of the mean may take
         }
     )
     # together: 'run', one program trains the seeds of a run; 'sweep': of all runs that differ in the LR alone
     config.execution = ConfigDict({"epoch": "auto", "replicas": "auto", "together": "run"})
     # Devices that seeds under vmap are spread over, that a batch is split over (0: chosen, see devices/mesh.py),
-    # and that share every parameter (FSDP); no part of a stage's id.
+    # and that share every parameter (FSDP). No part of a stage's id.
     config.mesh = ConfigDict({"replicas": 0, "data": 0, "fsdp": 1})
     config.checkpoint_seconds = 30.0  # seconds between two checkpoints of an unfinished stage
     config.checkpoint = ConfigDict({"keep": 1})  # how many of them are kept
@@ -204,19 +205,20 @@ def default_config() -> ConfigDict:
     # Jobs that --launcher submits, one node each. What is empty or 0 is left to the cluster.
     config.cluster = ConfigDict(
         {
-            "shards": 8,  # jobs; a sweep of fewer runs makes as many as it has runs
-            "minutes": 60,  # until a job is stopped; its run saves its state and is queued again
+            "shards": 8,  # jobs. A sweep of fewer runs makes as many as it has runs
+            "minutes": 60,  # until a job is stopped. Its run saves its state and is queued again
             "requeues": 20,  # how often that may happen; being preempted doesn't count
-            "gpus": 0,
-            "cpus": 0,
-            "memory_gb": 0,
-            "partition": "",
-            "account": "",
-            "qos": "",
-            "constraint": "",
+            "gpus": 0,  # of each job
+            "cpus": 0,  # of each job
+            "memory_gb": 0,  # of each job
+            "partition": "",  # Slurm's names: where jobs queue,
+            "account": "",  # who pays,
+            "qos": "",  # with which quality of service,
+            "constraint": "",  # on which nodes
             "at_once": 0,  # jobs of the array that run at the same time
         }
     )
+    # The report's heading, a text below it, and its sections (prune_jax.report.SECTIONS).
     config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",)})
     return config
 

@@ -126,7 +126,7 @@ def _refuse_other_orders(model: ModelSpec, names: tuple[str, ...]) -> None:
 
 
 def _named(key: str, check: Any, *given: Any, **how: Any) -> Any:
-    """What ``check`` returns; its ValueError names the key, and where something doesn't fit the keys that help."""
+    """What ``check`` returns. Its ValueError names the key, and where something doesn't fit the keys that help."""
     try:
         return check(*given, **how)
     except ValueError as error:

@@ -31,7 +31,7 @@ def completed(config: ConfigDict) -> ConfigDict:
 def read(section: ConfigDict) -> dict[str, Any]:
     """The optimiser's fields of a ``TrainSpec`` from a complete ``config.optimizer``.
 
-    ``momentum`` and ``weight_decay`` are 'sgd''s own; another optimiser has them among its arguments, where it
+    ``momentum`` and ``weight_decay`` are 'sgd''s own. Another optimiser has them among its arguments, where it
     takes such. None of the two means the optimiser's own default.
 
     Raises:

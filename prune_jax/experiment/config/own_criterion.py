@@ -132,7 +132,7 @@ def refuse_misfit(
         source: the hash of its file.
         model: the network.
         pruned: the groups that need scores, or the layers.
-        channels: whether channels are cut; else single weights are scored.
+        channels: whether channels are cut. Else single weights are scored.
     """
     refuse_changed(name, KEY, source)
     if criterion_of(name).needs - {"key"}:

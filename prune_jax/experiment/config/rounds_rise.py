@@ -100,7 +100,7 @@ def _refuse_less(place: int, asked: _Gone, before: _Gone, sizes: Sizes) -> None:
 
 
 def _least(names: tuple[str, ...], before: _Gone, sizes: Sizes) -> int:
-    """At least so many units of these layers are gone; of layers outside them as many as can go may be."""
+    """At least so many units of these layers are gone. Of layers outside them as many as can go may be."""
     least = sum(before.each.get(name, 0) for name in names)
     for others, total in before.together.items():
         elsewhere = sum(sizes[name] - 1 for name in others if name not in names)

@@ -234,7 +234,7 @@ def _criterion(
 
 
 def _gathering(config: ConfigDict, criterion: Criterion, dataset: AnyDataset) -> Gathering | None:
-    """Over which examples evidence is gathered; None where the criterion needs no data."""
+    """Over which examples evidence is gathered. None where the criterion needs no data."""
     if not criterion.needs - DATA_FREE:
         return None
     name = f"sparsify.criterion is {config.sparsify.criterion!r}, which needs {', '.join(sorted(criterion.needs))}"

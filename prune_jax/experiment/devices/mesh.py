@@ -1,6 +1,6 @@
 """Where arrays live: one mesh of replicas, batch and parameter shards, whatever the number of devices.
 
-The program is written for one device and the whole batch; shardings say how XLA splits it (GSPMD), so batch
+The program is written for one device and the whole batch. Shardings say how XLA splits it (GSPMD), so batch
 norm sees the global batch and every number is the unsharded program's to float tolerance. On one device no
 sharding is stated at all: the compiled program is the plain one.
 """
@@ -50,10 +50,10 @@ APART = MeshShape()
 def choose(
     asked: MeshShape, *, devices: int, replicas: int, backend: str, processes: int = 1, alone: bool = False
 ) -> MeshShape:
-    """The mesh for ``asked``, whose zeros are filled in; ``replicas`` is how many train under one ``vmap``.
+    """The mesh for ``asked``, whose zeros are filled in. ``replicas`` is how many train under one ``vmap``.
 
     Several replicas in one process take a device each before a batch is split. A single one's batch is split
-    over every accelerator; over CPU devices, which share their cores and memory, only where it is asked for.
+    over every accelerator. Over CPU devices, which share their cores and memory, only where it is asked for.
     Several processes always take all devices. Raises ValueError for more devices than there are and, where the
     replicas train ``alone``, without those of other runs, for a ``mesh.replicas`` that doesn't divide them.
     """
@@ -100,7 +100,7 @@ def refuse_uneven(shape: MeshShape, batch_size: int, accumulate: int = 1) -> Non
 
 
 class Placement(NamedTuple):
-    """A mesh in use; ``mesh`` is None on one device, where nothing is stated."""
+    """A mesh in use. ``mesh`` is None on one device, where nothing is stated."""
 
     shape: MeshShape
     mesh: Mesh | None

@@ -17,7 +17,7 @@ Axes = tuple[int | None, ...]
 
 
 class Spread(NamedTuple):
-    """``devices`` in use, ``each`` of them with so many replicas; ``devices * each`` may exceed the replicas."""
+    """``devices`` in use, ``each`` of them with so many replicas. ``devices * each`` may exceed the replicas."""
 
     devices: int
     each: int
@@ -99,7 +99,7 @@ def split(tree: Any) -> Iterator[Any]:
 
 
 def one_device_per_core() -> None:
-    """Let JAX see every CPU core of this process as a device; to be called before JAX's first use.
+    """Let JAX see every CPU core of this process as a device. To be called before JAX's first use.
 
     Nothing changes on accelerators, where somebody set the number of CPU devices, or once JAX is in use.
     """

@@ -106,7 +106,7 @@ def refuse_changed(reference: str, key: str, source: str) -> None:
 
 
 def source_of_loaded(reference: str, key: str) -> str:
-    """The SHA-256 that the module was read with, whatever its file holds by now; read first where it wasn't yet."""
+    """The SHA-256 that the module was read with, whatever its file holds by now. Read first where it wasn't yet."""
     module = _module(_parts(reference, key)[0], reference, key)
     return getattr(module, READ, None) or source_of(reference, key)
 
@@ -120,7 +120,7 @@ def call_own(function: Callable[..., Any], reference: str, key: str, *arguments:
 
 
 def taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the offered arguments that the function's signature names; all where it takes ``**named``."""
+    """Those of the offered arguments that the function's signature names. All where it takes ``**named``."""
     known = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return dict(offered)

@@ -22,7 +22,7 @@ LEAST_TEXT = 1024  # bytes that a text is filled up to at least: every length co
 
 
 class Cluster(NamedTuple):
-    """How the processes of a run meet; what is None is found out from Slurm, GKE, a TPU pod or Open MPI."""
+    """How the processes of a run meet. What is None is found out from Slurm, GKE, a TPU pod or Open MPI."""
 
     coordinator: str | None = None  # host:port of process 0
     processes: int | None = None
@@ -32,12 +32,12 @@ class Cluster(NamedTuple):
 
 
 def start(cluster: Cluster) -> None:
-    """``jax.distributed.initialize``, to be called before JAX's first use; on CPUs collectives go through gloo.
+    """``jax.distributed.initialize``, to be called before JAX's first use. On CPUs collectives go through gloo.
 
     Raises LostWorkerError where processes don't meet within ``initialization_timeout``, ValueError where there is
     no cluster to be found and none is described, or where a node's GPUs would be idle (``slurm``). Where a cluster
     says who is who, and where one is lost later on, JAX itself ends the others, in its own words and with exit code
-    134, within ``heartbeat_timeout`` of the loss; the same command goes on from the last checkpoint.
+    134, within ``heartbeat_timeout`` of the loss. The same command goes on from the last checkpoint.
     """
     if cluster.coordinator and cluster.processes is not None and cluster.process is not None:
         rendezvous.meet(
@@ -112,7 +112,7 @@ def from_main(read: Callable[[], Any]) -> Any:
 
 
 def agreed(make: Callable[[], T]) -> T:
-    """``make()`` in every process; what it raises in one is raised there, and in all others as LostWorkerError.
+    """``make()`` in every process. What it raises in one is raised there, and in all others as LostWorkerError.
 
     Without this the others wait for the one that is gone until its heartbeats are missed. Before JAX's runtime is
     started there are no others.

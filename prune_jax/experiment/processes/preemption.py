@@ -10,7 +10,7 @@ EXIT_CODE = 75  # sysexits.h's EX_TEMPFAIL: the same command goes on from here
 
 
 class PreemptedError(RuntimeError):
-    """The run was asked to end and has kept its state; the message says how to go on."""
+    """The run was asked to end and has kept its state. The message says how to go on."""
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def noticed() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM has come; meanwhile it ends nothing by itself.
+    """A function that says whether SIGTERM has come. Meanwhile it ends nothing by itself.
 
     A second SIGTERM ends the process at once, as without this. Outside the main thread, where Python takes no
     signals, nothing is noticed.

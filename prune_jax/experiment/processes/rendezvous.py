@@ -1,7 +1,7 @@
 """Whether all processes of a run are there, asked before JAX's runtime starts.
 
 Where one doesn't come, JAX ends the others with an abort that nobody can catch. So they meet here first, on the
-coordinator's port, which is free again when JAX takes it; what is missing is then an error that can be told.
+coordinator's port, which is free again when JAX takes it. What is missing is then an error that can be told.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ from importlib.metadata import version
 def current(environment: Mapping[str, str]) -> dict[str, str]:
     """``launcher`` ('slurm', or 'local' for submitit's local executor) and the job's ``id``; empty outside a job.
 
-    A task of a Slurm job array is named as Slurm does, ARRAY_TASK; a job requeued keeps its id.
+    A task of a Slurm job array is named as Slurm does, ARRAY_TASK. A job requeued keeps its id.
     """
     get = environment.get
     if get("SUBMITIT_LOCAL_JOB_ID"):

@@ -49,7 +49,7 @@ def open_partial(store: Store, cohort: str, keep: int) -> Iterator[Partial]:
 
 
 def save(partial: Partial, step: int, state: Any, about: dict[str, Any]) -> None:
-    """Begin to keep ``state`` after ``step`` training steps, with ``about`` as JSON; returns before it is written.
+    """Begin to keep ``state`` after ``step`` training steps, with ``about`` as JSON. Returns before it is written.
 
     The state may be donated at once: what is written is a copy. Raises CheckpointError when this checkpoint
     or the one before can't be written.
@@ -64,7 +64,7 @@ def save(partial: Partial, step: int, state: Any, about: dict[str, Any]) -> None
 
 
 def settle(partial: Partial) -> None:
-    """Wait until the checkpoint that is being written is there; CheckpointError when it can't be."""
+    """Wait until the checkpoint that is being written is there. CheckpointError when it can't be."""
     with cant_be_written(Path(partial.directory)):
         partial.wait_until_finished()
 

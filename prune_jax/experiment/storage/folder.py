@@ -46,7 +46,7 @@ def open_workdir(root: Path, experiment: str) -> Store:
 
 
 def default(config: ConfigDict) -> Path:
-    """``runs/EXPERIMENT``, where nobody names another folder; the small form has one of its own."""
+    """``runs/EXPERIMENT``, where nobody names another folder. The small form has one of its own."""
     return Path("runs") / (config.experiment + "_quick" * config.quick)
 
 
@@ -93,7 +93,7 @@ def _refuse_other(root: Path, file: Path, experiment: str) -> None:
 
 @contextlib.contextmanager
 def closing(store: Store) -> Iterator[None]:
-    """Close the store's checkpointer at the end; what it could not write has been raised before."""
+    """Close the store's checkpointer at the end. What it could not write has been raised before."""
     try:
         yield
     finally:

@@ -15,13 +15,13 @@ import filelock
 from prune_jax import leases
 from prune_jax.experiment.processes import collective
 
-# A lease that nobody renews for so long is taken over; it is renewed three times in it. Well above the minute for
+# A lease that nobody renews for so long is taken over. It is renewed three times in it. Well above the minute for
 # which NFS clients may keep a file's times in their cache. A process known to be dead on this host loses it at once.
 LEASE_SECONDS = 120.0
 
 
 class BusyError(RuntimeError):
-    """Another process computes what is needed next; the message names the stage and the process."""
+    """Another process computes what is needed next. The message names the stage and the process."""
 
 
 class Locks(NamedTuple):
@@ -66,7 +66,7 @@ def check(locks: Locks, names: Sequence[str]) -> None:
 
 
 def _acquire(locks: Locks, names: Sequence[str], stack: contextlib.ExitStack) -> str | None:
-    """Take all leases, let go as ``stack`` ends; why that can't be, or None."""
+    """Take all leases, let go as ``stack`` ends. Why that can't be, or None."""
     locks.folder.mkdir(parents=True, exist_ok=True)
     for name in sorted(set(names)):
         lease = _lease(locks, name)

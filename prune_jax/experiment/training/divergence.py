@@ -16,7 +16,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 def refuse_known(store: Store, stage_ids: Iterable[str]) -> None:
-    """TrainingDivergedError where one of the stages is known to diverge; says how to have it trained again."""
+    """TrainingDivergedError where one of the stages is known to diverge. Says how to have it trained again."""
     for stage_id in stage_ids:
         known = disk.read_diverged(store, stage_id)
         if known:

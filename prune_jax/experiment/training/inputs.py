@@ -11,7 +11,7 @@ from prune_jax.experiment.devices import mesh as devices_mesh
 from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
 from prune_jax.experiment.specs import DataSpec
 
-# images, labels, and each example's weight: 1, or 0 where it only fills a batch up; None: all are 1.
+# images, labels, and each example's weight: 1, or 0 where it only fills a batch up. None: all are 1.
 TestBatch = tuple[jax.Array, jax.Array, jax.Array | None]
 Workers = int | Sequence[int]  # as ``dataset.workers``: a number, or the least and the most
 

@@ -21,7 +21,7 @@ class PlateauState(NamedTuple):
     """Where one replica stands: scalars, int32, float32 and bool; with R replicas every leaf is ``(R,)``.
 
     ``loss`` and ``jsv`` are sums over the current window, ``loss_before`` and ``jsv_before`` the means of the
-    window before, NaN without one; ``epochs`` counts from the stage's begin.
+    window before, NaN without one. ``epochs`` counts from the stage's begin.
     """
 
     stage: jax.Array

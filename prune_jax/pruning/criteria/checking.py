@@ -76,7 +76,7 @@ def checked_weights(scores: Any, evidence: Evidence, what: str) -> Scores:
     """What a criterion of weights returned, as arrays in NumPy unless they are traced.
 
     Args:
-      scores: by leaf path, from a function that may be a user's own; it may leave leaves out.
+      scores: by leaf path, from a function that may be a user's own. It may leave leaves out.
       evidence: what the function was given.
       what: how a message begins, such as "criterion is 'rank'".
 

@@ -33,12 +33,17 @@ class Criterion(NamedTuple):
         the mean over the producer's weights.
       slices: of unit 'channel', whether the score looks at the part of ``group.producer`` alone, so that each coupled
         slice can be asked for in its place. Of unit 'weight' it can be in any case.
-      unfit: why a group can't be scored, in words, or ''; a config with such a group is refused before any work.
+      unfit: why a group can't be scored, in words, or ''. A config with such a group is refused before any work.
       compensate: changes weights after the choice, where that is part of the method: a function of the evidence
         and of the keep (unit 'channel') or mask (unit 'weight') that returns params like the evidence's, before
         anything is cut or masked.
       weights_only: of unit 'weight', whether the scores say nothing of channels.
       whole: of unit 'weight', whether ``channels`` looks at a channel as a whole, not at a slice of a kernel.
+
+    Example:
+      >>> size = Criterion(lambda evidence: {"w": abs(evidence.params["w"])}, "weight")
+      >>> size.score(Evidence({"w": -2.0}))
+      {'w': 2.0}
     """
 
     score: Callable[[Evidence], Scores]
@@ -141,7 +146,7 @@ def weight_scores(criterion: Criterion, evidence: Evidence) -> Scores:
 
     Args:
       criterion: of unit 'weight'.
-      evidence: with all that the criterion needs; groups may be empty.
+      evidence: with all that the criterion needs. Groups may be empty.
 
     Returns:
       Leaf path -> scores of the leaf's shape, for every kernel of the params that the criterion can score.
@@ -163,7 +168,7 @@ def name_of(criterion: Criterion) -> str:
 
 
 def unfit(criterion: Criterion, groups: Sequence[Group]) -> tuple[str, str] | None:
-    """The first of the groups that the criterion can't score, and why; None where it can score all."""
+    """The first of the groups that the criterion can't score, and why. None where it can score all."""
     found = ((group.name, criterion.unfit(group)) for group in groups if criterion.unfit is not None)
     return next((pair for pair in found if pair[1]), None)
 

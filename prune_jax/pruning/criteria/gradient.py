@@ -28,7 +28,7 @@ def taylor_of_channels(evidence: Evidence) -> Scores:
 
     It is the change of the loss, to first order, when the whole filter is set to 0. Products of one
     filter may cancel, so it isn't the mean of the weights' own scores. The paper squares this sum for
-    each batch and adds up; here g is the mean gradient first, and the absolute value is taken of the sum.
+    each batch and adds up. Here g is the mean gradient first, and the absolute value is taken of the sum.
     """
     return mapped(abs, producer_sum(made_products(evidence), evidence.groups))
 

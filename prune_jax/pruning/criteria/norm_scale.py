@@ -41,12 +41,12 @@ def taylor_gate(evidence: Evidence) -> Scores:
 
 
 def without_norm(group: Group) -> str:
-    """Why a group's channels have no norm's scale; empty where they have one."""
+    """Why a group's channels have no norm's scale. Empty where they have one."""
     return "" if group.gains else "no norm scales its channels one by one"
 
 
 def without_gate(group: Group) -> str:
-    """Why no gate can be read off a group's norm; empty where it can."""
+    """Why no gate can be read off a group's norm. Empty where it can."""
     if group.gains and group.gains[0].shift == "":
         return f"what is added behind {group.gains[0].scale!r} is no parameter by itself"
     return without_norm(group)

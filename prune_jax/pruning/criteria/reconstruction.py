@@ -114,7 +114,7 @@ def _greedy(between: np.ndarray) -> np.ndarray:
 
 
 def _entry_penalties(between: np.ndarray) -> np.ndarray:
-    """The penalty of the LASSO at which each channel first has a coefficient; 0 for those that never have."""
+    """The penalty of the LASSO at which each channel first has a coefficient. 0 for those that never have."""
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import lars_path_gram

@@ -1,4 +1,4 @@
-"""Every criterion by the name that a config gives it; the contract test runs over this table."""
+"""Every criterion by the name that a config gives it. The contract test runs over this table."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -43,8 +43,8 @@ def scored_leaves(evidence: Evidence, field: str = "params") -> dict[str, Any]:
     """The leaves whose weights a criterion scores: every kernel, and what makes a prunable group.
 
     Args:
-      evidence: its ``params`` say which leaves; its groups must have been found for these params.
-      field: the tree to read, such as 'grads'; it has the structure of ``params``.
+      evidence: its ``params`` say which leaves. Its groups must have been found for these params.
+      field: the tree to read, such as 'grads'. It has the structure of ``params``.
 
     Returns:
       Leaf path -> array: NumPy, or traced as it came.
@@ -85,7 +85,7 @@ def producer_sum(weights: Mapping[str, Any], groups: Sequence[Group]) -> Scores:
 
 
 def _made(weights: Mapping[str, Any], group: Group) -> Any:
-    """The numbers of the leaf that stands for the group's producer; ValueError where there are none."""
+    """The numbers of the leaf that stands for the group's producer. ValueError where there are none."""
     path = group.producer.path
     if path not in weights:
         there = ", ".join(list(weights)[:8]) or "none"

@@ -30,7 +30,7 @@ def of_floats(function: Callable, params: Any) -> Callable[..., Any]:
 
 
 def like_params(params: Any, floats: list[Any]) -> Any:
-    """The numbers of the float leaves in a pytree like ``params``; zeros at other leaves."""
+    """The numbers of the float leaves in a pytree like ``params``. Zeros at other leaves."""
     leaves, treedef = jax.tree.flatten(params)
     numbers = iter(floats)
     return jax.tree.unflatten(

@@ -69,7 +69,7 @@ def example_squares(loss: Callable, params: Any, groups: Sequence[Group], batch:
 
 
 def hessian_times(loss: Callable, params: Any, batch: Any, vector: list[Any]) -> list[Any]:
-    """H v of a batch's loss, for the float leaves; H is never formed."""
+    """H v of a batch's loss, for the float leaves. H is never formed."""
     function, floats = of_floats(loss, params), float_leaves(params)
     tangents = [entry.astype(leaf.dtype) for entry, leaf in zip(vector, floats, strict=True)]
     return jax.jvp(lambda at: jax.grad(function)(at, batch), (floats,), (tangents,))[1]

@@ -36,7 +36,7 @@ Probes = dict[int, list[Probe]]  # id of a node -> what to read there
 
 
 def is_open(node: Node) -> bool:
-    """Whether the equation's program can be run step by step here; loops of unknown length can't."""
+    """Whether the equation's program can be run step by step here. Loops of unknown length can't."""
     return bool(node.bodies) and node.eqn.primitive.name in (*CALLS, "scan")
 
 

@@ -100,7 +100,7 @@ def _inside(node: Node, ins: Found, visit: Visit) -> Found:
 
 
 def _sliced(node: Node, where: Where | None) -> Where | None:
-    """A scanned array as its first step sees it; in a scan inside a scan it is lost."""
+    """A scanned array as its first step sees it. In a scan inside a scan it is lost."""
     if where is None or where.scan is not None:
         return None
     first = where.at.reshape(len(where.at), -1)
@@ -111,7 +111,7 @@ def _sliced(node: Node, where: Where | None) -> Where | None:
 
 
 def _moved(node: Node, ins: Found) -> Found:
-    """Where the results are; None of what is computed from data, or isn't one leaf moved or scaled."""
+    """Where the results are. None of what is computed from data, or isn't one leaf moved or scaled."""
     eqn, name = node.eqn, node.eqn.primitive.name
     outs: Found = [None] * len(eqn.outvars)
     if name in PLACED:

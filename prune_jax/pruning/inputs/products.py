@@ -92,7 +92,7 @@ def traced(apply: Callable, params: Any, *inputs: Any) -> Network:
 
 
 def _uses(body: Body, known: dict[int, Any]) -> collections.Counter[Any]:
-    """How often each variable is used; a program that is called several times counts once."""
+    """How often each variable is used. A program that is called several times counts once."""
     if id(body.jaxpr) in known:
         return collections.Counter()
     known[id(body.jaxpr)] = body.jaxpr

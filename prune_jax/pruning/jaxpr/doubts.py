@@ -1,7 +1,7 @@
 """Decide what a suspicious constant means: a size that shrinks with the channels, or a plain number that stays.
 
 Evidence, in this order: where the number was written (``jax.numpy.mean`` divides by what it
-reduces, ``jax.nn.gelu`` knows no size); a second trace with one channel less, whose constants
+reduces, ``jax.nn.gelu`` knows no size). A second trace with one channel less, whose constants
 either follow the size or don't; and, where the network can't be traced at another size (Linen
 checks shapes), the idiom itself: a sum divided by its own length, a product of activations scaled
 by the root of theirs. Without any, the constant stays as it is, and the group says so: a masked
@@ -81,7 +81,7 @@ def _by_idiom(doubt: Doubt) -> Verdict:
 
 
 def by_source(doubt: Doubt) -> Verdict | None:
-    """Verdict from where the constant was written; None if that says nothing."""
+    """Verdict from where the constant was written. None if that says nothing."""
     frames = _frames(doubt.eqn)
     if any(candidate.power is None for candidate in doubt.candidates):
         return None  # a size less one: jnp.var(ddof=1) writes it in the same place as sizes
@@ -121,7 +121,7 @@ def by_retrace(doubt: Doubt, length: Callable[[Labels], int], after: float) -> V
 
 
 def relevant(doubt: Doubt, cuttable: Callable[[Labels], bool]) -> Doubt | None:
-    """The doubt about axes that can be cut; None where there are none, or its use is explained otherwise."""
+    """The doubt about axes that can be cut. None where there are none, or its use is explained otherwise."""
     stay = [k for k, c in enumerate(doubt.candidates) if any(cuttable(axis) for axis in c.axes)]
     idioms = frozenset(n for n, k in enumerate(stay) if k in doubt.idioms)
     if not stay or (doubt.idioms and not idioms):

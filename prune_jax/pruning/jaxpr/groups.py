@@ -13,10 +13,17 @@ UNUSED = "this leaf is not used by the network"
 
 
 class Slice(NamedTuple):
-    """One axis of one leaf, and which channel each of its indices belongs to.
+    """One axis of one leaf, and which channel each of its positions belongs to.
 
-    ``path`` is the leaf's key path joined by "/", ``index[i]`` the channel of position ``i`` (-1:
-    none of this group's).
+    Attributes:
+      path: the leaf's key path, joined by "/".
+      axis: the axis's number.
+      index: int array (length of the axis,). ``index[i]`` is the channel of position ``i``, or -1 where it is none of
+        this group's.
+
+    Example:
+      >>> Slice("head/kernel", 0, np.array([0, 0, 1, 1])).index.tolist()  # two channels with two positions each
+      [0, 0, 1, 1]
     """
 
     path: str
@@ -35,14 +42,26 @@ class Gain(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Channels that are of one kind; each lives or dies with all its positions in ``members``.
+    """Channels of one kind. Each lives or dies with all its positions in ``members``.
 
-    ``producer`` is the member that makes the channels: the output axis of the first weight to do
-    so. ``frozen`` says why the group can't be pruned (None: it can). ``maskable`` is False where a
-    reduction over the channels would count masked ones, so that surgery alone defines the pruned
-    network; ``unmaskable`` says which. ``constants`` of the network equal a power of the group's
-    size, and nothing shows that they are meant as one: they stay as they are when the group is cut.
-    ``gains`` multiply the channels one by one, as the scale of a norm does, in the order of the program.
+    Attributes:
+      name: what a keep calls the group, most often the layer that makes it.
+      size: the number of channels.
+      members: every leaf axis that holds these channels.
+      producer: the member that makes the channels: the output axis of the first weight to do so.
+      frozen: why the group can't be pruned. None: it can.
+      maskable: whether masks can stand for the cut. False where a reduction over the channels would count masked ones.
+        Then surgery alone defines the pruned network.
+      unmaskable: which reduction that is. None where ``maskable`` is True.
+      constants: numbers in the network that equal a power of ``size``, while nothing shows that they are meant as one.
+        They stay as they are when the group is cut.
+      gains: leaves that multiply the channels one by one, as a norm's scale does, in the order of the program.
+
+    Example:
+      >>> made = Slice("kernel", 1, np.arange(8))
+      >>> group = Group("layer", 8, (made,), made, frozen=None, maskable=True)
+      >>> group.size, group.producer.path
+      (8, 'kernel')
     """
 
     name: str
@@ -183,7 +202,7 @@ def layer_name(path: str) -> str:
 
 
 def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
-    """Layer names where they are unique; leaf and axis, then positions, where they aren't."""
+    """Layer names where they are unique. Leaf and axis, then positions, where they aren't."""
     short = [layer_name(slots[d.producer].path) for d in drafts]
     made = [name for name, d in zip(short, drafts, strict=True) if d.made and not d.inner]
     names = []

@@ -1,8 +1,8 @@
 """Labels: one integer per index of an axis, and the ledger of what ties them together.
 
-A label >= 0 names one channel; equal labels are one channel from the start, and the ledger's
+A label >= 0 names one channel. Equal labels are one channel from the start, and the ledger's
 edges say which others turn out to be the same. A label < 0 stands for an index that may never
-be removed; ``-1 - label`` is the number of the reason why. Reasons are kept unrendered, since
+be removed. ``-1 - label`` is the number of the reason why. Reasons are kept unrendered, since
 most are never shown.
 """
 
@@ -28,7 +28,7 @@ class Reason(NamedTuple):
     def __str__(self) -> str:
         if not self.eqns:
             return self.words
-        # A library function traced before has no frame of the user's; its caller has.
+        # A library function traced before has no frame of the user's. Its caller has.
         places = (source_info_util.summarize(eqn.source_info) for eqn in self.eqns)
         where = next((place for place in places if place), "unknown source")
         return f"{self.eqns[0].primitive.name}: {self.words} (at {where})"
@@ -89,7 +89,7 @@ class Ledger:
         self.doubts: list[Any] = []
         # Constants that equal a size's power, and stay as they are.
         self.stay: list[tuple[Labels, float]] = []
-        # Labels below are of params leaves and free inputs; without a number all may be.
+        # Labels below are of params leaves and free inputs. Without a number all may be.
         self.owned: int | None = None
         self.unused: frozenset[int] = frozenset()  # params leaves that the network never reads
         self.verdicts: dict[int, Any] = {}  # number of a doubt -> the size that it is
@@ -135,7 +135,7 @@ class Ledger:
             self.mixed.append((labels, 0))
 
     def couple(self, a: Labels, b: Labels) -> Labels:
-        """The two axes are cut together, index by index; returns labels that stand for both."""
+        """The two axes are cut together, index by index. Returns labels that stand for both."""
         if a is b or (is_fixed(a) and is_fixed(b)):
             return a
         # The pair of ids is a safe key: edges keep both arrays alive.
@@ -162,7 +162,7 @@ class Ledger:
         self._alive.extend((whole, *parts))  # ids are keys, so the arrays must live
 
     def doubt(self, doubt: Any) -> int:
-        """The equation being read has a constant that may stand for a size; returns its number."""
+        """The equation being read has a constant that may stand for a size. Returns its number."""
         self.doubts.append(doubt)
         return len(self.doubts) - 1
 

@@ -1,7 +1,7 @@
 """Every primitive that JAX 0.10 to 0.12 defines and that has no rule, with the reason why not.
 
 The others are in ``rules.RULES`` and ``rules_control.CONTROL``. ``FROZEN``: a network may use it, and on purpose
-nothing that it touches is cut; the words are what a group says. ``ABSENT``: no jaxpr of a network's apply function
+nothing that it touches is cut. The words are what a group says. ``ABSENT``: no jaxpr of a network's apply function
 holds it outside of a primitive that is frozen itself. A test compares the three with the installed JAX.
 """
 

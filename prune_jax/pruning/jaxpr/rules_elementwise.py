@@ -113,12 +113,12 @@ def identity(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 
 def second(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """The last operand; the first one is only held alive."""
+    """The last operand. The first one is only held alive."""
     return ins[-1:]
 
 
 def bitcast(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Element-wise where the width stays; a change of width adds or removes an axis."""
+    """Element-wise where the width stays. A change of width adds or removes an axis."""
     aval, value = eqn.outvars[0].aval, ins[0]
     if aval.shape == value.shape:
         return [Value(aval, value.axes, (WILD,) * len(aval.shape), **origin(ins))]

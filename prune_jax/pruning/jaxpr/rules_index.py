@@ -94,7 +94,7 @@ def _starts(ins: list[Value]) -> list[int | None]:
 
 
 def dynamic_slice(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """A slice where the start is a constant; otherwise a cut axis is fixed."""
+    """A slice where the start is a constant. Otherwise a cut axis is fixed."""
     value, starts = ins[0], _starts(ins[1:])
     axes = []
     for labels, start, size in zip(value.axes, starts, eqn.params["slice_sizes"], strict=True):

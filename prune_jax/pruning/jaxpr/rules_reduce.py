@@ -26,7 +26,7 @@ def _fill_after(name: str, fill: Fill, length: int) -> Fill:
 
 
 def reduce(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Reduced axes go; reduced channels are masked exactly only where the mask is neutral."""
+    """Reduced axes go. Reduced channels are masked exactly only where the mask is neutral."""
     value, name = ins[0], eqn.primitive.name
     gone = {int(k) for k in eqn.params["axes"]}
     for k in gone:
@@ -97,7 +97,7 @@ def reduce_window_by(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 
 def cumulate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Running reductions keep the axis; masked channels must be neutral in it."""
+    """Running reductions keep the axis. Masked channels must be neutral in it."""
     value, axis = ins[0], eqn.params["axis"]
     neutral = {"cumsum": 0.0, "cumprod": 1.0}.get(eqn.primitive.name)
     if value.fills[axis] != neutral:

@@ -3,7 +3,7 @@
 Merging a channel axis with axes that can't be cut (an NHWC flatten) repeats its labels. Where
 two axes that could both be cut are merged, or one is split so that its channels vary along two
 parts (heads x head size, norm groups x channels of a group), the result must stay a full
-product, so channels can run along one part only; the ledger keeps the choice open (``Split``)
+product, so channels can run along one part only. The ledger keeps the choice open (``Split``)
 and ``solve`` makes it.
 """
 

@@ -48,7 +48,7 @@ def transpose(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 
 def squeeze(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Axes of size 1 go; a channel alone on such an axis was picked by position and is frozen."""
+    """Axes of size 1 go. A channel alone on such an axis was picked by position and is frozen."""
     value, gone = ins[0], set(eqn.params["dimensions"])
     for k in gone:
         if value.axes[k][0] >= 0:

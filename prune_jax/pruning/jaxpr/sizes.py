@@ -20,7 +20,7 @@ RELATIVE = 2e-6
 
 
 class Candidate(NamedTuple):
-    """The constant may be (product of the axes' sizes) ** power; None: a size less one (n - 1)."""
+    """The constant may be (product of the axes' sizes) ** power. None: a size less one (n - 1)."""
 
     power: float | None
     axes: tuple[Labels, ...]
@@ -125,7 +125,7 @@ def _scaled(ledger: Ledger, operand: int, constant: float, value: Value, out: Va
     cut = cut or _of_shape(constant, value)
     if not cut:
         return out._replace(total=total)
-    # A sum scaled by its full length is a mean; any other match is a coincidence until proved.
+    # A sum scaled by its full length is a mean. Any other match is a coincidence until proved.
     idioms = frozenset({0}) if sure and cut[0].power is not None and len(summed) == len(cut) else frozenset()
     if idioms and total is not None:
         for step in total.steps:  # this completes a mean in several steps

@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 
 def _choose(ledger: Ledger, parts: list[Part], before: Choice) -> Choice:
-    """Channels of each split run along the given child; its other children stay whole."""
+    """Channels of each split run along the given child. Its other children stay whole."""
     edges, frozen, unmasked = list(before.edges), list(before.frozen), list(before.unmasked)
     for number, k in parts:
         split = ledger.splits[number]
@@ -135,7 +135,7 @@ def _rank(ledger: Ledger, solved: Classes, parts: Sequence[Part]) -> tuple:
 
 
 def _is_idle(ledger: Ledger, solved: Classes, number: int) -> bool:
-    """Whether a split divides what another split keeps whole; in an excerpt only splits have reasons above 0."""
+    """Whether a split divides what another split keeps whole. In an excerpt only splits have reasons above 0."""
     split = ledger.splits[number]
     reasons = solved.frozen[solved.of[split.parent[split.parent >= 0]]]
     return bool(len(reasons) and ((reasons > 0) & (reasons != split.reason)).all())
@@ -181,7 +181,7 @@ def _complete(ledger: Ledger, state: _State) -> _State:
 def _excerpt(ledger: Ledger, solved: Classes, numbers: list[int]) -> Ledger:
     """A ledger of some splits alone, whose labels are the classes that they touch: all that their choice hangs on.
 
-    Reason 0 is whatever froze or unmasked a class before; split n of the excerpt has reason n + 1.
+    Reason 0 is whatever froze or unmasked a class before. Split n of the excerpt has reason n + 1.
     """
     splits = [ledger.splits[number] for number in numbers]
     touched = np.unique(
@@ -239,7 +239,7 @@ def _without_choice(ledger: Ledger, solved: Classes) -> tuple[dict[int, Split], 
 
 
 def _frozen_by(frozen: np.ndarray, of: np.ndarray, children: tuple[Labels, ...]) -> int:
-    """First reason of parts that are all frozen at every index; -1 where they aren't."""
+    """First reason of parts that are all frozen at every index. -1 where they aren't."""
     reasons = [frozen[of[child[child >= 0]]] for child in children]
     fixed = [-1 - child[child < 0] for child in children]
     every = np.concatenate([*reasons, *fixed])

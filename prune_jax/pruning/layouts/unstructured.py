@@ -48,7 +48,7 @@ def chosen(params: Any, patterns: Sequence[str]) -> dict[str, str]:
 
 
 def alive_of(before: Any, params: Any) -> dict[str, np.ndarray]:
-    """What an earlier mask leaves of every leaf, at the mask's own shapes; one entry that stays without one."""
+    """What an earlier mask leaves of every leaf, at the mask's own shapes. One entry that stays without one."""
     shapes = {path: np.shape(leaf) for path, leaf in leaf_paths(params)}
     if before is None:
         return {path: np.ones((1,) * len(shape), bool) for path, shape in shapes.items()}
@@ -69,7 +69,7 @@ def scores_at(scores: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> n
 
 
 def _count(name: str, size: int, ratio: float | Mapping[str, float]) -> int:
-    """How many weights of a layer go; of a mapping, the first pattern that fits the layer counts."""
+    """How many weights of a layer go. Of a mapping, the first pattern that fits the layer counts."""
     if isinstance(ratio, Mapping):
         ratio = next(part for pattern, part in ratio.items() if fnmatchcase(name, pattern))
     return ceiling(ratio, size)
@@ -133,8 +133,8 @@ def unstructured_mask(
       params: any pytree of arrays.
       scores: leaf path -> array of the leaf's shape, larger means keep (``criteria.table.weight_scores``).
       ratio: the fraction removed of each layer's kernel, or of all together. With scope 'layer' also a
-        mapping of patterns over layer names to ratios, of which the first that fits a layer counts;
-        layers that fit none are not pruned.
+        mapping of patterns over layer names to ratios, of which the first that fits a layer counts.
+        Layers that fit none are not pruned.
       scope: 'layer' prunes each kernel by itself, 'global' ranks all chosen kernels together.
       normalise: makes the scores of different kernels comparable in scope 'global', such as
         ``allocation.by_norm``. It gets all scores of a kernel, pruned weights included. None: as they are.

@@ -21,7 +21,7 @@ FREE = ("inputs", "outputs")
 
 
 class Asked(NamedTuple):
-    """The arguments of ``prune`` that say what goes; see there."""
+    """The arguments of ``prune`` that say what goes. See there."""
 
     ratio: float | Mapping[str, float] | None
     speedup: float | None

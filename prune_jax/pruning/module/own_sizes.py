@@ -11,7 +11,7 @@ from flax import nnx
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.module.remake import Cut
 
-READINGS = 32  # how many readings are tried; each but the right one ends at the first wrong shape, as a rule
+READINGS = 32  # how many readings are tried. Each but the right one ends at the first wrong shape, as a rule
 Options = Mapping[int, Sequence[int]]  # dense size -> what it may be now, the likeliest first
 
 

@@ -71,24 +71,31 @@ def prune(
     block: tuple[int, ...] = (4, 4),
     pad: bool = False,
 ) -> Pruned:
-    """A smaller model of the same kind; the target itself stays as it is.
+    """A smaller model of the same kind. The target itself stays as it is.
+
+    Say how much goes by one of ``ratio``, ``speedup`` and ``keep``.
 
     Args:
-      target: an ``nnx.Module``; ``(linen_module, variables)``; ``(haiku transformed, params)``; an Equinox module or
-        another callable pytree; a Keras model; ``(apply, params)`` with any traceable ``apply(params, *inputs)``; or
-        what an earlier call returned, with new variables as ``(pruned, variables)`` where it has no model.
+      target: an ``nnx.Module``, an Equinox module or another callable pytree, a Keras model, or a pair:
+        ``(linen_module, variables)``, ``(haiku transformed, params)``, ``(apply, params)`` with any traceable
+        ``apply(params, *inputs)``. Also what an earlier call returned, or ``(pruned, variables)`` with new variables
+        where that has no model.
       *inputs: what the model is called with, arrays or ``jax.ShapeDtypeStruct``. Python numbers, strings and None are
         bound: the pruned ``apply`` takes the arrays alone.
-      ratio: the fraction of channels removed, of the network as it is; or with scope 'layer' patterns to fractions.
-      speedup: MACs of the network as it is over those that are left, reached with the smallest ratio.
+      ratio: the fraction of channels removed, of the network as it is. With scope 'layer' also a mapping of patterns
+        over group names to fractions.
+      speedup: MACs of the network as it is over those that are left. The smallest ratio that reaches it is taken.
       keep: group name -> indices of the channels that stay, instead of a criterion's choice.
       criterion: a name of the table (``prune_jax.pruning.criteria.table``), a ``Criterion``, or a function of
-        ``Evidence`` that returns group name -> scores (with granularity 'unstructured' leaf path -> scores).
-      scope: 'layer' prunes every group alike; 'global' ranks all channels together; 'isomorphic' ranks together
+        ``Evidence`` that returns group name -> scores (channels,). With granularity 'unstructured' it returns leaf
+        path -> scores of the leaf's shape.
+      scope: 'layer' prunes every group alike. 'global' ranks all channels together. 'isomorphic' ranks together
         groups that are built alike.
-      granularity: 'filter', or 'head' for attention heads alone. With masks: 'unstructured' for single weights, 'block'
-        for blocks of them, and '2:4', or any N:M, which leaves N of each M along a kernel's inputs and takes no ratio.
-      layers: a pattern over group names or several, or of an nnx module an nnx filter of the leaf that makes a group.
+      granularity: 'filter', or 'head' for attention heads alone. With masks: 'unstructured' for single weights,
+        'block' for blocks of them, and '2:4', or any N:M, which leaves N of each M along a kernel's inputs and takes
+        no ratio.
+      layers: a pattern over group names, or several. Of an nnx module also an nnx filter of the leaf that makes a
+        group.
       at_least: what every group keeps: a fraction (float) or a number of channels (int).
       round_to: kept channels are rounded up to a multiple of it.
       over: 'producer' scores the weights that make a channel, 'coupled' all kernels that make or read it.
@@ -98,7 +105,8 @@ def prune(
       iterations: what is left is scored anew so many times, a smaller part of it each time. SynFlow takes 100.
       optimizer: an optax state or an ``nnx.Optimizer``, cut along.
       batches: an iterable of batches for criteria that need data.
-      loss: ``loss(model, batch)`` of an nnx module or callable, ``loss(variables, batch)`` of others.
+      loss: ``loss(model, batch)`` of an nnx module or callable, ``loss(variables, batch)`` of others. It returns a
+        scalar.
       key: a PRNG key, for criteria that draw.
       masked: masks instead of surgery. Groups that no mask can stand for stay dense.
       free: of 'inputs' and 'outputs', which ends of the network may lose channels (the last axis of floats). The small
@@ -106,10 +114,10 @@ def prune(
       compensate: whether weights are changed that the criterion changes besides choosing, as 'flap', 'thinet',
         'channel_lasso' and 'sparsegpt' do.
       block: inputs and outputs of a block.
-      pad: the last M of a kernel, or a block at its edge, may be smaller; else a kernel that doesn't fit is refused.
+      pad: the last M of a kernel, or a block at its edge, may be smaller. Else a kernel that doesn't fit is refused.
 
     Returns:
-      The small model, its variables, and the decision; see ``Pruned``.
+      The small model, its variables, and the decision, as a ``Pruned``.
 
     Raises:
       TypeError: the target is no model, or can't be traced.
@@ -189,7 +197,7 @@ def _decided(start: Start, what: Asked, costs: Callable[[Keep], Cost]) -> tuple[
 
 
 def _compensated(start: Start, what: Asked, facts: Evidence, keep: Keep) -> Start:
-    """The network with other weights, where the criterion changes some; nothing is cut yet."""
+    """The network with other weights, where the criterion changes some. Nothing is cut yet."""
     if not what.compensate or what.criterion.compensate is None:
         return start
     variables = compensated(what.criterion, facts, keep)
@@ -209,7 +217,7 @@ def _refuse_unmaskable(groups: Sequence[Group], keep: Keep) -> None:
 def carried_out(
     start: Start, now: Keep, inputs: tuple[Any, ...], optimizer: Any, before: Cost, after: Cost
 ) -> Pruned:
-    """Surgery by ``now`` on the network as it is; the costs are those of the dense and of the pruned network."""
+    """Surgery by ``now`` on the network as it is. The costs are those of the dense and of the pruned network."""
     dense, total = start.dense, composed(start.keep, now)
     small = shrink(start.variables, start.now, now)
     cut = cut_of(start, total, small, inputs)

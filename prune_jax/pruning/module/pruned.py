@@ -58,6 +58,14 @@ class Pruned:
       after: the pruned network's cost. Of masks: what surgery by the same keep would give.
       wrapped: None, or why ``model`` is a module that wraps the small twin of the dense network's code.
       dense: the network before anything was cut.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from prune_jax import prune
+      >>> target = lambda p, x: x @ p["a"] @ p["b"], {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 1))}
+      >>> pruned = prune(target, jnp.ones((1, 2)), ratio=0.5)
+      >>> pruned.sizes["a"], pruned.before.macs, pruned.after.macs
+      ((4, 2), 12, 6)
     """
 
     model: Any
@@ -102,7 +110,7 @@ class Pruned:
         return slim(function, self.dense.variables, self.groups, self.keep, *inputs, free=self.dense.free)
 
     def report(self, latency: bool = False) -> PruneReport:
-        """Groups before and after, MACs, parameters, and what is frozen and why; ``print`` shows a table.
+        """Groups before and after, MACs, parameters, and what is frozen and why. ``print`` shows a table.
 
         Args:
           latency: measure the time of both networks on this device too: compiled, warmed up, median of 30 calls.

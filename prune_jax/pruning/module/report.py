@@ -42,7 +42,8 @@ class PruneReport:
         yield from self.notes
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=WIDTH)
+        # In a notebook rich would show the table by itself and leave the text empty.
+        console = Console(file=io.StringIO(), width=WIDTH, force_jupyter=False)
         console.print(self)
         return console.file.getvalue()  # type: ignore[attr-defined]
 

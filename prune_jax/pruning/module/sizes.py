@@ -36,7 +36,7 @@ def rewritings(dense: nnx.Module, cut: Cut, small: Callable[[], nnx.Module]) -> 
 
 
 def _layer_sizes(dense: nnx.Module, small: nnx.Module, cut: Cut) -> dict[Any, Sizes]:
-    """What the attributes of Flax's layers are at the small size; those that a layer states otherwise are left."""
+    """What the attributes of Flax's layers are at the small size. Those that a layer states otherwise are left."""
     alive = cuts(cut.groups, cut.keep)
     new = dict(nnx.iter_modules(small))
     out: dict[Any, Sizes] = {}

@@ -25,7 +25,7 @@ def export(
 ) -> Path:
     """Write the network with its numbers to one file, for any batch size, and check the file against the network.
 
-    A path that ends in ``.onnx`` gets ONNX, any other one StableHLO as ``jax.export`` serialises it; both need
+    A path that ends in ``.onnx`` gets ONNX, any other one StableHLO as ``jax.export`` serialises it. Both need
     ``pip install 'prune_jax[export]'``. StableHLO runs with JAX alone::
 
         network = jax.export.deserialize(bytearray(open(path, "rb").read()))
@@ -36,7 +36,7 @@ def export(
       x: an input of the network, or a tuple of inputs. The first axis of each is the batch, of any size but 0. Examples
         of a batch must not influence each other.
       path: the file, written whole or not at all.
-      variables: the trained variables, as ``save`` takes them; by default those of ``pruned.model`` as they are now
+      variables: the trained variables, as ``save`` takes them. By default those of ``pruned.model`` as they are now
         where that is an ``nnx.Module``, else ``pruned.variables``.
       platforms: of StableHLO, where it is to run: 'cpu', 'cuda', 'rocm', 'tpu'. By default where this process runs.
 
@@ -46,6 +46,17 @@ def export(
     Raises:
       ImportError: a package of the extra ``[export]`` isn't installed.
       ValueError: the network can't be written for any batch size, or the file gives other values for ``x``.
+
+    Example:
+      >>> import tempfile
+      >>> import prune_jax
+      >>> target = lambda p, x: x @ p["a"] @ p["b"], {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 1))}
+      >>> pruned = prune_jax.prune(target, jnp.ones((1, 2)), ratio=0.5)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = export(pruned, jnp.ones((1, 2)), Path(folder) / "small.stablehlo")
+      ...     network = jax.export.deserialize(bytearray(path.read_bytes()))
+      >>> network.call(jnp.ones((3, 2))).tolist()
+      [[4.0], [4.0], [4.0]]
     """
     path, inputs = Path(path), x if isinstance(x, tuple) else (x,)
     _check_batch(inputs)

@@ -30,9 +30,10 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
 
     Args:
       path: the file.
-      net: the dense network, as ``prune`` took it; its numbers aren't looked at, so shapes do. Also a function without
-        arguments that makes the ``nnx.Module``, or a Linen module alone, whose ``init`` then tells its shapes.
-      *inputs: as ``prune`` got them. By default arrays of the shapes that ``prune`` got; they are needed where an
+      net: the dense network, as ``prune`` took it. Its numbers aren't looked at, so shapes do. Also a function without
+        arguments that makes the ``nnx.Module``, or a Linen module alone, whose ``init`` then tells its shapes. A module
+        comes back in the mode, training or evaluation, that this one is in.
+      *inputs: as ``prune`` got them. By default arrays of the shapes that ``prune`` got. They are needed where an
         input was no array.
 
     Returns:
@@ -40,10 +41,19 @@ def load(path: str | Path, net: Any, *inputs: Any) -> Pruned:
 
     Raises:
       OSError: the file can't be read.
-      ValueError: it is no such file, the network is of another architecture, or a leaf is missing or has a wrong shape;
-        the message names it.
+      ValueError: it is no such file, the network is of another architecture, or a leaf is missing or has a wrong shape.
+        The message names it.
 
-    Example: ``prune_jax.load("small.safetensors", lambda: Net(rngs=nnx.Rngs(0))).model``.
+    Example:
+      >>> import tempfile
+      >>> import prune_jax
+      >>> def net():
+      ...     return nnx.Sequential(nnx.Linear(2, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 1, rngs=nnx.Rngs(1)))
+      >>> pruned = prune_jax.prune(net(), jnp.ones((1, 2)), ratio=0.5)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = prune_jax.save(Path(folder) / "small.safetensors", pruned)
+      ...     print(load(path, net).model.layers[0].out_features)
+      2
     """
     path = Path(path)
     arrays, header = tensors.read(path)

@@ -35,9 +35,18 @@ def save(path: str | Path, pruned: Pruned, variables: Any = None) -> Path:
 
     Raises:
       ValueError: a leaf is missing, is of another shape than the pruned network's, or has a dtype that safetensors
-        can't hold; the message names it.
+        can't hold. The message names it.
 
-    Example: ``prune_jax.save("small.safetensors", pruned)``.
+    Example:
+      >>> import tempfile
+      >>> import jax.numpy as jnp
+      >>> import prune_jax
+      >>> net = {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 1))}, lambda p, x: x @ p["a"] @ p["b"]
+      >>> pruned = prune_jax.prune(net[::-1], jnp.ones((1, 2)), ratio=0.5)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = save(Path(folder) / "small.safetensors", pruned)
+      ...     print(path.name, prune_jax.load(path, net[::-1]).variables["a"].shape)
+      small.safetensors (2, 2)
     """
     path, dense = Path(path), pruned.dense
     given = named(numbers(pruned, variables))
@@ -84,7 +93,7 @@ def _plain(cost: Any) -> dict[str, Any]:
 
 
 def _inputs(pruned: Pruned) -> list[Any] | None:
-    """Shapes of the inputs that were traced; None where ``load`` must be told them."""
+    """Shapes of the inputs that were traced. None where ``load`` must be told them."""
     dense = pruned.dense
     own = dense.bind(dense.source.apply) is dense.source.apply
     if not own or any(not hasattr(x, "dtype") for x in dense.inputs):

@@ -64,7 +64,7 @@ def _split(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def _tile(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
-    # Copies of an axis share labels, so each copy is cut alike; copies of one index are cut one by one.
+    # Copies of an axis share labels, so each copy is cut alike. Copies of one index are cut one by one.
     new = small_shape(node.outs[0].axes, alive)
     old = node.ins[0].shape
     reps = [n if size == 1 else rep for n, size, rep in zip(new, old, node.eqn.params["reps"], strict=True)]
@@ -115,7 +115,7 @@ def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def cut_whole(x: Any, axes: Any, alive: np.ndarray) -> Any:
-    """An array of the dense size without the positions that go; a constant of the trace stays one."""
+    """An array of the dense size without the positions that go. A constant of the trace stays one."""
     for axis, labels in enumerate(axes):
         if is_cut(labels, alive):
             index = np.flatnonzero(stays(labels, alive))

@@ -100,7 +100,7 @@ def _run_cut(body: Body, args: list[Any], cut: Cut) -> list[Any]:
 
 
 def _cut_constants(values: Sequence[Value], arrays: list[Any], cut: Cut) -> list[Any]:
-    """Constants are kept whole; where they are used they lose the channels that go there."""
+    """Constants are kept whole. Where they are used they lose the channels that go there."""
     return [
         cut_whole(x, value.axes, cut.alive) if is_constant(value) else x
         for value, x in zip(values, arrays, strict=True)
@@ -190,17 +190,39 @@ def slim(
     analysis: Analysis | None = None,
     free: Sequence[str] = (),
 ) -> Callable:
-    """``small_apply(small_params, *inputs)``: ``apply`` at the sizes that ``keep`` leaves.
+    """The small twin of a function: ``apply`` at the sizes that ``keep`` leaves.
 
-    ``params`` and ``inputs`` are the dense ones (or their shapes). The jaxpr is re-evaluated on
-    ``shrink(params, groups, keep)`` with reshape, broadcast and iota sizes, group counts, constant
-    indices and baked-in sizes rewritten, so a network that checks shapes (Linen) needs no change.
-    Code that addresses channels by position (a slice, a roll) means other channels once it is traced
-    at another size; the twin keeps to those that the dense network meant. Inputs of another batch
-    size are traced anew, once per shape. ``analysis`` is that of ``analyse(apply, params, *inputs)`` where
-    the caller has it already, which saves a trace. ``free`` is that of ``find_groups``: the twin takes inputs
-    without the channels that went. Raises what ``checked`` raises,
-    ValueError where the groups are another network's or the params aren't the small ones.
+    The jaxpr is evaluated anew on ``shrink(params, groups, keep)``. Sizes of reshapes, broadcasts and iotas, group
+    counts, constant indices and baked-in sizes are rewritten. So a network that checks shapes (Linen) needs no
+    change. Code that addresses channels by position (a slice, a roll) would mean other channels if it were traced at
+    another size. The twin keeps to those that the dense network meant. Inputs of another batch size are traced anew,
+    once per shape.
+
+    Args:
+      apply: the dense network's function.
+      params: the dense params, or their shapes.
+      groups: what ``find_groups`` found for them.
+      keep: group name -> indices of the channels that stay.
+      *inputs: the dense network's inputs, or their shapes.
+      analysis: that of ``analyse(apply, params, *inputs)`` where the caller has it already. It saves a trace.
+      free: that of ``find_groups``. With 'inputs' the twin takes inputs without the channels that went.
+
+    Returns:
+      ``small_apply(small_params, *inputs)``. It can be traced, compiled and differentiated as ``apply`` can.
+
+    Raises:
+      KeyError: ``keep`` names no group.
+      ValueError: indices are wrong or of a frozen group, or the groups are another network's. In ``small_apply``,
+        where the params aren't the small ones.
+
+    Example:
+      >>> from prune_jax import find_groups, shrink
+      >>> def apply(p, x):
+      ...     return (x @ p["a"]).reshape(-1, 4) @ p["b"]  # the code states the size
+      >>> params, x = {"a": jnp.ones((2, 4)), "b": jnp.ones((4, 1))}, jnp.ones((3, 2))
+      >>> groups, keep = find_groups(apply, params, x), {"a": [0, 1, 3]}
+      >>> slim(apply, params, groups, keep, x)(shrink(params, groups, keep), x).tolist()
+      [[6.0], [6.0], [6.0]]
     """
     dense, kept = specs_of(params), checked(groups, keep)
     treedef: Any = jax.tree.structure(dense)

@@ -1,0 +1,50 @@
+"""The drawings of coupled groups that the pages show: ``python docs/draw_figures.py``."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+import prune_jax
+from prune_jax import models
+
+FIGURES = Path(__file__).parent / "figures"
+
+
+class Block(linen.Module):
+    """Attention and an MLP, each after a layer norm."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Tokens (batch, length, channels) to the same."""
+        x = x + linen.MultiHeadDotProductAttention(num_heads=4)(linen.LayerNorm()(x))
+        inner = linen.gelu(linen.Dense(64)(linen.LayerNorm()(x)))
+        return x + linen.Dense(x.shape[-1])(inner)
+
+
+class Transformer(linen.Module):
+    """Two blocks and a head of ten classes."""
+
+    @linen.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Tokens (batch, length) to logits."""
+        x = linen.Embed(50, 32)(tokens)
+        for _ in range(2):
+            x = Block()(x)
+        return linen.Dense(10)(x.mean(1))
+
+
+def main() -> None:
+    """Draw the transformer and ResNet-8, half of each pruned."""
+    net, tokens = Transformer(), jnp.zeros((1, 8), jnp.int32)
+    pruned = prune_jax.prune((net, net.init(jax.random.key(0), tokens)), tokens, ratio=0.5)
+    prune_jax.draw(pruned, title="A transformer of two blocks").save(FIGURES / "groups_transformer.svg")
+    resnet = models.create("resnet8", num_classes=10, input_shape=(32, 32, 3), key=jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    pruned = prune_jax.prune(resnet, image, ratio=0.5, layers=("*conv1", "*conv2"))
+    prune_jax.draw(pruned, title="ResNet-8").save(FIGURES / "groups_resnet8.svg")
+
+
+if __name__ == "__main__":
+    main()
