@@ -19,7 +19,7 @@ class Killer(Progress):
         super().__init__(1)
         self.after = after
 
-    def epoch(self, number, accuracy):
+    def epoch(self, number, *value):
         self.after -= 1
         if self.after < 0:
             raise KilledError

@@ -112,7 +112,7 @@ def test_who_lost_its_lease_publishes_nothing(tmp_path, digits):
     arm = arm_of(small_config(), digits)
 
     class Suspended(Progress):
-        def epoch(self, number, accuracy):
+        def epoch(self, number, *value):
             for file in (tmp_path / "w" / "locks").iterdir():
                 file.write_text("filelock/2\npid=7\nhost=elsewhere\nmode=lease\ntoken=x\nduration=120.0\n")
 

@@ -92,7 +92,7 @@ def _opened(folder: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
     """Tensor name -> a slice that reads from the file when it is indexed."""
     index = folder / INDEX
     names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else [WHOLE]
-    found = {}
+    found: dict[str, Any] = {}
     for name in names:
         if not (folder / name).exists():
             raise FileNotFoundError(
