@@ -27,7 +27,6 @@ from prune_jax.pruning.compensation import compensated, keeping_first
 from prune_jax.pruning.criteria.table import Criterion
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
-from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed
 from prune_jax.pruning.layouts.naming import mask_of
 
@@ -101,10 +100,7 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
         disk.save_cut(context.store, its_id, cut.variables)
         told["cut"] = disk.digest_of(cut.variables)
     if after.mask is not None:
-        disk.save_mask(context.store, its_id, after.mask)
-        leaves = leaf_paths(after.mask)
-        told["mask"] = {path: np.shape(leaf) for path, leaf in leaves}
-        told["masked"] = sum(int(np.size(leaf) - np.count_nonzero(leaf)) for _, leaf in leaves)
+        told |= disk.save_mask(context.store, its_id, after.mask)
     disk.save_stage(context.store, its_id, after.variables, told)
 
 

@@ -6,25 +6,28 @@ from typing import Any
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, Link
-from prune_jax.experiment.chain import restore, shared_training
+from prune_jax.experiment.chain import distilling, restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.own import network as own_network
-from prune_jax.experiment.specs import ModelSpec, Pretrain, Retrain, Scratch, Stage, stated
+from prune_jax.experiment.specs import ModelSpec, Scratch, Stage, stated
 from prune_jax.experiment.storage import checkpoints, leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import (
     Context,
     Member,
+    Start,
     cohort_id,
     is_finished,
     member_key,
     train_cohort,
 )
 from prune_jax.experiment.training.divergence import refuse_known
+from prune_jax.experiment.training.masking import compiled, plan_of, rule_of
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.experiment.training.trainer import Recipe
 from prune_jax.experiment.twins import Channels, channels_of
 from prune_jax.pruning.keep import Keep
+from prune_jax.pruning.mask_rules.step import begin
 
 
 def finish(context: Context, link: Link) -> None:
@@ -41,7 +44,10 @@ def finish(context: Context, link: Link) -> None:
     busy = None
     for channels, cohort in _cohorts(context.store, link, shared_training.members(shared, position), mine):
         wanted = [member.id for member in cohort if member.id in ids]
-        recipe = recipe_of(arm, spec)._replace(channels=channels)
+        plan = compiled(plan_of(spec, context.data.train_size))
+        recipe = recipe_of(arm, spec)._replace(
+            channels=channels, masking=plan, distill=getattr(spec, "distill", None)
+        )
         try:
             _train_alone(context, link, cohort, wanted, recipe)
         except leases.BusyError as error:  # the other cohorts need not wait for this one
@@ -76,12 +82,20 @@ def _keep_before(store: disk.Store, spec: Any, member: Member) -> Keep:
     return restore.keep_after(restore.lineage_of(store, member.parent))
 
 
-def _start(store: disk.Store, spec: Any, member: Member) -> tuple[Any, Any]:
-    """The variables that a replica trains from, and the mask that training holds (or None)."""
+def _start(context: Context, link: Link, member: Member) -> Start:
+    """What a replica trains from: variables, the mask that training holds, its rule's memory, its teacher."""
+    spec = link.spec
     if member.parent is None:
-        return fresh(spec.model, _scratch_widths(spec), member.seed), None
-    network = restore.load(store, member.parent)
-    return network.variables, network.mask
+        start = Start(fresh(spec.model, _scratch_widths(spec), member.seed))
+    else:
+        network = restore.load(context.store, member.parent)
+        start = Start(network.variables, network.mask)
+    plan = plan_of(spec, context.data.train_size)
+    if plan is not None:
+        key = member_key(member.seed, f"{link.purpose}/mask")
+        params, state = begin(rule_of(plan), start.variables["params"], key)
+        start = Start({**start.variables, "params": params}, *state)
+    return start._replace(teacher=distilling.teacher_of(context.store, link, member))
 
 
 def _scratch_widths(spec: Any) -> dict[str, int] | None:
@@ -109,7 +123,7 @@ def _train_alone(
         with leases.held(store.locks, ids):
             own = context._replace(on_epoch=on_epoch)
             train_cohort(
-                own, link.spec, members, recipe, functools.partial(_start, store, link.spec), link.purpose
+                own, link.spec, members, recipe, functools.partial(_start, context, link), link.purpose
             )
     except leases.BusyError:
         if not finished:  # what is left to do is no more than to clear up
@@ -118,10 +132,10 @@ def _train_alone(
 
 def recipe_of(arm: Arm, spec: Stage) -> Recipe:
     """How a training stage of the arm is compiled."""
-    assert isinstance(spec, Pretrain | Retrain | Scratch)
-    train = spec.train
+    stage: Any = spec
+    train = stage.train
     return Recipe(
-        spec.data,
+        stage.data,
         arm.model,
         train.batch_size,
         train.momentum,
