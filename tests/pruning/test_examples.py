@@ -31,7 +31,7 @@ NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
         "layouts.unstructured",
         *(
             f"mask_rules.{name}"
-            for name in ("exchange", "magnitude", "plans", "step", "straight", "table", "units")
+            for name in ("exchange", "magnitude", "plans", "step", "straight", "table", "units", "costs")
         ),
         "module.prune",
         "rounds",

@@ -13,19 +13,21 @@ import jax
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, links
-from prune_jax.experiment.chain import end_spectra, restore
+from prune_jax.experiment.chain import end_spectra, masked_costs, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of, dataset_name
 from prune_jax.experiment.processes import slurm
 from prune_jax.experiment.specs import (
+    Gradual,
     Initialise,
     Measure,
     ModelSpec,
     Retrain,
     Rewind,
     Scratch,
+    SparseScratch,
     Sparsify,
     Stage,
 )
@@ -46,16 +48,19 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     results = tuple(_result(store, arm, i, small) for i in range(len(arm.seeds)))
     lengths = {result.epochs[-1].epoch for result in results}
     stages = tuple(
-        kind_of(link.spec).recorded(link, _mean(along[link.position].macs for along in costs), lengths)
+        masked_costs.with_masked(
+            store,
+            link,
+            kind_of(link.spec).recorded(link, _mean(along[link.position].macs for along in costs), lengths),
+        )
         for link in links(arm)
     )
-    last = arm.chain[-1]
-    assert isinstance(last, Retrain | Scratch)
+    last: Any = arm.chain[-1]
     return fairness.RunRecord(
         name=arm.label,
         dataset=dataset_name(last.data),
         network=network_name(arm.model),
-        method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
+        method=method_name(arm.chain),
         axes=axes_of(arm),
         costs=fairness.Costs(
             CONVENTION,
@@ -116,15 +121,22 @@ def method_name(chain: tuple[Stage, ...]) -> str:
     """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version.
 
     ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned.
+    ``rigl``: the mask rule that a network trained under; ``sfp, l1``: and was cut after it.
     """
+    if isinstance(chain[0], Scratch):
+        return "scratch"
+    masked = "".join(
+        f"{stage.masking.rule}, " for stage in chain if isinstance(stage, Gradual | SparseScratch)
+    )
     spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
     if spec is None:
-        return "dense"
+        early = " at init" if masked and isinstance(chain[0], Initialise) else ""
+        return f"{masked.removesuffix(', ')}{early}" if masked else "dense"
     version = "" if spec.recovery_version == 1 else f"@{spec.recovery_version}"
     recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
     back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
     early = " at init" if isinstance(chain[0], Initialise) else ""
-    return f"{spec.criterion}{early}{recovered}{back}"
+    return f"{masked}{spec.criterion}{early}{recovered}{back}"
 
 
 def versions() -> dict[str, str]:
@@ -162,6 +174,9 @@ def _git(folder: str, *arguments: str) -> str:
 def axes_of(arm: Arm) -> fairness.Axes:
     """The five axes of a run's method (§2.1)."""
     cuts = [stage for stage in arm.chain if isinstance(stage, Sparsify)]
+    masked = next((stage for stage in arm.chain if isinstance(stage, Gradual | SparseScratch)), None)
+    if masked is not None and not cuts:
+        return masked_costs.axes(masked.masking, arm.chain[0])
     ratios = sorted({ratio for _, ratio in arm.ratios})
     text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
     if not cuts:
@@ -172,7 +187,7 @@ def axes_of(arm: Arm) -> fairness.Axes:
         text = f"erk {_together(arm.model, last):.4g}"
     if ranking is not None:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"{ranking.scope} {ranking.ratio:g}"
-    schedule = "one-shot" if len(cuts) == 1 else "iterative"
+    schedule = "progressive" if masked else "one-shot" if len(cuts) == 1 else "iterative"
     base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
     return fairness.Axes(base, units_of(last), text, scored_by(last), schedule)
 

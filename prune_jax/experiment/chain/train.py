@@ -165,14 +165,20 @@ def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
     ``lengths``: the epochs that the seeds took, which a rule may have made differ.
     """
     train, told = link.spec.train, stated(link.spec)
+    taught = getattr(link.spec, "distill", None) is not None
+    extra = networks.cost_of(link.arm.model).macs if taught else None  # the teacher's forward pass
     if train.extend is None:
-        return fairness.Stage(link.kind, link.ids, train.epochs, train.schedule, macs, told)
+        return fairness.Stage(link.kind, link.ids, train.epochs, train.schedule, macs, told, extra)
     epochs = lengths.pop() if len(lengths) == 1 else None
-    return fairness.Stage(link.kind, link.ids, epochs, plateau_rule.text(train), macs, told)
+    return fairness.Stage(link.kind, link.ids, epochs, plateau_rule.text(train), macs, told, extra)
 
 
 def line(link: Link) -> str:
     """What a dry run says of it."""
     train = link.spec.train
     most = "" if train.extend is None else "until plateaus, at most "
-    return f"{most}{train.epochs} epochs, LR {train.schedule}"
+    distill = getattr(link.spec, "distill", None)
+    taught = (
+        f", distilled (weight {distill.weight:g}, temperature {distill.temperature:g})" if distill else ""
+    )
+    return f"{most}{train.epochs} epochs, LR {train.schedule}{taught}"

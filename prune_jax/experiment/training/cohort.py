@@ -36,6 +36,7 @@ from prune_jax.experiment.training.divergence import TrainingDivergedError, empt
 from prune_jax.experiment.training.feed import Feed, Halfway, open_feed
 from prune_jax.experiment.training.inputs import Inputs
 from prune_jax.experiment.training.lr_course import Course, course_of
+from prune_jax.experiment.training.masking import costs_of
 from prune_jax.experiment.training.measure import entries, measure
 from prune_jax.experiment.training.step import variables_of
 from prune_jax.experiment.training.trainer import Recipe, Trainer, TrainState, make_trainer
@@ -184,6 +185,7 @@ def _train(
             told = {**about, **mine, "history": history, **timing}
             if mask is not None:
                 told |= disk.save_mask(context.store, member.id, mask)
+                told |= costs_of(spec, recipe.model, context.data.train_size)
             disk.save_stage(context.store, member.id, variables, told)
     checkpoints.drop_partial(context.store, cohort)
 

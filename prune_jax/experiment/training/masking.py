@@ -3,9 +3,11 @@
 import functools
 from typing import Any, NamedTuple
 
+from prune_jax.experiment import networks
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.own import parts as own_parts
-from prune_jax.experiment.specs import Masking, TrainSpec
+from prune_jax.experiment.specs import Masking, ModelSpec, TrainSpec
+from prune_jax.pruning.mask_rules.costs import training_macs
 from prune_jax.pruning.mask_rules.rule import MaskRule
 from prune_jax.pruning.mask_rules.table import RULES
 
@@ -44,6 +46,16 @@ def compiled(plan: MaskPlan | None) -> MaskPlan | None:
         return plan
     spec = Masking(plan.spec.rule, plan.spec.layers, (*arguments, ("ratio", 0.5)))
     return plan._replace(spec=spec)
+
+
+def costs_of(spec: Any, model: ModelSpec, examples: int) -> dict[str, float]:
+    """What a stage under a rule is to say of its costs, ``masked_macs`` and ``extra_macs``; nothing without a rule."""
+    plan = plan_of(spec, examples)
+    if plan is None:
+        return {}
+    params = networks.network_of(model).variables["params"]
+    macs = training_macs(rule_of(plan), params, networks.kernel_macs(model), networks.cost_of(model).macs)
+    return {"masked_macs": macs.masked, "extra_macs": macs.extra}
 
 
 @functools.cache  # a memo of a pure function of a frozen spec
