@@ -41,7 +41,7 @@ def batches(seed):
 
 def gradients(a, b, bias, x, y):
     """Of half the mean squared error of ``x a b + bias``."""
-    error = (x @ a @ b + bias - y) / len(x)
+    error = (x @ a @ b + bias.reshape(1, -1) - y) / len(x)
     return x.T @ error @ b.T, (x @ a).T @ error, error.sum(0)
 
 

@@ -162,7 +162,7 @@ def test_twelve_steps_are_those_of_the_reference(name, seed):
         np.testing.assert_allclose(
             params["b"]["bias"][seed, step], reference.weights[2], rtol=2e-4, atol=2e-6
         )
-    assert changes >= 2
+    assert changes >= (1 if name == "sfp" else 2)  # whole filters change places seldom
 
 
 def test_rigl_by_hand():

@@ -1,13 +1,25 @@
 """The teacher of a retraining that distils: the chain's base model, or a file of the same network's weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prune_jax.experiment import base_model
 from prune_jax.experiment.arm import Link
 from prune_jax.experiment.chain import restore
-from prune_jax.experiment.specs import Imported
+from prune_jax.experiment.specs import Imported, Retrain, Stage
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Member
+
+
+def stated(chain: Sequence[Stage]) -> dict[str, str]:
+    """What a record says of the teachers among its ``settings``; nothing where no retraining has one."""
+    told = [spec.distill for spec in chain if isinstance(spec, Retrain) and spec.distill is not None]
+    texts = [
+        f"from {'file ' + each.teacher[:8] if each.teacher else 'the base model'}, weight {each.weight:g}, "
+        f"temperature {each.temperature:g}"
+        for each in told
+    ]
+    return {"distillation": " | ".join(texts)} if texts else {}
 
 
 def teacher_of(store: disk.Store, link: Link, member: Member) -> Any:

@@ -13,7 +13,7 @@ import jax
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, links
-from prune_jax.experiment.chain import end_spectra, masked_costs, restore
+from prune_jax.experiment.chain import distilling, end_spectra, masked_costs, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
@@ -80,6 +80,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         job=slurm.current(os.environ),
         seconds=_seconds(store, arm),
         config=arm.config,
+        settings=distilling.stated(arm.chain),
     )
 
 

@@ -2,7 +2,7 @@
 
 import glob
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +24,7 @@ from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
 from prune_jax.pruning import allocation, iterated, masks, surgery
 from prune_jax.pruning.compensation import compensated, keeping_first
+from prune_jax.pruning.coupling import Group
 from prune_jax.pruning.criteria.table import Criterion
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
@@ -101,6 +102,8 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
         told["cut"] = disk.digest_of(cut.variables)
     if after.mask is not None:
         told |= disk.save_mask(context.store, its_id, after.mask)
+    elif before.mask is not None:
+        told |= {"mask": None, "masked": 0}
     disk.save_stage(context.store, its_id, after.variables, told)
 
 
@@ -137,7 +140,18 @@ def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, see
     steps = iterations.filter_steps(before, mine, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
     small = surgery.shrink(_compensated(spec, first[0], keep), groups, keep)
-    return before._replace(variables=small, keep=composed(before.keep, keep))
+    mask = _mask_of_cut(before, groups, keep)
+    return before._replace(variables=small, keep=composed(before.keep, keep), mask=mask)
+
+
+def _mask_of_cut(before: StageNetwork, groups: Sequence[Group], keep: Keep) -> Any:
+    """The mask that training held, cut as the network is; None where all that it pruned is cut."""
+    if before.mask is None:
+        return None
+    params = before.variables["params"]
+    whole = jax.tree.map(lambda mask, leaf: np.broadcast_to(mask, np.shape(leaf)), before.mask, params)
+    cut = surgery.shrink({"params": whole}, groups, keep)["params"]
+    return None if all(np.all(leaf) for leaf in jax.tree.leaves(cut)) else cut
 
 
 def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:

@@ -91,6 +91,7 @@ def chain_of(
         chain.append(_stage(link, own, images, model, dataset))
     refuse_falling(tuple(chain), model)
     distill.refuse_baseless(chain)
+    mask_rule.refuse_cut_after(chain)
     rewinding.refuse_beyond(chain)
     rewinding.refuse_undone(chain)
     return tuple(chain)

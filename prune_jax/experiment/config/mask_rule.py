@@ -1,7 +1,7 @@
 """``config.mask_rule``: the rule under which a mask changes while the network trains, checked before any work."""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -11,7 +11,7 @@ from prune_jax import nearest
 from prune_jax.experiment import networks
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
-from prune_jax.experiment.specs import Masking, ModelSpec, TrainSpec
+from prune_jax.experiment.specs import Gradual, Masking, ModelSpec, Sparsify, Stage, TrainSpec
 from prune_jax.experiment.training.masking import KEY, planned, rule_of
 from prune_jax.pruning.layouts import unstructured
 from prune_jax.pruning.mask_rules.rule import MaskRule, refuse_unfit
@@ -37,13 +37,8 @@ def spec_of(
             that it needs, a granularity that it can't keep, an interval longer than the stage, and layers that aren't
             there.
     """
-    section, name = config.mask_rule, str(config.mask_rule.name)
-    own = own_parts.is_own(name)
-    if not own:
-        nearest.one_of(KEY, name, tuple(RULES))
-    given = _arguments(section) if own else _complete(name, _arguments(section))
-    source = own_parts.source_of(name, KEY) if own else ""
-    masking = Masking(name, _layers(section, model), tuple(sorted(given.items())), source)
+    masking = masking_of(config, model)
+    name = masking.rule
     try:
         rule = rule_of(planned(masking, train, dataset.train_size))
         refuse_unfit(rule, networks.network_of(model).variables["params"])
@@ -51,6 +46,32 @@ def spec_of(
         raise ValueError(_with_key(str(error), name, f"{stage}.epochs={train.epochs}")) from error
     _refuse_dense(rule, name, stage)
     return masking
+
+
+def masking_of(config: ConfigDict, model: ModelSpec) -> Masking:
+    """What ``config.mask_rule`` says, not yet tried. Raises ValueError for names, arguments and layers."""
+    section, name = config.mask_rule, str(config.mask_rule.name)
+    own = own_parts.is_own(name)
+    if not own:
+        nearest.one_of(KEY, name, tuple(RULES))
+    given = _arguments(section) if own else _complete(name, _arguments(section))
+    source = own_parts.source_of(name, KEY) if own else ""
+    return Masking(name, _layers(section, model), tuple(sorted(given.items())), source)
+
+
+def refuse_cut_after(chain: Sequence[Stage]) -> None:
+    """Raise ValueError for a cut after a stage 'gradual' but that of the filters that it has set to zero."""
+    rules = [spec.masking for spec in chain if isinstance(spec, Gradual)]
+    for place, spec in enumerate(chain):
+        if not (rules and isinstance(spec, Sparsify)):
+            continue
+        granularity = dict(rules[0].arguments).get("granularity", "unstructured")
+        if granularity != "filter" or spec.granularity != "filter":
+            raise ValueError(
+                f"sparsify.granularity is {spec.granularity!r} in stage {place} of the chain, after rule "
+                f"{rules[0].rule!r} has masked at mask_rule.granularity {granularity!r}: only filters can be cut after "
+                "they were masked; leave the cut out"
+            )
 
 
 def _refuse_dense(rule: MaskRule, name: str, stage: str) -> None:

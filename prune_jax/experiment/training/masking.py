@@ -7,7 +7,7 @@ from prune_jax.experiment import networks
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Masking, ModelSpec, TrainSpec
-from prune_jax.pruning.mask_rules.costs import training_macs
+from prune_jax.pruning.mask_rules.costs import TrainingMacs, training_macs
 from prune_jax.pruning.mask_rules.rule import MaskRule
 from prune_jax.pruning.mask_rules.table import RULES
 
@@ -53,9 +53,14 @@ def costs_of(spec: Any, model: ModelSpec, examples: int) -> dict[str, float]:
     plan = plan_of(spec, examples)
     if plan is None:
         return {}
-    params = networks.network_of(model).variables["params"]
-    macs = training_macs(rule_of(plan), params, networks.kernel_macs(model), networks.cost_of(model).macs)
+    macs = macs_of(plan, model)
     return {"masked_macs": macs.masked, "extra_macs": macs.extra}
+
+
+def macs_of(plan: MaskPlan, model: ModelSpec) -> TrainingMacs:
+    """What a step of the network takes under a plan, an example, as a mean over training."""
+    params = networks.network_of(model).variables["params"]
+    return training_macs(rule_of(plan), params, networks.kernel_macs(model), networks.cost_of(model).macs)
 
 
 @functools.cache  # a memo of a pure function of a frozen spec

@@ -108,7 +108,9 @@ def largest_of(leaf: jax.Array, kernel: Kernel, pattern: Pattern) -> jax.Array:
     """The mask that leaves the ``n`` largest of each ``m`` weights along a kernel's inputs; of equal ones the later."""
     positions, inputs, outputs = kernel.axes.matrices
     lines = jnp.abs(leaf).reshape(positions, inputs // pattern.m, pattern.m, outputs)
-    earlier = np.tri(pattern.m, k=-1, dtype=bool).T[:, :, None]  # [a, b]: a stands before b
+    earlier = np.tri(pattern.m, k=-1, dtype=bool).T[
+        None, None, :, :, None
+    ]  # [.., a, b, .]: a stands before b
     mine, other = lines[:, :, None], lines[:, :, :, None]
     goes_first = jnp.where(earlier, other <= mine, other < mine)  # the other one goes before mine
     return (goes_first.sum(2) >= pattern.m - pattern.n).reshape(leaf.shape)
