@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.epochs = 10  # of a retraining with a teacher
     config.lrs = (1e-2, 1e-3, 1e-4)  # for a half, a quarter and a quarter of the epochs
     config.report.title = "Retraining with and without a teacher (ResNet-8)"
-    config.report.sections = ("base", "retraining_ranking", "accuracy")
+    config.report.sections = ("base", "method_ranking", "equal_compute_ranking", "accuracy")
     return config
 
 

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.mask_rule.layers = ("layers/*",)
     config.mask_rule.interval = 0  # every epoch
     config.report.title = "Sparse training at equal training FLOPs (MLP of four layers)"
-    config.report.sections = ("method_ranking", "accuracy")
+    config.report.sections = ("equal_compute_ranking", "accuracy")
     return config
 
 

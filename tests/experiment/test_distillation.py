@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_runs import context_of, mlp_config
 
-from prune_jax import data, fairness
+from prune_jax import fairness
 from prune_jax.experiment import specs
 from prune_jax.experiment.chain import kinds, record, restore, run
 from prune_jax.experiment.config import sweep
@@ -45,11 +45,6 @@ def test_its_gradient_is_the_written_one(spec):
     divergence = (q * (np.log(q) - np.log(p))).sum(-1)
     np.testing.assert_allclose(value, ((1 - w) * towards + w * t**2 * divergence).sum(), rtol=1e-12)
     assert not np.asarray(taught).any()  # the teacher isn't trained
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
 
 
 def planned(digits, **given):

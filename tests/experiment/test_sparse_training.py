@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_runs import KilledError, Killer, context_of, mlp_config
 
-from prune_jax import data, fairness
+from prune_jax import fairness
 from prune_jax.experiment import specs
 from prune_jax.experiment.chain import record, restore, run
 from prune_jax.experiment.config import sweep
@@ -38,11 +38,6 @@ def growing(steps):
 def nothing(steps):
     return None
 """
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
 
 
 def planned(digits, *entries):
