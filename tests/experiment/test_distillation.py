@@ -1,6 +1,7 @@
 """Distillation as a retraining loss: its gradient in float64, its teacher, its place in the record, bad input."""
 
 import dataclasses
+import doctest
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,9 @@ from prune_jax import fairness
 from prune_jax.experiment import specs
 from prune_jax.experiment.chain import kinds, record, restore, run
 from prune_jax.experiment.config import sweep
+from prune_jax.experiment.protocols import equal_compute
 from prune_jax.experiment.specs import Distillation
+from prune_jax.experiment.training import distillation
 from prune_jax.experiment.training.distillation import distilled
 
 
@@ -99,6 +102,13 @@ def test_ids_without_a_teacher_are_as_before(digits):
     retrain = planned(digits).chain[-1]
     assert "distill" not in specs.stated(retrain)
     assert kinds.kind_of(retrain).trains
+
+
+@pytest.mark.parametrize("module", [distillation, equal_compute])
+def test_examples_of_docstrings(module):
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert found.attempted
+    assert not found.failed
 
 
 @pytest.mark.parametrize(
