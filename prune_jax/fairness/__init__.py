@@ -1,6 +1,7 @@
 """Comparison of runs: what each states (records), which setups hold, what may be concluded. Needs no JAX."""
 
 from prune_jax.fairness.anomaly import Anomaly
+from prune_jax.fairness.chance import at_chance, chance
 from prune_jax.fairness.comparison import Comparison, compare
 from prune_jax.fairness.cross_validation import CrossValidation, cross_validate
 from prune_jax.fairness.jsv import JSVSummary
@@ -46,6 +47,8 @@ __all__ = [
     "Summary",
     "Verdict",
     "Welch",
+    "at_chance",
+    "chance",
     "comparable",
     "compare",
     "cross_validate",

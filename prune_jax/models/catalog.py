@@ -77,7 +77,7 @@ _MODELS: Mapping[str, ModelInfo] = {
         ConvNet,
         ("convs/[1-9]*",),
         (*((f"convs/{i}",) for i in range(5)), ("head",)),
-        {"channels": (16, 32, 32, 64, 64), "strides": (2, 2, 1, 1, 2)},
+        {"channels": (16, 32, 32, 64, 64), "strides": (2, 2, 1, 1, 2), "init": "default"},
     ),
     "resnet8": _cifar(8),
     "resnet14": _cifar(14),

@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from prune_jax.models.layers import conv, dense
+from prune_jax.models.layers import Init, conv, dense, he_fan_out
 from prune_jax.models.norm import BatchNorm
 from prune_jax.models.widths import resolve
+from prune_jax.nearest import one_of
+
+INITS = ("default", "orthogonal")
 
 
 class ConvNet(nnx.Module):
@@ -26,9 +29,11 @@ class ConvNet(nnx.Module):
         widths: channels by layer path, e.g. {'convs/1': 8}; layers that are not named have those of `channels`.
         channels: channels of each convolution.
         strides: stride of each convolution; as many as `channels`.
+        init: 'default' as above; or 'orthogonal': every kernel, flattened to its inputs and outputs, is
+            (semi-)orthogonal with gain 1, and the dense layer's bias is 0.
 
     Raises:
-        ValueError: for strides that are not as many as channels or below 1, and for unknown widths.
+        ValueError: for strides that are not as many as channels or below 1, an unknown init and unknown widths.
 
     Example:
         >>> import jax
@@ -49,6 +54,7 @@ class ConvNet(nnx.Module):
         widths: Mapping[str, int] | None = None,
         channels: Sequence[int] = (16, 32, 32, 64, 64),
         strides: Sequence[int] = (2, 2, 1, 1, 2),
+        init: str = "default",
     ):
         if not channels or len(channels) != len(strides) or min(strides) < 1:
             raise ValueError(
@@ -57,11 +63,22 @@ class ConvNet(nnx.Module):
             )
         w = resolve(widths, {f"convs/{i}": width for i, width in enumerate(channels)})
         sizes = [input_shape[-1], *(w[f"convs/{i}"] for i in range(len(channels)))]
+        orthogonal = one_of("init", init, INITS) == "orthogonal"
+        kernels: Init = nnx.initializers.orthogonal() if orthogonal else he_fan_out
         self.convs = nnx.List(
-            [conv(a, b, 3, stride=s, rngs=rngs) for (a, b), s in zip(pairwise(sizes), strides, strict=True)]
+            [
+                conv(a, b, 3, stride=s, rngs=rngs, init=kernels)
+                for (a, b), s in zip(pairwise(sizes), strides, strict=True)
+            ]
         )
         self.bns = nnx.List([BatchNorm(size) for size in sizes[1:]])
-        self.head = dense(sizes[-1], num_classes, rngs=rngs)
+        self.head = (
+            nnx.Linear(
+                sizes[-1], num_classes, kernel_init=kernels, bias_init=nnx.initializers.zeros, rngs=rngs
+            )
+            if orthogonal
+            else dense(sizes[-1], num_classes, rngs=rngs)
+        )
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Logits; with `train` the norms use and record the statistics of x."""

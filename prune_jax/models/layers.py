@@ -33,8 +33,10 @@ def dense(in_width: int, out_width: int, *, rngs: nnx.Rngs) -> nnx.Linear:
     )
 
 
-def conv(in_width: int, out_width: int, size: int, *, stride: int = 1, rngs: nnx.Rngs) -> nnx.Conv:
-    """Square convolution without bias, padded by size // 2 on every side, He fan-out normal.
+def conv(
+    in_width: int, out_width: int, size: int, *, stride: int = 1, rngs: nnx.Rngs, init: Init = he_fan_out
+) -> nnx.Conv:
+    """Square convolution without bias, padded by size // 2 on every side; `init` is He fan-out normal.
 
     The padding is explicit since Flax's 'SAME' pads a strided convolution on one side only.
     """
@@ -46,7 +48,7 @@ def conv(in_width: int, out_width: int, size: int, *, stride: int = 1, rngs: nnx
         strides=(stride, stride),
         padding=((pad, pad), (pad, pad)),
         use_bias=False,
-        kernel_init=he_fan_out,
+        kernel_init=init,
         rngs=rngs,
     )
 

@@ -32,6 +32,22 @@ def is_heads(group: Group, leaves: dict[str, Any]) -> bool:
     return bool((runs > 1).all() and (runs == runs[0]).all() and (counts == counts[0]).all())
 
 
+def _is_inside(group: Group, others: Sequence[Group]) -> bool:
+    """Whether a group's channels are parts of the heads of another one, at the same positions of the same axis."""
+    path, axis, index = group.producer
+    for other in others:
+        theirs = other.producer
+        if other is not group and theirs[:2] == (path, axis):
+            both = (index >= 0) & (theirs.index >= 0)
+            if both.any() and _changes(theirs.index[both]) < _changes(index[both]):
+                return True
+    return False
+
+
+def _changes(index: np.ndarray) -> int:
+    return int(np.count_nonzero(np.diff(index)))
+
+
 def head_groups(groups: Sequence[Group], params: Any) -> tuple[Group, ...]:
     """The prunable groups whose channels are attention heads.
 
@@ -47,6 +63,7 @@ def head_groups(groups: Sequence[Group], params: Any) -> tuple[Group, ...]:
     """
     leaves = dict(leaf_paths(params))
     found = tuple(group for group in groups if group.frozen is None and is_heads(group, leaves))
+    found = tuple(group for group in found if not _is_inside(group, found))
     if not found:
         names = ", ".join(group.name for group in groups if group.frozen is None)
         raise ValueError(

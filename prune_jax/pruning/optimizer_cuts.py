@@ -11,6 +11,7 @@ from prune_jax.pruning.keep import Cuts
 from prune_jax.pruning.leaf_names import BOX, Parts
 from prune_jax.pruning.matching import Match
 from prune_jax.pruning.optimizer_axes import COLUMN, PROJECTED, ROW, STACKED, Factored, factored, two_largest
+from prune_jax.pruning.optimizer_means import with_small_means
 
 ANEW = "start it anew: optimizer.init(shrink(params, groups, keep))"
 
@@ -81,13 +82,15 @@ def _exchanged(
 def refreshed(found: Sequence[Match], small: list[Any], wanted: Cuts) -> list[Any]:
     """The cut leaves with the numbers that depended on all of them made anew.
 
+    Adafactor's means are taken over what stays (``with_small_means``).
+
     L-BFGS weighs a past step by one over the product of its two differences; a step whose product
     changes its sign is left out, as a step that was never taken. A line search that holds a loss and a
     gradient of the dense network gets the loss inf, by which optax knows to compute both.
     """
     if not any(match.name in wanted for match in found):
         return small
-    out = list(small)
+    out = with_small_means(found, small, wanted)
     for k, match in enumerate(found):
         state = match.parts[:-1]
         if isinstance(small[k], jax.ShapeDtypeStruct):

@@ -66,11 +66,7 @@ def orthogonalize(
     [[0.6..., 0.8...], [-0.8..., 0.6...]]
     """
     kernel = jnp.asarray(kernel)
-    if kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
-        raise ValueError(
-            f"a kernel of shape {kernel.shape} and dtype {kernel.dtype} can't be made orthogonal: "
-            "it needs rank 2 or more and floating values, so leave it out by where="
-        )
+    _refuse(kernel, "made orthogonal")
     matrix, back = _moved(kernel, output_axis, input_axes)
     wide = jnp.promote_types(kernel.dtype, jnp.float32)
     return back((gain * _isometry(matrix.T.astype(wide)).T).astype(kernel.dtype))
@@ -112,6 +108,83 @@ def orthp(
     >>> orthp({"kernel": 3 * jnp.eye(2), "bias": jnp.ones(2)}, gain=1.0)["kernel"].trace().tolist()
     2.0
     """
+    change = partial(orthogonalize, gain=gain, output_axis=output_axis)
+    return _each_kernel(params, change, where=where, mask=mask, input_axes=input_axes)
+
+
+def rescale_kernel(
+    kernel: jax.Array, *, gain: float, output_axis: int = -1, input_axes: int | None = None
+) -> jax.Array:
+    """The kernel times one number: the control of ``orthogonalize`` that leaves all directions as they are.
+
+    The root mean square of its singular values becomes ``gain``, where ``orthogonalize`` makes each of them ``gain``.
+    The mean is over the smaller side of the kernel, without rows and columns that are zero altogether.
+
+    Args:
+        kernel: rank 2 or more, floating.
+        gain: as in ``orthogonalize``.
+        output_axis: as in ``as_matrix``.
+        input_axes: as in ``as_matrix``.
+
+    Returns:
+        An array of the kernel's shape and dtype; zeros where all is zero.
+
+    Raises:
+        ValueError: for a kernel of rank below 2, or one that isn't floating.
+
+    >>> import jax.numpy as jnp
+    >>> rescale_kernel(jnp.array([[3.0, 4.0], [0.0, 5.0]]), gain=5.0).tolist()
+    [[3.0, 4.0], [0.0, 5.0]]
+    """
+    kernel = jnp.asarray(kernel)
+    _refuse(kernel, "rescaled")
+    matrix, back = _moved(kernel, output_axis, input_axes)
+    wide = matrix.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    side = jnp.minimum((wide != 0).any(0).sum(), (wide != 0).any(1).sum())
+    norm = jnp.linalg.norm(wide)
+    factor = jnp.where(norm > 0, gain * jnp.sqrt(side) / jnp.where(norm > 0, norm, 1), 0)
+    return back((factor * wide).astype(kernel.dtype))
+
+
+def rescale(
+    params: Any,
+    *,
+    gain: float,
+    output_axis: int = -1,
+    where: Where = is_kernel,
+    mask: Any = None,
+    input_axes: InputAxes | None = None,
+) -> Any:
+    """Every kernel that ``where`` picks times one number each, by ``rescale_kernel``; other leaves as they are.
+
+    What OrthP does beyond it is to make the directions orthogonal.
+
+    Args:
+        params: any pytree of arrays, as in ``orthp``.
+        gain: the root mean square of a kernel's singular values afterwards.
+        output_axis: as in ``orthp``.
+        where: as in ``orthp``.
+        mask: as in ``orthp``.
+        input_axes: as in ``orthp``.
+
+    Returns:
+        A pytree like ``params``, same shapes and dtypes.
+
+    Raises:
+        ValueError: as ``orthp``.
+
+    >>> import jax.numpy as jnp
+    >>> rescale({"kernel": 3 * jnp.eye(2), "bias": jnp.ones(2)}, gain=1.0)["kernel"].trace().tolist()
+    2.0
+    """
+    change = partial(rescale_kernel, gain=gain, output_axis=output_axis)
+    return _each_kernel(params, change, where=where, mask=mask, input_axes=input_axes)
+
+
+def _each_kernel(
+    params: Any, change: Callable[..., jax.Array], *, where: Where, mask: Any, input_axes: InputAxes | None
+) -> Any:
+    """``change`` of every leaf that ``where`` picks, a mask held before and after it."""
     named, structure = jax.tree_util.tree_flatten_with_path(params)
     leaves = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in named}
     masks = [None] * len(leaves) if mask is None else jax.tree.leaves(mask)
@@ -125,13 +198,19 @@ def orthp(
             out.append(leaf)
             continue
         try:
-            found = orthogonalize(
-                _held(leaf, kept), gain=gain, output_axis=output_axis, input_axes=axes(name, leaf)
-            )
+            found = change(_held(leaf, kept), input_axes=axes(name, leaf))
         except ValueError as error:
             raise ValueError(f"leaf {name!r}: {error}") from None
         out.append(_held(found, kept))
     return jax.tree_util.tree_unflatten(structure, out)
+
+
+def _refuse(kernel: jax.Array, what: str) -> None:
+    if kernel.ndim < 2 or not jnp.issubdtype(kernel.dtype, jnp.floating):
+        raise ValueError(
+            f"a kernel of shape {kernel.shape} and dtype {kernel.dtype} can't be {what}: "
+            "it needs rank 2 or more and floating values, so leave it out by where="
+        )
 
 
 def _held(leaf: jax.Array, kept: jax.Array | None) -> jax.Array:

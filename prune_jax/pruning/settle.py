@@ -88,6 +88,8 @@ def _doubted(ledger: Ledger, numbers: list[int], solved: Classes) -> np.ndarray:
         for candidate in ledger.doubts[number].candidates:
             for labels in candidate.axes:
                 hit[solved.of[labels[labels >= 0]]] = True
+    if solved.factors is not None:  # a product is doubted with either factor
+        hit |= np.append(hit, False)[solved.factors].any(-1)
     return hit
 
 

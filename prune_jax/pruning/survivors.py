@@ -45,7 +45,7 @@ def alive_by_position(
     on the leaves say what is cut. Raises ValueError where this trace can't cut exactly these positions.
     """
     labels = {(slot.path, slot.axis): slot.labels for slot in slots}
-    kept, dead = checked(groups, keep), np.zeros(len(solved.frozen) + 1, bool)
+    kept, dead = checked(groups, keep), np.zeros(len(solved.frozen), bool)
     gone = {at: np.zeros(len(axis), bool) for at, axis in labels.items()}
     for group in groups:
         for path, axis, index in group.members:
@@ -54,24 +54,26 @@ def alive_by_position(
             if group.name in kept:
                 gone[path, axis] |= (index >= 0) & ~np.isin(index, kept[group.name])
     for at, positions in gone.items():
-        dead[solved.of[labels[at][positions]]] = True
-    _refuse_uneven(labels, gone, dead, solved, reasons)
-    return ~dead[solved.of]
+        dead[solved.gone(labels[at], positions)] = True
+    alive = solved.alive(dead)
+    _refuse_uneven(labels, gone, dead, alive, solved, reasons)
+    return alive
 
 
 def _refuse_uneven(
     labels: Mapping[tuple[str, int], Labels],
     gone: Mapping[tuple[str, int], np.ndarray],
     dead: np.ndarray,
+    alive: np.ndarray,
     solved: Classes,
     reasons: Sequence[Any],
 ) -> None:
-    for frozen in solved.frozen[dead[:-1]]:
+    for frozen in solved.frozen[dead]:
         if frozen >= 0:
             raise ValueError(f"what is to be cut is frozen in this function: {reasons[frozen]}")
     for (path, axis), positions in gone.items():
         mine = labels[path, axis]
-        there = (mine >= 0) & dead[solved.of[np.maximum(mine, 0)]]
+        there = (mine >= 0) & ~alive[np.maximum(mine, 0)]
         if (there != positions).any():
             raise ValueError(
                 f"in this function other indices of axis {axis} of leaf {path!r} go than the groups say; find the "
@@ -84,14 +86,14 @@ def alive_labels(
 ) -> np.ndarray:
     """One boolean per label: False where its channel is pruned."""
     labels = {(slot.path, slot.axis): slot.labels for slot in slots}
-    dead = np.zeros(len(solved.frozen) + 1, bool)
+    dead = np.zeros(len(solved.frozen), bool)
     kept = checked(groups, keep)
     for group in groups:
         if group.name in kept:
             path, axis, index = group.producer
             gone = (index >= 0) & ~np.isin(index, kept[group.name])
-            dead[solved.of[labels[path, axis][gone]]] = True
-    return ~dead[solved.of]
+            dead[solved.gone(labels[path, axis], gone)] = True
+    return solved.alive(dead)
 
 
 def stays(labels: Labels, alive: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def cross_validation(records: Sequence[RunRecord]) -> str:
     for ft in "AB":
         pair = [runs.get(f"{method} + FT_{ft}") for method in "AB"]
         there = [record for record in pair if record is not None]
-        cells = ["" if record is None else tables.spread(record.accuracies) for record in pair]
+        cells = ["" if record is None else tables.accuracy_text(record) for record in pair]
         means = [sum(record.accuracies) / len(record.accuracies) for record in there]
         schedule = f"`{reading.schedule(there[0])}`" if there else ""
         rows.append(

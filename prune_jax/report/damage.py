@@ -102,8 +102,8 @@ def _effects_table(found: Sequence[Effect]) -> str:
         [
             effect.name,
             "" if effect.damage is None else f"{effect.damage:.3g}",
-            tables.spread(effect.large.accuracies),
-            tables.spread(effect.small.accuracies),
+            tables.accuracy_text(effect.large),
+            tables.accuracy_text(effect.small),
             f"{effect.test.difference:+.2f}",
             tables.p_text(p),
         ]

@@ -121,7 +121,7 @@ def _rows(ratio: str, name: str, group: Sequence[RunRecord]) -> list[list[str]]:
             ratio,
             name,
             f"{reading.initial_lr(record):g}",
-            tables.spread(record.accuracies),
+            tables.accuracy_text(record),
             _lengths(record),
             f"{np.mean(reading.lengths(record)):.0f}",
             "",

@@ -29,8 +29,8 @@ def pruning_value(records: Sequence[RunRecord]) -> str:
                 tables.speedup(record),
                 str(record.config.get("regime", "")),
                 f"{record.name} (retrain {reading.epochs(record)} epochs)",
-                tables.spread(record.accuracies),
-                tables.spread(against.accuracies),
+                tables.accuracy_text(record),
+                tables.accuracy_text(against),
                 f"{test.difference:+.2f}",
                 tables.p_text(test.p),
             ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prune_jax.fairness import RunRecord, Sample, welch
+from prune_jax.fairness import RunRecord, Sample, at_chance, welch
 from prune_jax.report import reading
 from prune_jax.text_table import markdown
 
@@ -29,7 +29,7 @@ def accuracy(records: Sequence[RunRecord]) -> str:
                 method_text(record),
                 _schedule_text(record),
                 ", ".join(str(count) for count in sorted(set(reading.lengths(record)))),
-                spread(record.accuracies),
+                accuracy_text(record),
                 ", ".join(f"{value:.1f}" for value in record.accuracies),
                 spread(reading.trainability_accuracies(record)),
                 *_jsv_ends(record),
@@ -89,7 +89,7 @@ def lr_gap(records: Sequence[RunRecord]) -> str:
             rows.append(
                 [
                     str(count),
-                    *(spread(p.accuracies) for p in pair if p),
+                    *(accuracy_text(p) for p in pair if p),
                     f"{test.difference:+.1f}",
                     p_text(test.p),
                 ]
@@ -97,6 +97,13 @@ def lr_gap(records: Sequence[RunRecord]) -> str:
         parts.append(f"**Pruning ratio {ratio}, {method}**\n\n{markdown(head, rows)}")
     note = "p: Welch's two-sided t-test on the seeds; no correction for the number of rows."
     return "\n\n".join([*parts, note])
+
+
+def accuracy_text(record: RunRecord) -> str:
+    """``mean ± sample std`` over the seeds, and which of them learnt nothing: their accuracy is that of a guess."""
+    stuck = at_chance(record)
+    named = f" (at chance: seed{'s' * (len(stuck) > 1)} {', '.join(map(str, stuck))})" if stuck else ""
+    return spread(record.accuracies) + named
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

@@ -9,15 +9,18 @@ from prune_jax import atomic, nearest
 from prune_jax.fairness import RunRecord
 from prune_jax.report import (
     beside_paper,
+    controls,
     cross_validating,
     curves,
     damage,
+    extended,
     figures,
     jacobian_figures,
     jacobian_tables,
     method_ranking,
     plateau,
     pruning_value,
+    statements,
     tables,
 )
 
@@ -29,9 +32,13 @@ TABLES: Mapping[str, Table] = MappingProxyType(
     {
         "base": ("Base models", tables.base),
         "lr_gap": ("Larger against smaller retraining LR", tables.lr_gap),
+        "extended": ("More epochs for the small retraining LR", extended.extended),
+        "larger_lr": ("Does the larger retraining LR end higher?", extended.larger_lr),
         "pruning_value": ("The value of pruning", pruning_value.pruning_value),
+        "statements": ("Which of the paper's statements hold", statements.statements),
         "beside_paper": ("Beside the paper", beside_paper.fullest),
         "cross_validation": ("Both methods under both retrainings", cross_validating.cross_validation),
+        "controls": ("Does inheriting weights help beyond isometry?", controls.controls),
         "lr_spread": ("Fixed schedules beside plateau-extended ones", plateau.lr_spread),
         "method_ranking": ("Methods, ranked within setups that hold", method_ranking.ranking),
         "retraining_ranking": ("Retrainings of the same pruned networks", method_ranking.retraining_ranking),

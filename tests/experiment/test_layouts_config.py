@@ -21,7 +21,7 @@ def cut_of(digits, **changes):
 
 
 def test_a_pattern_says_how_much_goes(digits):
-    cut = cut_of(digits, granularity="1:4", ratio=0.2, layers=("layers/0",))
+    cut = cut_of(digits, granularity="1:4", ratio=0.75, layers=("layers/0",))
     assert (cut.granularity, cut.ratios, cut.pad, cut.block) == ("1:4", (("layers/0", 0.75),), False, ())
     assert any(
         "l1, 1:2, ratio 0.5" in line for line in dry_run.describe([arm_of(digits, granularity="1:2")], digits)
@@ -65,6 +65,10 @@ def test_old_stages_say_nothing_of_layouts(digits):
             "'layers/0', which contracts over 64 inputs, no multiple of 3: leave it out of sparsify.layers, or set",
         ),
         ({"granularity": "2:4", "allocation": "global"}, "all layers lose alike"),
+        (
+            {"granularity": "1:4", "ratio": 0.2},
+            "sparsify.ratio is 0.2, but sparsify.granularity '1:4' removes 0.75 of each layer: leave the ratio out",
+        ),
         ({"granularity": "2:4", "rounds": 2}, "sparsify.rounds is 2, and sparsify.granularity '2:4'"),
         ({"granularity": "block"}, r"sparsify.block: block \(4, 4\) doesn't fit layer 'layers/0'"),
         ({"granularity": "block", "block": (2, 0)}, "sparsify.block: a block is"),

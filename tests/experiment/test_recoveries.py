@@ -138,7 +138,7 @@ def test_a_rewind_takes_statistics_along_with_the_weights(digits, write):
         ({"sparsify.recovery": "recalibrate"}, "'recalibrate', and mlp7_relu has no batch statistics"),
         (
             {"sparsify.recovery": "reinitialise"},
-            "allowed: none, orthp, recalibrate, reinit; did you mean 'reinit'",
+            "allowed: none, orthp, recalibrate, reinit, rescale; did you mean 'reinit'",
         ),
         ({"sparsify.recovery": "orthp", "sparsify.recovery_gain": 0.0}, "recovery_gain is 0.0"),
     ],
@@ -155,6 +155,29 @@ def test_more_batches_than_there_are_examples_are_refused(digits, write):
         ValueError, match=r"sparsify.recalibration.batches is 1000 and batch_size 100; digits has"
     ):
         arm_of(digits, f"{write(NORMED)}:net", **changes, **{"sparsify.layers": ("first",)})
+
+
+def test_rescaled_kernels_keep_their_directions_and_get_the_mean_square_of_orthp(digits, tmp_path):
+    gain = 2**0.5
+    arms = {
+        name: arm_of(digits, **{"sparsify.recovery": name, "sparsify.recovery_gain": gain})
+        for name in ("orthp", "rescale")
+    }
+    before = cut(arms["orthp"])
+    after = {name: acted(arm, digits, tmp_path, before).variables["params"] for name, arm in arms.items()}
+    for part in (0, 1, "head"):
+        kernels = {
+            name: params["layers"][part] if part != "head" else params["head"]
+            for name, params in after.items()
+        }
+        old = before.variables["params"]
+        old = np.asarray((old["layers"][part] if part != "head" else old["head"])["kernel"], np.float64)
+        new, orthogonal = (np.asarray(kernels[name]["kernel"], np.float64) for name in ("rescale", "orthp"))
+        ratio = new / old
+        np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-5)  # float32
+        assert np.linalg.norm(new) == pytest.approx(np.linalg.norm(orthogonal), rel=1e-5)
+        if part == 1:  # cut on both sides, and so no isometry
+            assert np.linalg.svd(new)[1].std() > 0.05
 
 
 def test_only_orthp_states_a_gain_and_a_version(digits):

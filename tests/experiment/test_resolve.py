@@ -24,7 +24,7 @@ BAD = [
     ({"sparsify.layers": ("head",)}, r"sparsify.layers: .*head.* frozen.*network output"),
     (
         {"sparsify.recovery": "orth"},
-        r"sparsify.recovery is 'orth'; allowed: none, orthp, recalibrate, reinit; did you mean 'orthp'",
+        r"sparsify.recovery is 'orth'; allowed: none, orthp, recalibrate, reinit, rescale; did you mean 'orthp'",
     ),
     ({"sparsify.granularity": "weight"}, r"sparsify.granularity is 'weight'; allowed: filter"),
     ({"retrain.schedule": "5:1e-2"}, r"retrain.schedule \(with retrain.epochs=30\): .*epoch 0"),

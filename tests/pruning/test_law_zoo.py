@@ -37,6 +37,7 @@ WANTED = {
     "tied": {"table/embedding:1": 6, "up": 5},
     "swin": {"patch": 8, "qkv": 2, "up": 16, "merge": 12},
     "llama": {"table": 8, "q/kernel:1": 2, "gate": 12},
+    "rotary": {"embed": 8} | {f"q{k}{part}": n for k in "01" for part, n in (("", 3), (":inner", 2))},
     "gpt": {"table/embedding:1": 8, "blocks/attention/query/kernel:2": 2, "blocks/up": 16},
     "dit": {"t1": 10, "embed": 8, "attention/query/kernel:1": 2, "up": 12},
     "mamba": {"embed": 6, "b": 3},

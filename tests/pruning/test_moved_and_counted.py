@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.heads import head_groups
+from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.surgery import shrink, slim
 
 RELU = jax.nn.relu
@@ -155,6 +157,76 @@ JOINS = {
 }
 
 
+def halves(t):
+    """Dimensions j and j + 3 of 6 turned together, as Llama has it."""
+    a, b = jnp.split(t, 2, -1)
+    sin, cos = (f(jnp.arange(4.0)[:, None] * jnp.arange(3.0)[None])[:, None] for f in (jnp.sin, jnp.cos))
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def neighbours(t):
+    """Dimensions 2 j and 2 j + 1 turned together, taken apart by a reshape."""
+    a, b = jnp.moveaxis(t.reshape(*t.shape[:-1], 3, 2), -1, 0)
+    sin, cos = (f(jnp.arange(4.0)[:, None] * jnp.arange(3.0)[None])[:, None] for f in (jnp.sin, jnp.cos))
+    return jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(t.shape)
+
+
+def flat(turn, scale, heads=4, fused=False):
+    """Attention whose kernels have one axis for heads and their 6 dimensions; ``fused``: for q, k and v as well."""
+
+    def apply(p, x):
+        split = x.shape[0], heads, 6
+        if fused:
+            q, k, v = jnp.moveaxis((x @ p["q"]).reshape(split[0], 3, *split[1:]), 1, 0)
+        else:
+            q, k, v = ((x @ p[n]).reshape(split) for n in "qkv")
+        weights = jax.nn.softmax(jnp.einsum("thd,shd->hts", turn(q), turn(k)) * scale)
+        return jnp.einsum("hts,shd->thd", weights, v).reshape(split[0], -1) @ p["o"]
+
+    return apply
+
+
+TURNED = {halves: [0, 1, 2] * 2, neighbours: [0, 0, 1, 1, 2, 2]}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("turn", TURNED)
+def test_rotary_dimensions_of_flat_kernels_go_in_pairs_and_heads_as_a_whole(turn, fused):
+    shapes = {"q": (3, 72)} if fused else dict.fromkeys("qkv", (3, 24))
+    shapes["o"] = (24, 2)
+    params = law.numbers({k: jax.ShapeDtypeStruct(shape, "float64") for k, shape in shapes.items()})
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
+    groups = find_groups(flat(turn, 1.0, fused=fused), params, x)
+    free = {g.name: g for g in groups if g.frozen is None}
+    assert {name: g.size for name, g in free.items()} == {"q": 4, "q:inner": 3}
+    assert free["q:inner"].producer.index.tolist()[:24] == TURNED[turn] * 4
+    assert [g.name for g in head_groups(groups, params)] == ["q"]
+    keep = {"q": np.array([0, 2, 3]), "q:inner": np.array([0, 2])}
+    law.check(flat(turn, 1.0, fused=fused), params, groups, keep, x)
+
+
+def test_the_scale_of_flat_rotary_heads_follows_their_pairs():
+    params = law.numbers(
+        {k: jax.ShapeDtypeStruct((3, 24) if k != "o" else (24, 2), "float64") for k in "qkvo"}
+    )
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 3)))
+    apply = flat(halves, 6**-0.5)
+    groups = find_groups(apply, params, x)
+    keep = {"q": np.array([1, 2]), "q:inner": np.array([0, 1])}
+    (pairs,) = (g for g in groups if g.name == "q:inner")
+    assert not pairs.maskable
+    ours = slim(apply, params, groups, keep, x)(shrink(params, groups, keep), x)
+    masked = apply_mask(params, expand(params, groups, keep))
+    np.testing.assert_allclose(ours, flat(halves, 4**-0.5)(masked, x), rtol=1e-12)  # 2 pairs of 3 are left
+
+
+def test_dimensions_of_flat_heads_that_nothing_pairs_stay_with_their_head():
+    shapes = dict.fromkeys("qkv", (3, 24)) | {"o": (24, 2)}
+    params = {k: jax.ShapeDtypeStruct(shape, "float32") for k, shape in shapes.items()}
+    groups = find_groups(flat(lambda t: t, 1.0), params, jax.ShapeDtypeStruct((4, 3), "float32"))
+    assert {g.name: g.size for g in groups if g.frozen is None} == {"q": 4}
+
+
 @pytest.mark.parametrize("join", JOINS)
 def test_rotary_heads_of_flat_kernels_are_cut_as_a_whole(join):
     shapes = dict.fromkeys("qkv", (3, 24)) | {"o": (24, 2)}
@@ -165,8 +237,8 @@ def test_rotary_heads_of_flat_kernels_are_cut_as_a_whole(join):
         return attention(p, x, jnp.matmul, JOINS[join]).reshape(-1, 24) @ p["o"]
 
     groups = find_groups(apply, params, x)
-    (heads,) = (g for g in groups if g.frozen is None)
-    assert (heads.name, heads.size, len(heads.members)) == ("q", 4, 4)
+    free = {g.name: (g.size, len(g.members)) for g in groups if g.frozen is None}
+    assert free == {"q": (4, 4), "q:inner": (3, 2)}
     law.check(apply, params, groups, {"q": np.array([1, 3])}, x)
 
 

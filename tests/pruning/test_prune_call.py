@@ -490,6 +490,13 @@ WRONG = {
     "scope is 'all'; choose one of 'layer'": {"ratio": 0.5, "scope": "all"},
     "granularity is 'filters'; did you mean 'filter'": {"ratio": 0.5, "granularity": "filters"},
     "no group's name fits 'z'": {"ratio": 0.5, "layers": "z"},
+    "ratio is 0.9, but with at_least=0.5 of every kernel left, 0.5 of all": {
+        "ratio": 0.9,
+        "granularity": "unstructured",
+        "masked": True,
+        "scope": "global",
+        "at_least": 0.5,
+    },
     "at_least is -1; it is": {"ratio": 0.5, "at_least": -1},
     "round_to is 0; kept channels": {"ratio": 0.5, "round_to": 0},
     "keep names 'c', which is no group": {"keep": {"c": [0]}},

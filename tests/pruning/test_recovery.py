@@ -114,3 +114,26 @@ def test_traced_as_well():
 
 def test_examples_of_the_docstrings():
     assert doctest.testmod(recovery).failed == 0
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9), (3, 2, 2, 7)])
+@pytest.mark.parametrize("gain", [1.0, 2**0.5])
+def test_rescaling_gives_the_mean_square_of_orthp_and_keeps_directions(shape, gain):
+    kernel = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    got = np.asarray(recovery.rescale({"k": jnp.asarray(kernel)}, gain=gain)["k"], np.float64)
+    np.testing.assert_allclose(got / kernel, (got / kernel).flat[0], rtol=1e-5)  # float32
+    values = np.linalg.svd(to_torch(got).reshape(shape[-1], -1))[1]
+    assert np.sqrt((values**2).mean()) == pytest.approx(gain, rel=1e-5)
+
+
+def test_rescaling_holds_a_mask_and_counts_no_dead_channel():
+    kernel = np.random.default_rng(6).normal(size=(6, 5)).astype(np.float32)
+    mask = np.ones_like(kernel)
+    mask[[1, 4]] = mask[:, 2] = 0
+    got = np.asarray(recovery.rescale([kernel], gain=1.0, mask=[mask])[0])
+    small = recovery.rescale([kernel[[0, 2, 3, 5]][:, [0, 1, 3, 4]]], gain=1.0)[0]
+    np.testing.assert_allclose(got[[0, 2, 3, 5]][:, [0, 1, 3, 4]], small, rtol=1e-6)
+    assert not got[mask == 0].any()
+    assert not np.asarray(recovery.rescale([jnp.zeros((2, 3))], gain=1.0)[0]).any()
+    with pytest.raises(ValueError, match=r"leaf '0': .*can't be rescaled"):
+        recovery.rescale([jnp.ones(3)], gain=1.0, where=lambda path, leaf: True)

@@ -62,6 +62,33 @@ class Llama(nn.Module):
         return nn.Dense(5, name="fc")(nn.RMSNorm()(x + nn.Dense(8, name="down")(y)))
 
 
+class FlatRotary(nn.Module):
+    """Rotary positions on kernels with one axis for heads and dimensions: halves first, then neighbours."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(8, name="embed")(x)
+        b, t, _ = x.shape
+        angle = jnp.arange(t)[:, None] / 100 ** (jnp.arange(2) / 2)[None]
+        cos, sin = (f(angle)[None, :, None].astype(x.dtype) for f in (jnp.cos, jnp.sin))
+
+        def halves(z):
+            one, two = z[..., :2], z[..., 2:]
+            return jnp.concatenate([one * cos - two * sin, two * cos + one * sin], -1)
+
+        def neighbours(z):
+            one, two = z[..., ::2], z[..., 1::2]
+            return jnp.stack([one * cos - two * sin, two * cos + one * sin], -1).reshape(z.shape)
+
+        for layer, turned in enumerate((halves, neighbours)):
+            q, k, v = (
+                nn.Dense(12, use_bias=n == "v", name=f"{n}{layer}")(x).reshape(b, t, 3, 4) for n in "qkv"
+            )
+            weights = nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", turned(q), turned(k)))
+            x = x + nn.Dense(8)(jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(b, t, -1))
+        return nn.Dense(3, name="fc")(x)
+
+
 class GPT(nn.Module):
     """Transformer blocks stacked on an axis, run by nn.scan over nn.remat, with a tied embedding."""
 
@@ -183,6 +210,7 @@ class Blurred(nn.Module):
 NETS = {
     "swin": (Swin, (1, 8, 8, 3)),
     "llama": (Llama, (2, 3)),
+    "rotary": (FlatRotary, (2, 3, 5)),
     "gpt": (GPT, (2, 3)),
     "dit": (DiT, (2, 4, 5)),
     "mamba": (Mamba, (2, 6, 4)),

@@ -1,8 +1,12 @@
-"""What docs/paper.md quotes of committed results is what their records say."""
+"""What README, docs/paper.md and the configs quote of committed results is what their records say."""
 
 import pathlib
+import statistics
+
+import pytest
 
 from prune_jax import fairness
+from prune_jax.report import damage, reading
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -35,3 +39,142 @@ def test_before_retraining_sparsegpt_is_ahead_of_magnitude_but_at_the_highest_ra
     ahead = [after[ratio, "sparsegpt"] > after[ratio, "l1"] for ratio in ("0.5", "0.8", "0.9", "0.95")]
     assert ahead == [True, True, True, False]
     assert f"({after['0.8', 'sparsegpt']:.1f} against {after['0.8', 'l1']:.1f} % at 0.8)" in TEXT
+
+
+def methods_groups():
+    """(ratio, initial LR) -> group of ``configs/methods.py``'s results."""
+    records = fairness.read_folder(ROOT / "results/methods/records")
+    groups = fairness.rank(records).groups
+    assert {(group.setup, len(group.records)) for group in groups} == {("S4.2", 15)}
+    return {(g.records[0].axes.ratio, reading.initial_lr(g.records[0])): g for g in groups}
+
+
+def test_methods_are_told_apart_by_their_retraining_alone():
+    groups = methods_groups()
+    told = {key: sum(p < 0.05 for p in group.ps.values()) for key, group in groups.items()}
+    assert {told[ratio, 1e-2] for ratio in ("0.5", "0.7", "0.9")} == {0}
+    small = [told[ratio, 1e-3] for ratio in ("0.5", "0.7", "0.9")]
+    assert "Retrained from 1e-3, {}, {} and {} pairs are.".format(*small) in TEXT
+
+
+def test_methods_that_damage_more_gain_more_from_the_larger_lr():
+    groups, rhos = methods_groups(), []
+    for ratio in ("0.5", "0.7", "0.9"):
+        found = damage.effects([*groups[ratio, 1e-2].records, *groups[ratio, 1e-3].records])
+        assert len(found) == 15
+        assert max(fairness.holm([effect.test.p for effect in found])) < 0.05
+        assert all(effect.test.difference > 0 for effect in found)
+        assert max(found, key=lambda effect: effect.damage).name == "channel_lasso"
+        assert min(found, key=lambda effect: effect.test.difference).name == "channel_lasso"
+        rhos.append(f"{damage.correlation(found)[0]:.2f}")
+    assert f"Spearman's ρ = {', '.join(rhos)} at 0.5, 0.7, 0.9" in TEXT
+
+
+def text_of(name):
+    """A file's words, without line breaks."""
+    return " ".join((ROOT / name).read_text().split())
+
+
+def mystery1(name, recovery="none"):
+    """(ratio, LR, epochs) -> record."""
+    return {
+        (str(r.axes.ratio), reading.initial_lr(r), reading.epochs(r)): r
+        for r in fairness.read_folder(ROOT / "results" / name / "records")
+        if r.config["sparsify"].get("recovery") == recovery
+    }
+
+
+def gaps(records, ratio, counts):
+    """Accuracy under LR 1e-2 minus under 1e-3, as texts print it."""
+    pairs = [[statistics.mean(records[ratio, lr, n].accuracies) for lr in (1e-2, 1e-3)] for n in counts]
+    return [f"{large - small:+.1f}" for large, small in pairs]
+
+
+def before_and_after(records, ratio):
+    """Mean JSV of the base model and of what retraining starts from, means over seeds."""
+    results = next(r for place, r in records.items() if place[0] == ratio).results
+    return [
+        statistics.mean(v)
+        for v in zip(*((r.base_mean_jsv, reading.start_jsv(r)) for r in results), strict=True)
+    ]
+
+
+def test_the_gaps_of_mystery_1_on_the_mlp():
+    plain, repaired = mystery1("mystery1_mlp7"), mystery1("mystery1_mlp7", "orthp")
+    counts = (1, 3, 10, 30, 90)
+    each = {ratio: gaps(plain, ratio, counts) for ratio in ("0.5", "0.7", "0.9")}
+    orthp = gaps(repaired, "0.9", counts)
+    config, readme, claims = map(text_of, ("configs/mystery1_mlp7.py", "README.md", "docs/paper.md"))
+    assert f"with OrthP at ratio 0.9 {', '.join(orthp)};" in config
+    assert f"without it {', '.join(each['0.9'])} at ratio 0.9" in config
+    assert f"{', '.join(each['0.7'])} at 0.7, {', '.join(each['0.5'])} at 0.5." in config
+    shown = {ratio: [gap.lstrip("+") for gap in found] for ratio, found in each.items()}
+    assert f"the gap is {orthp[0].lstrip('+')} points after 1 epoch and {orthp[3]} after 30" in readme
+    assert f"at ratio 0.5 from {shown['0.5'][0]} points to {shown['0.5'][3]}" in readme
+    assert f"at 0.7 from {shown['0.7'][0]} to {shown['0.7'][4]} after 90" in readme
+    assert f"gap {', '.join(each['0.5'][:4])} points" in claims
+    assert f"gap {', '.join(orthp[:4])} points at 1, 3, 10, 30 epochs with OrthP" in claims
+    assert f"without it still {each['0.9'][3]} at 30" in claims
+
+
+def test_the_jacobians_of_mystery_1_on_the_mlp():
+    plain, repaired = mystery1("mystery1_mlp7"), mystery1("mystery1_mlp7", "orthp")
+    dense = before_and_after(plain, "0.9")[0]
+    after = [f"{before_and_after(plain, ratio)[1]:.2g}" for ratio in ("0.5", "0.7", "0.9")]
+    assert f"mean JSV {dense:.2f} dense; {', '.join(after)} right after pruning" in text_of("docs/paper.md")
+    assert f"falls from {dense:.2f} to {after[2]} at ratio 0.9" in text_of("README.md")
+    config = text_of("configs/mystery1_mlp7.py")
+    assert f"mean JSV {dense:.2f} before, {after[2]} after pruning at ratio 0.9" in config
+    assert f"{before_and_after(repaired, '0.9')[1]:.2f} after OrthP" in config
+
+
+def test_mystery_1_on_the_resnet():
+    records, counts = mystery1("mystery1_convnet"), (1, 3, 10)
+    text = text_of("configs/mystery1_convnet.py")
+    dense, after = before_and_after(records, "0.9")
+    assert f"mean JSV {dense:.2f} before, {after:.2f} right after pruning" in text
+    pairs = [[statistics.mean(records["0.9", lr, n].accuracies) for lr in (1e-2, 1e-3)] for n in counts]
+    first, *rest = pairs
+    assert f"{first[0]:.1f} and {first[1]:.1f} % after 1 epoch" in text
+    for (large, small), count in zip(rest, counts[1:], strict=True):
+        assert f"{large:.1f} and {small:.1f} after {count}" in text
+    found = gaps(records, "0.9", counts)
+    assert f"{found[0]}, {found[1]} and {found[2]} points" in text
+    assert f"{', '.join(found)} points for LR 1e-2 over 1e-3 at 1, 3, 10 epochs" in TEXT
+    longest = [records["0.9", lr, 10] for lr in (1e-2, 1e-3)]
+    first_stage = [statistics.mean(reading.trainability_accuracies(r)) for r in longest]
+    assert f"Trainability accuracy {first_stage[0]:.1f} and {first_stage[1]:.1f} in the runs of 10" in text
+
+
+@pytest.mark.parametrize("place", ["README.md", "docs/paper.md"])
+def test_lr_stages_until_plateaus(place):
+    records = fairness.read_folder(ROOT / "results/plateau_mlp7/records")
+    ratios = ("0.5", "0.7", "0.9")
+    spread, lasted = {}, {}
+    for ratio in ratios:
+        for rule in (False, True):
+            group = [
+                r for r in records if str(r.axes.ratio) == ratio and reading.last_stage(r).by_rule == rule
+            ]
+            means = [statistics.mean(r.accuracies) for r in group]
+            spread[ratio, rule] = f"{max(means) - min(means):.1f}"
+            lasted[ratio, rule] = f"{statistics.mean(n for r in group for n in reading.lengths(r)):.0f}"
+    fixed, ended = ([spread[ratio, rule] for ratio in ratios] for rule in (False, True))
+    text = text_of(place)
+    assert f"{fixed[0]}, {fixed[1]} and {fixed[2]} points" in text
+    assert f"to {ended[0]}, {ended[1]} and {ended[2]} at ratios" in text
+    epochs = [lasted[ratio, True] for ratio in ratios]
+    assert f"for {epochs[0]}, {epochs[1]} and {epochs[2]} epochs" in text
+
+
+def test_mystery_2_on_lenet_names_what_is_at_chance_and_finds_no_gain():
+    records = fairness.read_folder(ROOT / "results/mystery2_convnet/records")
+    stuck = {r.name: fairness.at_chance(r) for r in records if fairness.at_chance(r)}
+    assert {str(r.axes.ratio) for r in records if r.name in stuck} == {"0.9"}
+    assert [len(seeds) for seeds in stuck.values()] == [1] * 4
+    assert "At 0.9 one of the three seeds of four runs stands at chance" in TEXT
+    scratch = {str(r.axes.ratio): r for r in records if r.method == "scratch"}
+    for record in records:
+        if record.method != "scratch":
+            test = fairness.welch(record.accuracies, scratch[str(record.axes.ratio)].accuracies)
+            assert not (test.difference > 0 and test.p < 0.05)

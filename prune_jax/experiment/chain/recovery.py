@@ -50,6 +50,13 @@ def _orthp(action: Action) -> StageNetwork:
     return network._replace(variables={**network.variables, "params": params})
 
 
+def _rescale(action: Action) -> StageNetwork:
+    """The control of OrthP that leaves directions as they are: each kernel times one number."""
+    network = action.network
+    params = recovery.rescale(network.variables["params"], gain=action.spec.recovery_gain, mask=network.mask)
+    return network._replace(variables={**network.variables, "params": params})
+
+
 def _recalibrate(action: Action) -> StageNetwork:
     """New statistics of batch norm, averages over training batches; no weight changes."""
     network, how = action.network, action.spec.recalibration
@@ -77,5 +84,5 @@ def _reinit(action: Action) -> StageNetwork:
 
 
 RECOVERIES: Mapping[str, Callable[[Action], StageNetwork]] = MappingProxyType(
-    {"none": _none, "orthp": _orthp, "recalibrate": _recalibrate, "reinit": _reinit}
+    {"none": _none, "orthp": _orthp, "recalibrate": _recalibrate, "reinit": _reinit, "rescale": _rescale}
 )

@@ -31,6 +31,7 @@ from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.keep import Keep, composed
 from prune_jax.pruning.layouts.naming import mask_of
 
+Groups = Sequence[Group]  # of the network as it is
 Scores = Mapping[str, np.ndarray]
 Look = Callable[[Any], Evidence]  # variables -> what the criterion may look at
 HOW: Mapping[str, str] = MappingProxyType(
@@ -89,9 +90,12 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     before, spec = restore.load(context.store, parent), link.spec
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     began = time.monotonic()
-    look = _looking(context, before, spec, seed, number)
-    channels = cuts_channels(spec.granularity)
-    cut = _cut(context, before, spec, look, seed) if channels else _masked(before, spec, look)
+    groups = networks.groups_now(before.model, before.keep)
+    look = _looking(context, before, groups, spec, seed, number)
+    if cuts_channels(spec.granularity):
+        cut = _cut(context, before, groups, spec, look, seed)
+    else:
+        cut = _masked(before, spec, look)
     after = recovered(Action(context, cut, spec, seed, number))
     jax.block_until_ready((after.variables, after.mask))  # JAX may still be computing
     seconds = time.monotonic() - began
@@ -107,11 +111,12 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     disk.save_stage(context.store, its_id, after.variables, told)
 
 
-def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, number: str) -> Look:
+def _looking(
+    context: Context, before: StageNetwork, groups: Groups, spec: Sparsify, seed: int, number: str
+) -> Look:
     """What the criterion may look at, of any variables; data are read only where it needs them."""
     if spec.source:
         own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
-    groups = networks.groups_now(before.model, before.keep)
     key = member_key(seed, f"criterion{number}")
     needs = own_criterion.criterion_of(spec.criterion).needs - {"key"}
     if not needs:
@@ -120,9 +125,10 @@ def _looking(context: Context, before: StageNetwork, spec: Sparsify, seed: int, 
     return looking(context.data, before, seen, needs, spec.evidence, seed, key)
 
 
-def _cut(context: Context, before: StageNetwork, spec: Sparsify, look: Look, seed: int) -> StageNetwork:
+def _cut(
+    context: Context, before: StageNetwork, groups: Groups, spec: Sparsify, look: Look, seed: int
+) -> StageNetwork:
     """The network without the channels whose scores are lowest; its keep is of the dense network."""
-    groups = networks.groups_now(before.model, before.keep)
     mine = choosing.wanted(before.model, groups, spec)
     look, first = keeping_first(look)
 

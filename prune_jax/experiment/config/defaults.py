@@ -122,9 +122,10 @@ def default_config() -> ConfigDict:
             # 'sparsegpt'); False is the control.
             "compensate": True,
             # Or 'orthp'; 'recalibrate': statistics of batch norm anew, over training batches; 'reinit': the control,
-            # the same small network at random weights, nothing inherited.
+            # the same small network at random weights, nothing inherited; 'rescale': another control, each kernel times
+            # one number, so that its singular values have the same mean square as those that 'orthp' gives.
             "recovery": "none",
-            "recovery_gain": 1.0,  # of 'orthp', the gain of the activation: 1 for linear, sqrt 2 for ReLU
+            "recovery_gain": 1.0,  # of 'orthp' and 'rescale', the gain of the activation: 1 for linear, sqrt 2 for ReLU
             "recalibration": {"batches": 10, "batch_size": 0},  # 0: the optimiser's
         }
     )

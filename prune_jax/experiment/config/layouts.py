@@ -3,11 +3,13 @@
 import copy
 import functools
 import glob
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
+from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.nearest import hint
 from prune_jax.pruning.granularity import GRANULARITIES, cuts_channels
@@ -31,7 +33,7 @@ def granularity_of(section: ConfigDict) -> str:
             f"{hint(granularity, GRANULARITIES)}"
         )
     if is_pattern(granularity):
-        _named(KEY, pattern_of, granularity)
+        _refuse_another_ratio(section, _named(KEY, pattern_of, granularity).ratio)
         if section.allocation != "uniform":
             raise ValueError(
                 f"{KEY} is {granularity!r}, by which all layers lose alike, and sparsify.allocation "
@@ -46,6 +48,16 @@ def granularity_of(section: ConfigDict) -> str:
             "'unstructured' or 'block', or another allocation"
         )
     return granularity
+
+
+def _refuse_another_ratio(section: ConfigDict, its_own: float) -> None:
+    """Raise ValueError for a ratio that was set and isn't the one that a pattern removes."""
+    unset = default_config().sparsify.ratio
+    if section.ratio != unset and not math.isclose(section.ratio, its_own):
+        raise ValueError(
+            f"sparsify.ratio is {section.ratio:g}, but {KEY} {section.granularity!r} removes {its_own:g} of each layer"
+            f": leave the ratio out or set it to {its_own:g}"
+        )
 
 
 def refuse_rounds(section: ConfigDict) -> None:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.protocols import shortening
-from prune_jax.schedules import LRSchedule, halving, resize
+from prune_jax.experiment.protocols import shortening, speedups
+from prune_jax.schedules import LRSchedule, half_up, halving, resize
 
 SCRATCH, SAME, SXA, SXB, EXTENDED = "scratch", "same overall schedule", "SX-A", "SX-B", "extended"
+NEARLY = "nearly SX-B"  # epochs are whole, so a row's compute may miss scratch's
+TOLERANCE = 0.02  # relative, of compute: what `fairness.strictest_setup` allows by default
 
 
 class Protocol(NamedTuple):
@@ -37,12 +39,16 @@ class Protocol(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row: the paper's label, the regime that compares it with scratch, pretraining, last stage."""
+    """One row: the paper's label, the regime that compares it with scratch, pretraining, last stage.
+
+    ``note`` goes into a run's label: what keeps the row from its regime.
+    """
 
     label: str
     regime: str
     pretrain: LRSchedule | None
     last: LRSchedule
+    note: str = ""
 
 
 def protocol_of(config: ConfigDict) -> Protocol:
@@ -79,20 +85,45 @@ def same_epochs(protocol: Protocol, prune_at: int, lr: float) -> Row:
     return Row(_label(protocol, prune_at, lr), SXA, whole.head(at), retrain)
 
 
-def same_compute(protocol: Protocol, retrain_epochs: int, lr: float, speedup: float) -> Row:
+def same_compute(
+    protocol: Protocol, retrain_epochs: int, lr: float, speedup: float, fill: bool = False
+) -> Row:
     """As many FLOPs as scratch: what retraining leaves of the epochs, divided by the speedup, dense (SX-B).
 
     The paper prints 27 for 30/1.11 alone. Rounding halves up elsewhere, and the halving rule for the
-    retraining, are inferred; at ratio 0.95 rounding costs 4.9 % of the budget.
+    retraining, are inferred; at ratio 0.95 rounding costs 4.9 % of the budget. Rounding weighs more where epochs are
+    few. A row whose compute misses scratch's by more than ``TOLERANCE`` is ``NEARLY``, and its note says by how much.
+
+    Args:
+        protocol: what rows share.
+        retrain_epochs: of the paper's epochs.
+        lr: of the retraining's first stage.
+        speedup: dense over pruned MACs.
+        fill: whether the retraining takes the epochs that the dense ones leave of the budget, in place of
+            ``retrain_epochs``. Dense epochs are rounded up or down then, as comes nearer to scratch's compute. Where
+            a single one leaves nothing, ``retrain_epochs`` stays.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: retraining takes all epochs.
     """
     budget = protocol.overall.epochs - retrain_epochs
     if budget < 1:
         raise ValueError(
             f"SX-B retrains for {retrain_epochs} of {protocol.overall.epochs} epochs; it must leave some"
         )
-    dense = protocol.whole.head(min(protocol.epochs(budget / speedup), protocol.whole.epochs))
-    retrain = protocol.halved(retrain_epochs, lr, protocol.epochs(retrain_epochs))
-    return Row(f"P{budget}/kF{retrain_epochs}, {printed(lr)}", SXB, dense, retrain)
+    total = protocol.whole.epochs
+    split = min(protocol.epochs(budget / speedup), total), protocol.epochs(retrain_epochs)
+    if fill:
+        split = _filled(budget / speedup / protocol.shorten, total, speedup) or split
+    dense, retrain = protocol.whole.head(split[0]), protocol.halved(retrain_epochs, lr, split[1])
+    share = (split[0] * speedup + split[1]) / total
+    exact = abs(share - 1) <= TOLERANCE
+    label = f"P{budget}/kF{retrain_epochs}, {printed(lr)}"
+    note = "" if exact else f", {share:.2f} times scratch's compute"
+    return Row(label, SXB if exact else NEARLY, dense, retrain, note)
 
 
 def retrained(protocol: Protocol, prune_at: int, lr: float, extra: int = 0) -> Row:
@@ -117,12 +148,31 @@ def entries(config: ConfigDict) -> list[dict[str, Any]]:
     return [overrides(row, ratio, config.shorten) for ratio in config.ratios for row in rows]
 
 
+def all_rows(config: ConfigDict) -> list[dict[str, Any]]:
+    """A sweep over the twelve rows at ``config.ratios``; the speedup k of SX-B is the network's own at each.
+
+    Read are ``same_schedule``, ``same_epochs``, ``same_compute`` (retraining epochs, LR) and ``fill_compute``.
+    """
+    protocol, spec = protocol_of(config), speedups.spec_of(config)
+    fixed = [
+        scratch(protocol),
+        *(same_overall_schedule(protocol, epoch) for epoch in config.same_schedule),
+        *(same_epochs(protocol, epoch, lr) for epoch, lr in config.same_epochs),
+    ]
+    runs = []
+    for ratio in config.ratios:
+        k = speedups.speedup(spec, tuple(config.sparsify.layers), ratio)
+        by_ratio = [same_compute(protocol, *each, k, config.fill_compute) for each in config.same_compute]
+        runs += [overrides(row, ratio, config.shorten) for row in (*fixed, *by_ratio)]
+    return runs
+
+
 def overrides(row: Row, ratio: float, shorten: float = 1) -> dict[str, Any]:
     """The row at one pruning ratio as a sweep's entry."""
     note = "" if shorten == 1 else f", epochs / {shorten:g}"
     last = "scratch" if row.pretrain is None else "retrain"
     entry = {
-        "label": f"{row.label} @ {ratio:g}{note}",
+        "label": f"{row.label} @ {ratio:g}{note}{row.note}",
         "regime": row.regime,
         "row": row.label,
         "pipeline": "scratch" if row.pretrain is None else "prune",
@@ -139,6 +189,13 @@ def printed(lr: float) -> str:
     """An LR as the paper's labels print it: 0.1 is '1e-1'."""
     mantissa, exponent = f"{lr:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _filled(dense: float, total: int, speedup: float) -> tuple[int, int] | None:
+    """Dense epochs beside ``dense`` and what they leave of ``total`` pruned ones, nearest to it; None if nothing."""
+    splits = [(count, half_up(total - count * speedup)) for count in {max(1, int(dense)), int(dense) + 1}]
+    left = [split for split in splits if split[1] >= 1]
+    return min(left, key=lambda split: (abs(split[0] * speedup + split[1] - total), split), default=None)
 
 
 def _inside(protocol: Protocol, prune_at: int) -> int:

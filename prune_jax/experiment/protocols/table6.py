@@ -34,6 +34,16 @@ def entries(config: ConfigDict) -> list[dict[str, Any]]:
     return [overrides(row, ratio, config.shorten) for ratio in config.ratios for row in rows(config)]
 
 
+def entries_of_networks(config: ConfigDict) -> list[dict[str, Any]]:
+    """The same for each of ``config.networks``: (name in the catalog, LR schedule of its dense training)."""
+    runs = []
+    for name, schedule in config.networks:
+        own = config.copy_and_resolve_references()
+        own.dense.schedule = schedule
+        runs += [entry | {"label": f"{name}: {entry['label']}", "model.name": name} for entry in entries(own)]
+    return runs
+
+
 def _retraining(config: ConfigDict, name: str, lr: float, epochs: int) -> LRSchedule:
     if name == "Cosine":
         return cosine(epochs, lr, config.final_lr)

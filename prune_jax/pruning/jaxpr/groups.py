@@ -74,14 +74,18 @@ class _Draft(NamedTuple):
     order: tuple
     frozen: int
     unmasked: int
+    inner: bool  # parts of what other channels of the same positions hold whole
 
 
 def _positions(slots: list[Slot], solved: Classes) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (class, slot) for every class and leaf axis that it has positions on, sorted."""
     if not slots:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    ids = solved.of[np.concatenate([slot.labels for slot in slots])].astype(np.int64)
+    ids = solved.plain(np.concatenate([slot.labels for slot in slots])).astype(np.int64)
     numbers = np.repeat(np.arange(len(slots)), [len(slot.labels) for slot in slots])
+    if ids.ndim > 1:  # a product's position is one of both its factors
+        numbers = np.repeat(numbers, 2)[ids.reshape(-1) >= 0]
+        ids = ids[ids >= 0]
     # A sparse table of occurrences sorts in linear time.
     table = coo_array(
         (np.ones(len(ids), bool), (ids, numbers)), shape=(len(solved.frozen), len(slots))
@@ -105,6 +109,8 @@ def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndar
     ends = np.r_[starts[1:], len(ids)]
     own = ids[starts]
     state = (solved.frozen[own] >= 0) * 2 + (solved.unmasked[own] >= 0)
+    if solved.factors is not None:  # heads and the parts inside of them
+        state = state + 4 * np.isin(own, solved.factors[:, 1])
     marks = np.column_stack([_signatures(starts, numbers), state.astype(np.uint64)])
     order = np.lexsort(marks.T)  # stable, and np.unique(axis=0) is several times slower
     new = np.flatnonzero((marks[order][1:] != marks[order][:-1]).any(axis=1)) + 1
@@ -116,9 +122,14 @@ def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndar
 
 def _first_uses(ledger: Ledger, solved: Classes, *, made: bool) -> np.ndarray:
     first = np.full(len(solved.frozen), np.iinfo(np.int64).max)
-    for order, use in enumerate(ledger.uses):
-        if use.made == made:
-            np.minimum.at(first, solved.of[use.labels[use.labels >= 0]], order)
+    uses = [(order, use.labels) for order, use in enumerate(ledger.uses) if use.made == made]
+    if not uses:
+        return first
+    labels = np.concatenate([each for _, each in uses])
+    orders = np.repeat([order for order, _ in uses], [len(each) for _, each in uses])[labels >= 0]
+    ids = solved.plain(labels[labels >= 0])
+    for column in ids.reshape(len(orders), -1).T:
+        np.minimum.at(first, column[column >= 0], orders[column >= 0])
     return first
 
 
@@ -132,8 +143,8 @@ def _maker(ledger: Ledger, slots: list[Slot], numbers: np.ndarray, use: int) -> 
 
 def _ordered(ids: np.ndarray, slot: Slot, solved: Classes) -> np.ndarray:
     """Classes in the order in which they first appear along the producer's axis."""
-    along = solved.of[np.maximum(slot.labels, 0)]
-    along = along[(slot.labels >= 0) & np.isin(along, ids)]
+    along = solved.within(slot.labels, ids)
+    along = along[along >= 0]
     _, first = np.unique(along, return_index=True)
     return along[np.sort(first)]
 
@@ -154,9 +165,10 @@ def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
             continue
         worst = [int(x.min()) for x in (frozen, unmasked)]
         ordered = _ordered(ids, slots[producer], solved)
-        first = int(np.argmax(solved.of[slots[producer].labels] == ordered[0]))
-        order = (min(made, read), made == never, producer, first)
-        drafts.append(_Draft(ordered, tuple(numbers), producer, made < never, order, *worst))
+        first = int(np.argmax(solved.within(slots[producer].labels, ordered[:1]) >= 0))
+        inner = solved.factors is not None and bool(np.isin(ordered, solved.factors[:, 1]).all())
+        order = (min(made, read), made == never, producer, first, inner)
+        drafts.append(_Draft(ordered, tuple(numbers), producer, made < never, order, *worst, inner))
     return sorted(drafts, key=lambda draft: draft.order)
 
 
@@ -172,11 +184,14 @@ def layer_name(path: str) -> str:
 def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
     """Layer names where they are unique; leaf and axis, then positions, where they aren't."""
     short = [layer_name(slots[d.producer].path) for d in drafts]
-    made = [name for name, d in zip(short, drafts, strict=True) if d.made]
+    made = [name for name, d in zip(short, drafts, strict=True) if d.made and not d.inner]
     names = []
     for name, draft in zip(short, drafts, strict=True):
-        alike = [d for n, d in zip(short, drafts, strict=True) if d.made and n == name]
+        alike = [d for n, d in zip(short, drafts, strict=True) if d.made and not d.inner and n == name]
         slot = slots[draft.producer]
+        if draft.inner:
+            names.append(f"{name}:inner")
+            continue
         if draft.made and made.count(name) == 1:
             names.append(name)
             continue
@@ -192,9 +207,7 @@ def _numbered(names: list[str], drafts: list[_Draft], slots: list[Slot], solved:
     for name, draft in zip(names, drafts, strict=True):
         if names.count(name) > 1:
             slot = slots[draft.producer]
-            mine = np.flatnonzero(
-                (slot.labels >= 0) & np.isin(solved.of[np.maximum(slot.labels, 0)], draft.ids)
-            )
+            mine = np.flatnonzero(solved.within(slot.labels, draft.ids) >= 0)
             name = f"{name}[{mine[0]}:{mine[-1] + 1}]"
         while name in out:
             name += "'"
@@ -203,12 +216,13 @@ def _numbered(names: list[str], drafts: list[_Draft], slots: list[Slot], solved:
 
 
 def _slice(slot: Slot, channel: np.ndarray, solved: Classes) -> Slice:
-    index = np.where(slot.labels >= 0, channel[solved.of[np.maximum(slot.labels, 0)]], -1)
-    return Slice(slot.path, slot.axis, index)
+    index = channel[solved.plain(np.maximum(slot.labels, 0))]
+    index = index if index.ndim == 1 else index.max(-1)  # of two factors at most one is of this group
+    return Slice(slot.path, slot.axis, np.where(slot.labels >= 0, index, -1))
 
 
 def _group(name: str, draft: _Draft, slots: list[Slot], solved: Classes, ledger: Ledger) -> Group:
-    channel = np.full(len(solved.frozen), -1)
+    channel = np.full(len(solved.frozen) + 1, -1)  # and one for no class
     channel[draft.ids] = np.arange(len(draft.ids))
     members = {n: _slice(slots[n], channel, solved) for n in draft.slots}
     frozen = str(ledger.reasons[draft.frozen]) if draft.frozen >= 0 else None

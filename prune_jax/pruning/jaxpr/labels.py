@@ -97,6 +97,8 @@ class Ledger:
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
         self.components: Components | None = None  # what was solved last, see ``classes``
+        # Edges between equal parts of equal products, and how large the ledger was, see ``solve``.
+        self.closed: tuple[tuple[int, int, int], list[tuple[Labels, Labels]]] | None = None
         # Splits that were decided already, see ``solve``.
         self.choices: dict[bytes, list[tuple[int, int]]] = {}
         self._alive: list[Labels] = []
@@ -183,12 +185,48 @@ class Ledger:
 
 
 class Classes(NamedTuple):
-    """Solved labels: class of each label, and per class the first reason (or -1)."""
+    """Solved labels: class of each label, and per class the first reason (or -1).
+
+    ``factors[c]`` are two classes where class ``c`` is their product, which stays where both stay; else -1
+    (``products``). It is None where no class is a product.
+    """
 
     of: np.ndarray
     frozen: np.ndarray
     unmasked: np.ndarray
     mixed: np.ndarray
+    factors: np.ndarray | None = None
+
+    def plain(self, labels: Labels) -> np.ndarray:
+        """Classes of labels, products replaced by their factors: (labels,), or (labels, 2) with -1 for none."""
+        own = self.of[labels]
+        if self.factors is None:
+            return own
+        both = self.factors[own]
+        return np.where(both >= 0, both, np.stack([own, np.full_like(own, -1)], -1))
+
+    def within(self, labels: Labels, ids: np.ndarray) -> np.ndarray:
+        """Class of each label that is one of ``ids``, a factor where the label's own class is a product; else -1."""
+        mine = np.zeros(len(self.frozen) + 1, bool)
+        mine[ids] = True
+        plain = self.plain(np.maximum(labels, 0))
+        found = np.where(mine[plain], plain, -1)
+        found = found if found.ndim == labels.ndim else found.max(-1)
+        return np.where(labels >= 0, found, -1)
+
+    def gone(self, labels: Labels, positions: np.ndarray) -> np.ndarray:
+        """Classes that go where an axis loses these positions (booleans): a factor goes with all positions it has."""
+        if self.factors is None:
+            return self.of[labels[positions]]
+        plain = self.plain(np.maximum(labels, 0))
+        lost, left = (plain[there & (labels >= 0)] for there in (positions, ~positions))
+        return np.setdiff1d(lost, np.append(left, -1))
+
+    def alive(self, dead: np.ndarray) -> np.ndarray:
+        """One boolean per label, where ``dead`` are the classes that go; a product goes with either factor."""
+        if self.factors is not None:
+            dead = dead | (np.append(dead, False)[self.factors].any(-1))
+        return ~dead[self.of]
 
 
 def _edge_ends(edges: Edges) -> tuple[np.ndarray, np.ndarray]:
@@ -199,12 +237,14 @@ def _edge_ends(edges: Edges) -> tuple[np.ndarray, np.ndarray]:
 
 def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np.ndarray:
     """Lowest reason number per class, -1 where there is none."""
-    none = np.iinfo(np.int64).max
-    first = np.full(n, none)
-    for labels, why in [*notes, *extra]:
-        labels = np.asarray(labels)
-        np.minimum.at(first, of[labels[labels >= 0]], why)
-    return np.where(first == none, -1, first)
+    both = [*notes, *extra]
+    if not both:
+        return np.full(n, -1)
+    all_labels = [np.asarray(labels).reshape(-1) for labels, _ in both]
+    labels = np.concatenate(all_labels)
+    whys = np.repeat([why for _, why in both], [len(each) for each in all_labels])
+    own = labels >= 0
+    return first_reasons(np.full(n, -1), of[labels[own]], whys[own])
 
 
 def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:
@@ -213,7 +253,7 @@ def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Not
     first = _first_reason(of, n, ledger.frozen, frozen)
     for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
         half = (free >= 0) & (fixed < 0)
-        first = _merge_reasons(first, of[free[half]], -1 - fixed[half])
+        first = first_reasons(first, of[free[half]], -1 - fixed[half])
     counted = _first_reason(of, n, ledger.unmasked, unmasked)
     return Classes(of, first, counted, _first_reason(of, n, ledger.mixed) >= 0)
 
@@ -234,7 +274,8 @@ def _components(ledger: Ledger, edges: Edges) -> Components:
     return found
 
 
-def _merge_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
+def first_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
+    """Lowest reason per class after the classes ``where`` got the reasons ``why`` too; -1 for none."""
     none = np.iinfo(np.int64).max
     first = np.where(first < 0, none, first)
     np.minimum.at(first, where, why)

@@ -1,8 +1,7 @@
 """Element-wise primitives: operands are coupled index by index."""
 
-import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +21,13 @@ from prune_jax.pruning.jaxpr.values import (
 )
 
 
-def _fill_along(value: Value, axis: int, rank: int, size: int) -> Fill:
-    """Fill of an operand along an axis of the result, scalars and size-1 axes included."""
-    if len(value.shape) == rank and value.shape[axis] == size:
-        return value.fills[axis]
-    return constant_fill(value.known)
+class _Operand(NamedTuple):
+    """An operand's value, whether it is a constant, whether it has the result's axes, and its one number if not."""
+
+    value: Value
+    constant: bool
+    has_axes: bool
+    number: Fill
 
 
 def _integers(values: list[np.ndarray]) -> bool:
@@ -56,36 +57,46 @@ def _fold(name: str, ins: list[Value], eqn: Any) -> np.ndarray | None:
         return np.asarray(out).astype(dtype)
 
 
-def _along(ledger: Ledger, name: str, eqn: Any, ins: list[Value], axis: int) -> tuple[Labels, Fill]:
-    """Labels and fill of one axis of the result."""
-    shape = eqn.outvars[0].aval.shape
-    rank, size = len(shape), shape[axis]
-    own = []
-    for value in ins:
-        if len(value.shape) == rank:
-            if value.shape[axis] == size:
-                own.append((value.axes[axis], is_constant(value)))
-            else:
-                ledger.freeze(value.axes[axis], "one channel is spread over an axis")
-    labels = functools.reduce(ledger.couple, [labels for labels, _ in own])
-    if all(
-        constant or is_fixed(labels) for labels, constant in own
-    ):  # a table beside a fixed axis is fixed too
-        labels = next((labels for labels, _ in own if is_fixed(labels)), labels)
-    if is_fixed(labels):  # no position along this axis is ever masked
-        return labels, LIVE
-    return labels, fill_after(name, [_fill_along(v, axis, rank, size) for v in ins], eqn)
+def _operand(value: Value, rank: int) -> _Operand:
+    has_axes = len(value.axes) == rank
+    return _Operand(value, is_constant(value), has_axes, LIVE if has_axes else constant_fill(value.known))
+
+
+def _along(ledger: Ledger, operands: list[_Operand], axis: int, size: int) -> tuple[Labels, list[Fill]]:
+    """Labels of one axis of the result, and what the operands hold along it."""
+    own, fills = [], []
+    for value, constant, has_axes, number in operands:
+        if not has_axes:
+            fills.append(number)
+        elif len(value.axes[axis]) == size:
+            own.append((value.axes[axis], constant))
+            fills.append(value.fills[axis])
+        else:
+            ledger.freeze(value.axes[axis], "one channel is spread over an axis")
+            fills.append(constant_fill(value.known))
+    labels = own[0][0]
+    for other, _ in own[1:]:
+        labels = ledger.couple(labels, other)
+    if not is_fixed(labels) and all(constant or is_fixed(each) for each, constant in own):
+        labels = next((each for each, _ in own if is_fixed(each)), labels)  # a table beside a fixed axis
+    return labels, fills
 
 
 def elementwise(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     """Couple all operands along every axis of the result."""
     name, aval = eqn.primitive.name, eqn.outvars[0].aval
-    pairs = [_along(ledger, name, eqn, ins, axis) for axis in range(len(aval.shape))]
-    axes, fills = zip(*pairs, strict=True) if pairs else ((), ())
+    operands = [_operand(value, len(aval.shape)) for value in ins]
     known = _fold(name, ins, eqn)
-    if all(map(is_constant, ins)):  # a table that no mask touches
-        fills = (constant_fill(known),) * len(axes)
-    out = Value(aval, axes, fills, known, total=_kept_total(name, ins), **origin(ins))
+    table = constant_fill(known) if all(each.constant for each in operands) else None
+    axes, fills = [], []
+    for axis, size in enumerate(aval.shape):
+        labels, held = _along(ledger, operands, axis, size)
+        axes.append(labels)
+        if table is not None:  # no mask touches a table, and no position of a fixed axis is ever masked
+            fills.append(table)
+        else:
+            fills.append(LIVE if is_fixed(labels) else fill_after(name, held, eqn))
+    out = Value(aval, tuple(axes), tuple(fills), known, total=_kept_total(name, ins), **origin(ins))
     return [notice_scale(ledger, name, ins, out)] if name in ("mul", "div") else [out]
 
 

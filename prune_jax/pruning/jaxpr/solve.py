@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, Split, classes
+from prune_jax.pruning.jaxpr.products import joined, paired, possible
 
 Part = tuple[int, int]  # number of a split, number of its child
 
@@ -67,6 +68,9 @@ def _equal_parents(ledger: Ledger, solved: Classes) -> list:
 
 def _close(ledger: Ledger) -> tuple[Classes, list]:
     """Solve, and let equal products have equal parts until nothing new follows."""
+    grown = ledger.count, len(ledger.edges), len(ledger.splits)
+    if ledger.closed is not None and ledger.closed[0] == grown:
+        return classes(ledger, ledger.closed[1]), ledger.closed[1]
     edges: list = []
     solved = classes(ledger)
     while ledger.splits:
@@ -74,6 +78,7 @@ def _close(ledger: Ledger) -> tuple[Classes, list]:
         if len(more) == len(edges):
             break
         edges, solved = more, classes(ledger, more)
+    ledger.closed = grown, edges
     return solved, edges
 
 
@@ -270,4 +275,25 @@ def solve(ledger: Ledger) -> Classes:
         if key not in ledger.choices:
             ledger.choices[key] = _best(small)
         chosen += [(numbers[n], k) for n, k in ledger.choices[key]]
-    return classes(ledger, *_choose(ledger, chosen, Choice(edges, notes, [])))
+    return _with_products(ledger, chosen, Choice(edges, notes, []))
+
+
+def _with_products(ledger: Ledger, chosen: list[Part], before: Choice) -> Classes:
+    """The labels solved; where a part's indices go in pairs beside the chosen part, both may lose channels."""
+    solved = classes(ledger, *_choose(ledger, chosen, before))
+    found = paired(ledger, solved, chosen)
+    while found:
+        both = {product.split: product for product in found}
+        choice = _choose(ledger, [part for part in chosen if part[0] not in both], before)
+        frozen = [
+            (child, ledger.splits[n].reason)
+            for n, _, inner in found
+            for k, child in enumerate(ledger.splits[n].children)
+            if k not in (both[n].outer, inner)
+        ]
+        opened = classes(ledger, choice.edges, [*choice.frozen, *frozen], choice.unmasked)
+        left = possible(ledger, opened, found)
+        if left == found:
+            return joined(ledger, opened, found)
+        found = left
+    return solved

@@ -103,6 +103,8 @@ def constant_fill(known: np.ndarray | None) -> Fill:
     if known is None or known.size == 0 or known.dtype == object:
         return LIVE
     first = known.flat[0]
+    if known.size == 1 and known.dtype.kind in "fiub":
+        return float(first) if first == first else LIVE  # not so for NaN
     if not np.isreal(first) or not (known == first).all():
         return LIVE
     return float(first)

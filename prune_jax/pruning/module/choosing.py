@@ -82,6 +82,26 @@ def refuse_out_of_reach(asked: Asked, groups: Sequence[Group], ranks: Mapping[st
             )
 
 
+def refuse_floored_weights(asked: Asked, sizes: Mapping[str, int]) -> None:
+    """Raise ValueError, in one line, where kernels ranked together can't lose ``ratio`` with ``at_least`` of each left.
+
+    Args:
+      asked: what ``prune`` was asked for, with masks of single weights or of blocks.
+      sizes: layer name -> how many weights or blocks it has.
+    """
+    if asked.scope == "layer" or asked.ratio is None:
+        return
+    assert not isinstance(asked.ratio, Mapping)
+    size = sum(sizes.values())
+    reach = size - sum(max(1, ceiling(float(asked.at_least), each)) for each in sizes.values())
+    if ceiling(asked.ratio, size) > reach:
+        floor = f"at_least={asked.at_least} of every kernel" if asked.at_least else "no kernel emptied"
+        raise ValueError(
+            f"ratio is {asked.ratio}, but with {floor}{' left' if asked.at_least else ''}, {reach / size:.4g} of all "
+            f"is all that can go; ask for less{', or lower at_least' if asked.at_least else ''}"
+        )
+
+
 def chosen(
     asked: Asked,
     groups: Sequence[Group],

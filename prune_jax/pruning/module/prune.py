@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.compensation import compensated, grown, keeping_first
@@ -19,11 +20,18 @@ from prune_jax.pruning.iterated import iterated_keep, iterated_mask, mask_ratios
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, checked, composed
+from prune_jax.pruning.layouts.blocks import block_counts
 from prune_jax.pruning.layouts.naming import mask_of
 from prune_jax.pruning.layouts.unstructured import chosen as weights_of
 from prune_jax.pruning.masks import apply_mask, expand
 from prune_jax.pruning.module.asked import Asked, asked, free_ends, refuse_transformation
-from prune_jax.pruning.module.choosing import chosen, named, refuse_out_of_reach, steps_of
+from prune_jax.pruning.module.choosing import (
+    chosen,
+    named,
+    refuse_floored_weights,
+    refuse_out_of_reach,
+    steps_of,
+)
 from prune_jax.pruning.module.optimizers import cut_along
 from prune_jax.pruning.module.pruned import Pruned
 from prune_jax.pruning.module.scoring import (
@@ -252,26 +260,18 @@ def held(
 
 def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     """Masks of single weights; an earlier mask stays, and counts."""
-    if start.whole is None:
-        raise ValueError(
-            f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
-            "(apply, variables)"
-        )
+    _refuse_cut_before(start, what)
     look, first = keeping_first(
         looking(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)
     )
-    how: dict[str, Any] = {
-        "scope": what.scope,
-        "where": (what.layers,) if isinstance(what.layers, str) else tuple(what.layers),
-    }
-    if what.granularity != "unstructured":
-        paths = weights_of(start.whole, how["where"])
-        refuse_other_orders(start.dense.apply, start.whole, *start.dense.inputs, paths=paths)
+    where = (what.layers,) if isinstance(what.layers, str) else tuple(what.layers)
+    how: dict[str, Any] = {"scope": what.scope, "where": where}
+    _refuse_unfit_weights(start, what, where)
     normalise = None if what.normalise is None else allocation.NORMALISERS[what.normalise]
 
     def score(held: Any) -> Any:
         scores = scores_of(what, look(held))
-        refuse_unscored(what, start.whole, how["where"], scores)
+        refuse_unscored(what, start.whole, where, scores)
         return scores
 
     def choose(scores: Any, ratio: Any, mask: Any) -> Any:
@@ -286,14 +286,43 @@ def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
     mask = iterated_mask(start.whole, score, choose, steps, start.mask)
     mask = jax.tree.map(lambda stays, leaf: jax.numpy.asarray(stays, _number(leaf)), mask, start.whole)
     cost = _costs(start)({})
-    kept = sum(
+    whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
+    masked, after = apply_mask(whole, mask), cost._replace(params=_left_by(mask, start))
+    return held(start, masked, mask, start.keep, optimizer, cost, after)
+
+
+def _left_by(mask: Any, start: Start) -> int:
+    """How many params a mask of single weights leaves."""
+    return sum(
         int(jax.numpy.count_nonzero(stays)) if stays.size == leaf.size else leaf.size
         for (path, stays), (_, leaf) in zip(leaf_paths(mask), leaf_paths(start.whole), strict=True)
         if start.dense.source.counted(path)
     )
-    whole = compensated(what.criterion, first[0], mask) if what.compensate else start.whole
-    masked, after = apply_mask(whole, mask), cost._replace(params=kept)
-    return held(start, masked, mask, start.keep, optimizer, cost, after)
+
+
+def _refuse_cut_before(start: Start, what: Asked) -> None:
+    if start.whole is None:
+        raise ValueError(
+            f"granularity is {what.granularity!r}, but channels of the target were cut before; pass its model or "
+            "(apply, variables)"
+        )
+
+
+def _refuse_unfit_weights(start: Start, what: Asked, where: tuple[str, ...]) -> None:
+    """Raise ValueError for kernels whose layout a granularity can't read, or that can't lose so much."""
+    if what.granularity != "unstructured":
+        paths = weights_of(start.whole, where)
+        refuse_other_orders(start.dense.apply, start.whole, *start.dense.inputs, paths=paths)
+    if what.ratio is not None:
+        refuse_floored_weights(what, _unit_counts(start.whole, what, where))
+
+
+def _unit_counts(params: Any, what: Asked, where: tuple[str, ...]) -> dict[str, int]:
+    """How many units each layer has that a ratio counts: blocks, or single weights."""
+    if what.granularity == "block":
+        return block_counts(params, (what.block[0], what.block[1]), where, pad=what.pad)
+    leaves = dict(leaf_paths(params))
+    return {name: int(np.size(leaves[path])) for name, path in weights_of(params, where).items()}
 
 
 def _number(leaf: Any) -> Any:
