@@ -45,16 +45,27 @@ def lowest(scores: np.ndarray, gone: int) -> np.ndarray:
     return np.flatnonzero(select(np.asarray(scores), int(gone)))
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether ``pattern`` names the group.
+
+    Dimensions inside of heads (``q:inner``) are meant only where the pattern ends in ``:inner``. Most attention
+    fixes the size of a head in its code, and could not run itself with smaller heads.
+    """
+    return fnmatchcase(name, pattern) and name.endswith(":inner") <= pattern.endswith(":inner")
+
+
 def chosen(groups: Sequence[Group], patterns: Sequence[str]) -> list[Group]:
     """Prunable groups whose name fits one of the patterns; ValueError for a pattern that fits none."""
     for pattern in patterns:
-        fits = [group for group in groups if fnmatchcase(group.name, pattern)]
-        if not fits:
+        named = [group for group in groups if fits(group.name, pattern)]
+        if not named:
             names = ", ".join(group.name for group in groups)
             raise ValueError(f"no group's name fits {pattern!r}; groups are {names}")
-        if all(group.frozen is not None for group in fits):
-            raise ValueError(f"all groups that fit {pattern!r} are frozen; {fits[0].name}: {fits[0].frozen}")
-    return [g for g in groups if g.frozen is None and any(fnmatchcase(g.name, p) for p in patterns)]
+        if all(group.frozen is not None for group in named):
+            raise ValueError(
+                f"all groups that fit {pattern!r} are frozen; {named[0].name}: {named[0].frozen}"
+            )
+    return [g for g in groups if g.frozen is None and any(fits(g.name, p) for p in patterns)]
 
 
 def _score(scores: Mapping[str, np.ndarray], group: Group) -> np.ndarray:
@@ -113,7 +124,7 @@ def per_stage(
     keep: Keep = {}
     for ratio, stage in zip(ratios, stages, strict=True):
         for group in mine:
-            if any(fnmatchcase(group.name, pattern) for pattern in stage) and group.name not in keep:
+            if any(fits(group.name, pattern) for pattern in stage) and group.name not in keep:
                 gone = pruned_count(group.size, ratio, round_to=round_to)
                 keep[group.name] = lowest(_score(scores, group), gone)
     return keep

@@ -54,7 +54,8 @@ def find_groups(apply: Callable, params: Any, *inputs: Any, free: Sequence[str] 
     the reason. A group is named after the layer that makes it, ``blocks/3/conv1``. Where that is
     ambiguous, it is named after leaf and axis, ``attention/query/kernel:1``, or after positions,
     ``conv[0:32]``. Where heads and their dimensions share an axis, pairs of dimensions inside of the heads
-    of ``q`` are ``q:inner``, and a position stays where its head and its pair stay. Channels that no weight
+    of ``q`` are ``q:inner``, and a position stays where its head and its pair stay. They are cut only where a
+    pattern says ``:inner``. Channels that no weight
     makes are named after their first reader, ``stem/kernel:2``.
     Raises TypeError where ``apply`` can't be traced.
     """

@@ -7,6 +7,7 @@ import law
 import numpy as np
 import pytest
 
+from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.heads import head_groups
 from prune_jax.pruning.masks import apply_mask, expand
@@ -203,6 +204,13 @@ def test_rotary_dimensions_of_flat_kernels_go_in_pairs_and_heads_as_a_whole(turn
     assert [g.name for g in head_groups(groups, params)] == ["q"]
     keep = {"q": np.array([0, 2, 3]), "q:inner": np.array([0, 2])}
     law.check(flat(turn, 1.0, fused=fused), params, groups, keep, x)
+
+
+def test_pairs_inside_of_heads_are_cut_only_where_a_pattern_says_so():
+    shapes = {k: jax.ShapeDtypeStruct((3, 24) if k != "o" else (24, 2), "float32") for k in "qkvo"}
+    groups = find_groups(flat(halves, 1.0), shapes, jax.ShapeDtypeStruct((4, 3), "float32"))
+    named = {p: [g.name for g in allocation.chosen(groups, (p,))] for p in ("*", "q*", "*:inner", "q:inner")}
+    assert named == {"*": ["q"], "q*": ["q"], "*:inner": ["q:inner"], "q:inner": ["q:inner"]}
 
 
 def test_the_scale_of_flat_rotary_heads_follows_their_pairs():

@@ -1,7 +1,6 @@
 """Which channels stay: the asked amount, spread over the groups as the scope says."""
 
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ def named(groups: Sequence[Group], layers: Any, types: Any) -> list[Group]:
         fits = nnx.filterlib.to_predicate(layers)
     except (TypeError, ValueError):
         raise ValueError(f"layers is {layers!r}; give patterns over group names, or an nnx filter") from None
-    found = [g for g in groups if g.frozen is None and fits(*types[g.producer.path])]
+    found = [g for g in allocation.chosen(groups, ("*",)) if fits(*types[g.producer.path])]
     if not found:
         raise ValueError(
             f"layers is {layers!r}, a filter that picks the maker of no group that can be pruned"
@@ -153,7 +152,7 @@ def _at_ratio(
 def _ratio_of(group: Group, ratio: Any) -> float:
     """Of a mapping, the first pattern that fits; 0 where none does."""
     if isinstance(ratio, Mapping):
-        return next((part for pattern, part in ratio.items() if fnmatchcase(group.name, pattern)), 0.0)
+        return next((part for pattern, part in ratio.items() if allocation.fits(group.name, pattern)), 0.0)
     return ratio
 
 
