@@ -24,7 +24,7 @@ test-fast: $(VENV)/.dev
 
 # End-to-end tests: runs that are killed and resumed, every config in its quick form.
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile --durations=10
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadgroup --durations=10
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prune_jax needs Python 3.11 or newer; name one with make PYTHON=python3.12")'

@@ -39,10 +39,11 @@ def get_config() -> ConfigDict:
 
 
 def quick(config: ConfigDict) -> dict[str, Any]:
-    """Small values for --config.quick: the 8x8 digits, two seeds, up to three epochs."""
+    """Small values for --config.quick: 300 of the 8x8 digits, two seeds, up to three epochs."""
     del config
     return {
         "dataset.name": "digits",
+        "dataset.train_examples": 300,
         "seeds": (0, 1),
         "pretrain.epochs": 3,
         "pretrain.schedule": "0:5e-2,2:5e-3",

@@ -1,4 +1,5 @@
-"""``python -m prune_jax COMMAND``: run, cost, groups, spectrum, sensitivity, compare, report.
+"""``python -m prune_jax COMMAND``: run, cost, groups, spectrum, sensitivity, compare, record, tidy,
+report, ledger.
 
 ``COMMAND --help`` says more.
 """
@@ -37,6 +38,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "report": (
             "prune_jax.report.cli",
             "our runs beside a table of the paper, or a report's tables",
+        ),
+        "ledger": (
+            "prune_jax.report.ledger.command",
+            "any number of records as a page where any two rows give their verdict",
         ),
     }
 )

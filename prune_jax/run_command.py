@@ -15,7 +15,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from prune_jax import report
+from prune_jax import fairness, report
 from prune_jax.experiment import failures, launch
 from prune_jax.experiment.cluster import local_gpus, shards, submit
 from prune_jax.experiment.commands import profile
@@ -68,6 +68,7 @@ def define_flags(values: flags.FlagValues) -> None:
     whole("num_processes", None, "Processes, where the cluster doesn't say.")
     whole("process_id", None, "This process, from 0, where the cluster doesn't say.")
     whole("profile", None, "Trace so many training steps into WORKDIR/profile, and end.")
+    switch("report_only", False, "Write the report anew over WORKDIR's records, and train nothing.")
     switch("dry_run", False, "Print the resolved stages, their cost and the number of runs.")
     flags.mark_flag_as_required("config", flag_values=values)
 
@@ -95,6 +96,9 @@ def main(program: Sequence[str], rest: Sequence[str]) -> None:
             meeting = (FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
             collective.start(collective.Cluster(*meeting, **FLAGS.config.distributed))
         config, sweep, shard = collective.agreed(_resolved)
+        if FLAGS.report_only:
+            print(f"report: {_rewritten(config, sweep, Path(FLAGS.workdir or folder.default(config)))}")
+            return
         if FLAGS.launcher:
             submit.check(FLAGS.launcher, FLAGS.sweep)
         if FLAGS.dry_run:
@@ -115,6 +119,14 @@ def _launch(
         python = ["python"] * program[0].startswith("-")
         command = shlex.join([*python, *program, *sys.argv[1:]])
         print(f"report: {launch.launch(config, sweep, root, command, report.write, shard, cached).report}")
+
+
+def _rewritten(config: ConfigDict, sweep: launch.Sweep | None, root: Path) -> Path:
+    """The report over the records of ``root``, in the sweep's order; of those alone that it names, if it names any."""
+    labels = [str(run.get("label")) for run in sweep(config)] if sweep else []
+    records = fairness.read_folder(root)
+    named = sorted((r for r in records if r.name in labels), key=lambda record: labels.index(record.name))
+    return report.write(root, named or records, config.report.to_dict(), max(len(labels), 1))
 
 
 def _resolved() -> tuple[ConfigDict, launch.Sweep | None, shards.Shard]:

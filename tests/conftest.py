@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+gc.disable()  # until all tests are found: importing them makes objects by the million and hardly any garbage
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # XLA's effort is spent on programs that run once or a few times; the tests' processes inherit this too.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -18,31 +20,40 @@ os.environ.setdefault(
     else "",
 )
 
-import jax
+import jax  # noqa: E402  (reads what is set above)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# The deepest network of the catalog is the code of resnet56 with more blocks: it is looked at in the slow part alone.
-DEEPEST = "resnet110"
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config, items):
+    """With --dist loadgroup a file's tests share a process. Those marked 'apart' go where there is room."""
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            if not item.get_closest_marker("apart"):
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items):
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        if callspec and DEEPEST in [p for p in callspec.params.values() if isinstance(p, str)]:
-            item.add_marker(pytest.mark.slow)
+def pytest_collection_finish():
+    """Garbage is looked for from here on, among new objects alone, and seldom: tracing makes few cycles."""
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """What several tests, or processes that they start, compile alike is compiled once in a session."""
+    """What several tests compile alike is compiled once in a session, if it takes 0.1 s.
+
+    Processes that tests start share it, too, whatever it takes: most of what they compile another has compiled before.
+    """
     folder = str(tmp_path_factory.mktemp("compilation_cache"))
-    flags = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.1}
-    for flag, value in flags.items():
-        jax.config.update(flag, value)
-        os.environ[flag.upper()] = str(value)
+    for flag, here, started in (
+        ("jax_compilation_cache_dir", folder, folder),
+        ("jax_persistent_cache_min_compile_time_secs", 0.1, 0.0),
+    ):
+        jax.config.update(flag, here)
+        os.environ[flag.upper()] = str(started)
 
 
 @pytest.fixture(scope="module", autouse=True)

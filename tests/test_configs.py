@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import re
 
+import jax
 import pytest
 
 from prune_jax import data, report
@@ -91,7 +92,23 @@ def test_other_data_and_networks_can_be_named(name, tmp_path):
     assert all(group.endswith("/conv1") for group, _ in arm.ratios)
 
 
+# Convolutional networks that train for so many steps that compiling them well, three seconds each, is the cheaper way:
+# as other tests compile, a step takes two and a half times as long for narrow layers, six times for ResNet-8.
+MANY_STEPS = {"fashion_table4", "mystery2_convnet", "your_own"}
+
+
+@pytest.fixture
+def compiled(path):
+    """As in a run from the command line for ``MANY_STEPS``; else as in the other tests."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", before and path.stem not in MANY_STEPS)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.slow
+@pytest.mark.apart
+@pytest.mark.usefixtures("compiled")
 @EACH
 def test_the_quick_form_runs_and_reports(path, tmp_path, capsys):
     module, config = load(path, quick=True)

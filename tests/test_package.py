@@ -18,6 +18,12 @@ ROOT = Path(prune_jax.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CORE = {"jax", "flax", "optax", "scipy", "numpy", "rich", "safetensors"}
+# Import names of what the extras install; orbax, absl and Pillow's are other words than the distributions'.
+OPTIONAL = {
+    "orbax", "tensorflow_datasets", "array_record", "grain", "ml_collections", "importlib_resources",
+    "mlxtend", "sklearn", "threadpoolctl", "filelock", "matplotlib", "jax2onnx", "onnxruntime", "flatbuffers",
+    "torch", "tensorflow", "submitit",
+}  # fmt: skip
 
 
 def lines(path):
@@ -83,7 +89,7 @@ reveal_type(trainability.Estimate)
 prune_jax.spectrm
 trainability.mean_jsw
 """
-# The numeric packages' own types are of no interest here, and take a minute to read.
+# The types of other packages are of no interest here, and take a minute to read.
 CONFIG = """
 [mypy]
 follow_imports = silent
@@ -92,12 +98,13 @@ ignore_missing_imports = true
 SKIPPED = """
 [mypy-{package}.*]
 follow_imports = skip
+follow_imports_for_stubs = True
 """
 
 
 def test_a_type_checker_sees_the_names_and_a_misspelt_one(tmp_path, monkeypatch):
     (tmp_path / "used.py").write_text(TYPED)
-    packages = (*sorted(CORE - {"rich"}), "matplotlib", "ml_collections", "orbax", "tensorflow_datasets")
+    packages = sorted({*CORE - {"rich"}, *OPTIONAL, "absl", "IPython"})
     (tmp_path / "mypy.ini").write_text(
         CONFIG + "".join(SKIPPED.format(package=package) for package in packages)
     )
@@ -134,12 +141,6 @@ from prune_jax import trainability
 for name in trainability.__all__:
     getattr(trainability, name)
 """
-# Import names of what the extras install; orbax, absl and Pillow's are other words than the distributions'.
-OPTIONAL = {
-    "orbax", "tensorflow_datasets", "array_record", "grain", "ml_collections", "importlib_resources",
-    "mlxtend", "sklearn", "threadpoolctl", "filelock", "matplotlib", "jax2onnx", "onnxruntime", "flatbuffers",
-    "torch", "tensorflow", "submitit",
-}  # fmt: skip
 
 
 def test_public_names_load_with_the_core_dependencies_alone():

@@ -195,6 +195,27 @@ class Sparsify:
 
 
 @dataclasses.dataclass(frozen=True)
+class Regularise:
+    """Train under a penalty that pushes the network towards the cut to come: see ``pruning.regularizers``.
+
+    ``arguments`` are all that the regulariser has, by name. It looks at the groups in ``layers``; one that pushes
+    chosen channels takes as many of them as ``ratios`` say, always of the dense network, and ``round_to``.
+    ``train.epochs`` are its budget. ``stop``: whether its own rule may end it before.
+    ``source``: of a regulariser of the user's own the SHA-256 of the file that holds it.
+    """
+
+    data: DataSpec
+    train: TrainSpec
+    regularizer: str
+    arguments: tuple[tuple[str, Any], ...]
+    layers: tuple[str, ...]
+    ratios: Ratios = ()
+    round_to: int = 1
+    stop: bool = True
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Distillation:
     """What a teacher's outputs add to the loss: see ``training.distillation.loss``.
 
@@ -269,7 +290,18 @@ class SparseScratch:
     masking: Masking
 
 
-Stage = Pretrain | Imported | Initialise | Sparsify | Gradual | Rewind | Retrain | Scratch | SparseScratch
+Stage = (
+    Pretrain
+    | Imported
+    | Initialise
+    | Regularise
+    | Sparsify
+    | Gradual
+    | Rewind
+    | Retrain
+    | Scratch
+    | SparseScratch
+)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

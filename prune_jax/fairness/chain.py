@@ -26,6 +26,15 @@ def base_ids(record: RunRecord) -> frozenset[str] | None:
     return frozenset(ids) if ids else None
 
 
+def base_text(record: RunRecord) -> str | None:
+    """The base models' ids as a verdict shows them; None where they are unstated."""
+    ids = base_ids(record)
+    if ids is None:
+        return None
+    shown = "+".join(name[:10] for name in sorted(ids)[:3])
+    return (shown + "+…" if len(ids) > 3 else shown) or "none (scratch)"
+
+
 def same_base(a: RunRecord, b: RunRecord) -> bool:
     """Whether both state a base model and it is the same one; scratch has none and shares none."""
     ours, theirs = base_ids(a), base_ids(b)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from prune_jax.fairness import published
+from prune_jax.fairness import published, submission
 from prune_jax.fairness.comparison import compare, is_testable, sample
 from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.setups import SETUPS, STRICTNESS, Verdict, known_setup, strictest_setup
@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--require", metavar="SETUP", help=f"exit 1 unless it holds: {', '.join(SETUPS)}")
     parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="exit 1 where a record contradicts itself or lacks what others need to judge it; one record is enough",
+    )
+    parser.add_argument(
         "--tolerance", type=float, default=0.02, help="relative difference at which rates count as the same"
     )
     parser.add_argument(
@@ -42,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print matrix and sentences. Returns 0, 1 when ``--require`` fails for a pair, 2 on bad input."""
+    """Print matrix and sentences. Returns 0, 1 when ``--require`` or ``--validate`` fails, 2 on bad input."""
     try:
         if args.require is not None:
             known_setup(args.require)
         records = selected(load(args.runs), args.select)
-        if len(records) < 2:
+        if len(records) < 2 - args.validate:
             raise ValueError(f"compare needs at least two records, got {len(records)}")
         pairs = {
             (i, j): strictest_setup(records[i], records[j], args.tolerance)
@@ -57,6 +62,12 @@ def run(args: argparse.Namespace) -> int:
         message = error.args[0] if isinstance(error, KeyError) else error
         print(f"compare: {message}", file=sys.stderr)
         return 2
+    faults = [fault for record in records for fault in submission.faults(record)] if args.validate else []
+    for fault in faults:
+        print(f"compare: {fault}", file=sys.stderr)
+    if len(records) == 1:
+        print(f"{records[0].name}: {'not valid' if faults else 'valid'}")
+        return 1 if faults else 0
     if len(records) <= MATRIX:
         print(matrix(records, pairs))
     else:
@@ -67,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     failing = [v for v in pairs.values() if args.require is not None and not v.holds(args.require)]
     for verdict in failing:
         print(f"{verdict.a} / {verdict.b}: {verdict.explain(args.require)}", file=sys.stderr)
-    return 1 if failing else 0
+    return 1 if failing or faults else 0
 
 
 def load(runs: Sequence[str]) -> tuple[RunRecord, ...]:

@@ -35,6 +35,11 @@ def form(record: RunRecord) -> dict[str, Any]:
     return {key: stated[key] for key in FORMS if key in stated}
 
 
+def content(record: RunRecord) -> str:
+    """The beginning of the digest of a user's own arrays; 'unstated' without one."""
+    return str(_data(record).get("content", "unstated"))[:16]
+
+
 def unlike(a: RunRecord, b: RunRecord) -> tuple[str, str] | None:
     """What of the two differs, as text for each; None where nothing is known to.
 
@@ -44,9 +49,7 @@ def unlike(a: RunRecord, b: RunRecord) -> tuple[str, str] | None:
     differing = {key: (x[key], y[key]) for key in FORMS if key in x and key in y and x[key] != y[key]}
     if classes(a) != classes(b):
         differing = {"classes": (classes(a) or "unstated", classes(b) or "unstated"), **differing}
-    contents = [
-        str(_data(record).get("content", "unstated"))[:16] for record in (a, b)
-    ]  # of a user's own arrays
+    contents = [content(record) for record in (a, b)]
     if contents[0] != contents[1]:
         differing["content"] = (contents[0], contents[1])
     if not differing:

@@ -3,15 +3,12 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.storage import write
+from prune_jax.fairness.submission import suspicious
 from prune_jax.fairness.table_file import COLUMNS, read_csv
 from prune_jax.fairness.table_records import records
-from prune_jax.fairness.validation import validate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,29 +36,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"look again: {anomaly}", file=sys.stderr)
     print(f"{len(made)} records in {folder}; python -m prune_jax compare {args.out}")
     return 0
-
-
-def suspicious(made: Sequence[RunRecord], table: str) -> tuple[Any, ...]:
-    """What ``validate`` finds in records: accuracies as fractions, costs that contradict their speedup."""
-    return validate([_row(record) for record in made], table)
-
-
-def _row(record: RunRecord) -> dict[str, Any]:
-    percent, summary, costs = record.measured.unit == "%", record.summary, record.costs
-    means = [r.last_accuracy for r in record.results]
-    value = sum(means) / len(means) if means else summary.mean if summary else None
-    base = record.results[0].base_accuracy if means else summary.base_accuracy if summary else None
-    return {
-        "label": record.name,
-        "acc": value if percent else None,
-        "base_acc": base if percent else None,
-        "speedup": costs.speedup,
-        "macs": costs.pruned_macs,
-        "base_macs": costs.dense_macs,
-        "compression": costs.compression,
-        "params": costs.pruned_params,
-        "base_params": costs.dense_params,
-    }
 
 
 def _slug(name: str) -> str:

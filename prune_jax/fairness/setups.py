@@ -141,15 +141,7 @@ def _rate(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
 def _base_model(a: RunRecord, b: RunRecord, _: float) -> Break | None:
     if chain.same_base(a, b):
         return None
-    return Break("base_model", *map(_base_text, (a, b)))
-
-
-def _base_text(record: RunRecord) -> str | None:
-    ids = chain.base_ids(record)
-    if ids is None:
-        return None
-    shown = "+".join(name[:10] for name in sorted(ids)[:3])
-    return (shown + "+…" if len(ids) > 3 else shown) or "none (scratch)"
+    return Break("base_model", *map(chain.base_text, (a, b)))
 
 
 def _total(field: str, read: Callable[..., Any]) -> Callable[..., Break | None]:

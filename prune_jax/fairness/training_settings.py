@@ -79,7 +79,7 @@ def pretraining(a: RunRecord, b: RunRecord) -> Break | None:
     Those are the pretraining of a run that is pruned, and the only stage of scratch: optimiser, data, augmentation.
     Their LR schedules and epochs are the chain's.
     """
-    return _differing("training from random weights:", _first_training(a), _first_training(b))
+    return _differing("training from random weights:", first_training(a), first_training(b))
 
 
 def assumed(a: RunRecord, b: RunRecord) -> tuple[str, ...]:
@@ -103,23 +103,25 @@ def _differing(field: str, x: Mapping[str, Any], y: Mapping[str, Any]) -> Break 
 def _optimisers(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
     """What both state; of two runs of this package also the options that their last stages' specs leave at default."""
     stated = (stated_optimiser(a), stated_optimiser(b))
-    specs = [_section(record.stages[-1].spec, "train") if record.stages else None for record in (a, b)]
-    if specs[0] is None or specs[1] is None:
-        return stated
-    options = [
-        {key: {**TRAIN_DEFAULTS, **spec}[key] for key in OPTIONS} for spec in specs if spec is not None
-    ]
-    return options[0] | stated[0], options[1] | stated[1]
+    x, y = options(a), options(b)
+    return stated if x is None or y is None else (x | stated[0], y | stated[1])
 
 
 def _further(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
     """What both state; of two runs of this package also that there is no distillation, where neither says more."""
-    own = all(record.stages and _section(record.stages[-1].spec, "train") for record in (a, b))
+    own = None not in (options(a), options(b))
     left = {"distillation": "no"} if own and "distillation" in {*a.settings, *b.settings} else {}
     return left | a.settings, left | b.settings
 
 
-def _first_training(record: RunRecord) -> dict[str, Any]:
+def options(record: RunRecord) -> dict[str, Any] | None:
+    """Options of the last stage's training, those at their default included; None where its spec states no training."""
+    spec = _section(record.stages[-1].spec, "train") if record.stages else None
+    return None if spec is None else {key: {**TRAIN_DEFAULTS, **spec}[key] for key in OPTIONS}
+
+
+def first_training(record: RunRecord) -> dict[str, Any]:
+    """Settings of the training from random weights, as its stage's spec says; empty where it says nothing."""
     spec = next((stage.spec for stage in record.stages or () if stage.kind in TRAINED), {})
     train, data = _section(spec, "train"), _section(spec, "data")
     told = {} if train is None else {**TRAIN_DEFAULTS, **train}

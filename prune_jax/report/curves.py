@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+import matplotlib as mpl
 from matplotlib.ticker import MaxNLocator
 
 from prune_jax.fairness import RunRecord, published
 from prune_jax.report import reading
-from prune_jax.report.figures import COLORS, save
+from prune_jax.report.figures import COLORS, DROP, STYLE, name_lines, panels, save, share_labels
 
-DROP = "#c0392b"
+CROSS = "#D55E00"
 
 
+@mpl.rc_context(dict(STYLE))
 def retraining_curves(records: Sequence[RunRecord], path: Path) -> bool:
     """A panel for each run: its seeds, LR drops as verticals, the unextended run's first drop as a cross.
 
@@ -22,14 +23,11 @@ def retraining_curves(records: Sequence[RunRecord], path: Path) -> bool:
     shown = [record for record in records if record.config.get("row") and record.method != "scratch"]
     if not shown:
         return False
-    columns = 2
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(5.4 * columns, 3.4 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, record in zip(grid, shown, strict=False):
+    figure, grid = panels(len(shown))
+    for axes, record in zip(grid, shown, strict=True):
         _panel(axes, record, _first_drop(record, records))
-    for axes in grid[len(shown) :]:
-        axes.remove()
+    share_labels(grid)
+    name_lines(figure, grid)
     save(figure, path)
     return True
 
@@ -57,15 +55,12 @@ def _panel(axes: Any, record: RunRecord, cross: int | None) -> None:
     for i, start in enumerate(reading.lr_drops(record)):
         axes.axvline(start, color=DROP, linewidth=0.9, label="LR drop" if i == 0 else None)
     if cross is not None and cross in at:
-        style = {"linestyle": "", "marker": "x", "markersize": 11, "markeredgewidth": 2.5, "color": DROP}
+        style = {"linestyle": "", "marker": "x", "markersize": 11, "markeredgewidth": 2.5, "color": CROSS}
         axes.plot(cross, mean[list(at).index(cross)], label="first LR drop of the unextended run", **style)
     axes.set_title(str(record.name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelleft=True)
     axes.set_xlabel("retraining epoch (0: right after pruning)")
     axes.set_ylabel("test accuracy (%)")
-    axes.grid(alpha=0.25)
-    axes.legend()
 
 
 def _first_drop(record: RunRecord, records: Sequence[RunRecord]) -> int | None:

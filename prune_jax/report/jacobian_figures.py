@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -12,14 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from prune_jax.fairness import JSVSummary, RunRecord
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.report import reading
-from prune_jax.report.figures import COLORS, band, longest_of_each_lr, save
+from prune_jax.report.figures import COLORS, STYLE, band, longest_of_each_lr, name_lines, save, share_labels
 
-START: Mapping[str, Any] = MappingProxyType({"color": "#3f8f5b", "linestyle": "-.", "linewidth": 1.4})
+START: Mapping[str, Any] = MappingProxyType({"color": COLORS[2], "linestyle": "-.", "linewidth": 1.4})
 # How a network before the last stage is drawn, by the names of ``reading.spectra_before``.
 STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         reading.DENSE: MappingProxyType({"color": "0.25", "linestyle": ":", "linewidth": 1.6}),
-        "after pruning": MappingProxyType({"color": "#c0392b", "linestyle": "--", "linewidth": 1.4}),
+        "after pruning": MappingProxyType({"color": COLORS[1], "linestyle": "--", "linewidth": 1.4}),
         "after recovery": START,
         "at the start": START,
     }
@@ -27,13 +28,14 @@ STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 Curve = tuple[str, Mapping[str, Any], list[JSVSummary]]  # label, how it is drawn, a summary for each seed
 
 
+@mpl.rc_context(dict(STYLE))
 def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
     """Test accuracy and mean JSV along the longest retraining of each LR, side by side; False without a JSV."""
     families = reading.families([record for record in records if reading.has(record, "mean_jsv")])
     if not families:
         return False
-    figure = Figure(figsize=(10.8, 3.1 * len(families)), layout="constrained")
-    grid = figure.subplots(len(families), 2, squeeze=False, sharex="row")
+    figure = Figure(figsize=(10.0, 2.6 * len(families) + 0.6), layout="constrained")
+    grid = figure.subplots(len(families), 2, squeeze=False, sharex=True, sharey="col")
     for (left, right), ((ratio, method), group) in zip(grid, families.items(), strict=True):
         for i, record in enumerate(longest_of_each_lr(group)):
             for axes, quantity in ((left, "test_accuracy"), (right, "mean_jsv")):
@@ -44,12 +46,15 @@ def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
             axes.set_xlabel("retraining epoch (0: right after pruning)")
             axes.set_ylabel(label)
             axes.set_title(f"pruning ratio {ratio}, {method}")
-            axes.grid(alpha=0.25)
-            axes.legend()
+    for left, right in grid[:-1]:
+        left.set_xlabel("")
+        right.set_xlabel("")
+    name_lines(figure, list(grid.ravel()))
     save(figure, path)
     return True
 
 
+@mpl.rc_context(dict(STYLE))
 def spectra(records: Sequence[RunRecord], path: Path) -> bool:
     """Histograms of JSVs before pruning, after it, after recovery and along retraining; False without any.
 
@@ -60,17 +65,19 @@ def spectra(records: Sequence[RunRecord], path: Path) -> bool:
     if not rows:
         return False
     columns = max(map(len, rows))
-    figure = Figure(figsize=(max(6.4, 4.7 * columns), 3.4 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(max(7.2, 4.2 * columns), 2.6 * len(rows) + 0.9), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey="row")
     for line, group in zip(grid, rows, strict=True):
         for axes in line[len(group) :]:
             axes.remove()
         for axes, record in zip(line, group, strict=False):
             _panel(axes, record)
+    share_labels([axes for line, group in zip(grid, rows, strict=True) for axes in line[: len(group)]])
     save(figure, path)
     return True
 
 
+@mpl.rc_context(dict(STYLE))
 def one_histogram(summaries: Mapping[str, JSVSummary], title: str, path: Path) -> bool:
     """Histograms of labelled spectra in one panel; False without any."""
     if not summaries:
@@ -109,7 +116,6 @@ def _panel(axes: Any, record: RunRecord) -> None:
     for label, style, summaries in _curves(record):
         draw_histogram(axes, summaries, label, **style)
     axes.set_title(f"ratio {record.axes.ratio}, {record.method}, LR {reading.initial_lr(record):g}")
-    axes.tick_params(labelbottom=True, labelleft=True)
     _label(axes)
 
 
@@ -118,7 +124,7 @@ def _label(axes: Any) -> None:
     axes.set_xlabel("Jacobian singular value")
     axes.set_ylabel("share of values (%)")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=9)
 
 
 def _curves(record: RunRecord) -> Iterator[Curve]:
@@ -127,7 +133,7 @@ def _curves(record: RunRecord) -> Iterator[Curve]:
         yield name, STYLES[name], summaries
     for shade, epoch in zip((0.45, 1.0), _middle_and_last(record), strict=False):
         along = [_at(r.epochs, epoch) for r in record.results]
-        style = {"color": "#0b6fb8", "alpha": shade, "linewidth": 1.6}
+        style = {"color": COLORS[0], "alpha": shade, "linewidth": 1.6}
         yield f"retrained, {epoch} epochs", style, [summary for summary in along if summary is not None]
 
 

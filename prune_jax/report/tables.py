@@ -65,9 +65,8 @@ def base(records: Sequence[RunRecord]) -> str:
             "unstated (imported)" if first.epochs is None else f"{first.epochs} epochs, `{first.schedule}`",
             spread(accuracies),
             spread(values, 3) if values else "",
-            " ".join(first.ids),
         ]
-    head = ["network", "data", "pretraining", "accuracy %", "mean JSV", "ids (one a seed)"]
+    head = ["network", "data", "pretraining", "accuracy %", "mean JSV"]
     return markdown(head, list(seen.values()))
 
 

@@ -1,4 +1,4 @@
-"""A report on disk: report.md and its figures, from records alone."""
+"""A report on disk: report.md, its figures and report.html, from records alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 
 from prune_jax import atomic, nearest
 from prune_jax.fairness import RunRecord
+from prune_jax.fairness.parts import rank_several
 from prune_jax.report import (
     beside_paper,
     controls,
@@ -18,6 +19,8 @@ from prune_jax.report import (
     jacobian_figures,
     jacobian_tables,
     method_ranking,
+    opening,
+    page,
     plateau,
     pruning_value,
     statements,
@@ -94,6 +97,7 @@ FIGURES: Mapping[str, Drawing] = MappingProxyType(
 BENEATH: Mapping[str, Callable[[Sequence[RunRecord]], str]] = MappingProxyType(
     {"spectra": jacobian_tables.isometry}
 )
+PAGE = "report.html"
 SECTIONS = (*TABLES, *FIGURES)
 
 
@@ -107,24 +111,31 @@ def check_sections(sections: Sequence[str]) -> None:
 def write(
     folder: Path, records: Sequence[RunRecord], layout: Mapping[str, Any], runs: int, draw: bool = True
 ) -> Path:
-    """Write ``report.md``, and the figures when ``draw``, from the records of a launch of ``runs`` runs.
+    """Write ``report.md``, and when ``draw`` the figures and ``report.html``, from a launch of ``runs`` runs.
 
-    ``layout`` is the config's ``report``: a title, an optional text and section names. Equal records give
-    equal bytes, so a launch that was interrupted ends with the same report.
+    ``layout`` is the config's ``report``: a title, an optional text and section names. The report opens with what was
+    run, the text and the verdicts. Versions and ids come last. Equal records give equal bytes, so a launch that was
+    interrupted ends with the same report.
     """
     check_sections(layout["sections"])
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {layout['title'] or 'Report'}", _provenance(records)]
+    title = layout["title"] or "Report"
+    parts = [f"# {title}", opening.what_was_run(records)]
     if len(records) < runs:
         parts.append(f"**{len(records)} of {runs} runs are finished; the rest is missing below.**")
-    if layout.get("text"):
-        parts.append(layout["text"])
+    parts.append(layout.get("text") or "")
+    if records:
+        parts.append(f"## Verdicts\n\n{opening.verdicts(rank_several(records))}")
+    if _interactive(folder, title, records, draw):
+        parts.append(f"Every curve, with its seed and id: [{PAGE}]({PAGE}), a file to download and open.")
     for name in layout["sections"]:
         if name in TABLES:
             heading, table = TABLES[name]
             parts.append(f"## {heading}\n\n{table(records)}")
         else:
             parts += _figure(folder, name, records, draw)
+    if records:
+        parts.append(f"## How it was made\n\n{opening.provenance(records)}")
     path = folder / "report.md"
     atomic.write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
@@ -139,15 +150,10 @@ def _figure(folder: Path, name: str, records: Sequence[RunRecord], draw: bool) -
     return [f"## {heading}", *shown] if shown else []
 
 
-def _provenance(records: Sequence[RunRecord]) -> str:
-    if not records:
-        return ""
-    first = records[0]
-    versions = ", ".join(f"{name} {version}" for name, version in first.versions.items())
-    seeds = ", ".join(str(result.seed) for result in first.results)
-    lines = [
-        f"Data: {first.dataset}. Network: {first.network}. Seeds: {seeds}. Device: {first.device}.",
-        f"Versions: {versions}. Commit: {first.commit or 'unstated'}.",
-        f"Command: `{first.command}`",
-    ]
-    return "\n\n".join(lines)
+def _interactive(folder: Path, title: str, records: Sequence[RunRecord], draw: bool) -> bool:
+    """Write the interactive page when ``draw``; whether it is there."""
+    path = folder / PAGE
+    text = page.html(title, records) if draw else None
+    if text is not None:
+        atomic.write_text(path, text)
+    return path.exists()

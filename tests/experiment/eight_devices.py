@@ -16,9 +16,11 @@ from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.training import trainer as training_trainer
 from prune_jax.experiment.training.masking import MaskPlan, rule_of
 from prune_jax.experiment.training.optimizers import Rule
+from prune_jax.experiment.training.penalties import Pushing
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.pruning import coupling, surgery
 from prune_jax.pruning.mask_rules.table import begin
+from prune_jax.pruning.regularizers.table import REGULARIZERS, arguments_of
 
 SHAPE = (12, 12, 1)
 IMAGES = specs.DataSpec("made up", (0.5,), (0.25,), crop_pad=1, flip=True)
@@ -156,6 +158,24 @@ def test_a_mask_rule_is_sharded_as_well(rule, arguments):
     assert_close(spread.params, alone.params)
     assert not all(np.asarray(leaf).all() for leaf in jax.tree.leaves(spread.mask))
     assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(spread.mask))
+
+
+@pytest.mark.parametrize("name", ["greg2", "tpp", "group_lasso_proximal"])
+def test_a_step_under_a_penalty_is_sharded_as_well(name):
+    how = Execution("scan", "vmap")
+    layers = ("layers/0", "layers/1")
+    growth = {"step": 0.5, "every": 1, "strength": 0.5, "pick_step": 0.5, "pick_limit": 1.0}
+    own = arguments_of(REGULARIZERS[name].make)
+    given = tuple(sorted((own | {key: growth[key] for key in own if key in growth}).items()))
+    ratios = tuple((layer, 0.5) for layer in layers) if REGULARIZERS[name].chooses else ()
+    pushing = Pushing((name, given, layers, ratios, 1, ""), ())
+    state, found = trained(MLP, how, MeshShape(2, 2, 2), 2, pushing=pushing)
+    alone, wanted = trained(MLP, how, MeshShape(1, 1, 1), 2, pushing=pushing)
+    assert_close(found, wanted)
+    assert_close(state, alone)
+    plain, _ = trained(MLP, how, MeshShape(1, 1, 1), 2)
+    moved = zip(*map(jax.tree.leaves, (alone.params, plain.params)), strict=True)
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in moved)
 
 
 def test_spectrum_coupling_and_surgery_take_sharded_parameters():

@@ -5,9 +5,9 @@ import json
 import jax
 import numpy as np
 import pytest
+from every_network import EVERY
 from small_runs import context_of, mlp_config
 
-from prune_jax import models
 from prune_jax.experiment import networks, specs
 from prune_jax.experiment.chain import record, restore, run
 from prune_jax.experiment.config import sweep
@@ -149,7 +149,7 @@ def taylor_by_hand(network, x, labels):
     return scores
 
 
-@pytest.mark.parametrize("name", models.names())
+@EVERY
 def test_every_group_of_every_network_of_the_catalog_can_be_priced(name):
     spec = specs.ModelSpec(name, (32, 32, 3), 10)
     widths = networks.widths_of(spec, networks.uniform_ratios(spec, ("*",), 0.5))

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from every_network import EVERY
 
 from prune_jax import models
 from prune_jax.experiment.devices import strategy
@@ -27,7 +28,7 @@ def test_the_config_overrides_each_part():
         strategy.decide("cpu", False, epoch="unroll")
 
 
-@pytest.mark.parametrize("name", models.names())
+@EVERY
 def test_convolutions_are_found_at_any_depth(name):
     shape = (8, 8, 3) if name.startswith("mlp") else (32, 32, 3)
     network = models.functional(models.abstract(name, num_classes=4, input_shape=shape))

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every_network import EVERY
 
 from prune_jax import models
 
 SHAPE = (32, 32, 3)
 CLASSES = 7
-EVERY = pytest.mark.parametrize("name", models.names())
 # Two networks that compile in a second or so; the others are followed on abstract values only.
 SMALL = ("lenet5", "conv5_bn", "resnet8")
 

@@ -1,6 +1,7 @@
 """Logits of the mapped weights against the PyTorch network they came from, and what is refused."""
 
 import hashlib
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,19 @@ import pytest
 from prune_jax import models
 from prune_jax.models import torch_weights
 
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
-import safetensors.torch  # noqa: E402  (needs torch)
-from torch_peers import CifarVGG, ImageNetResNet, ImageNetVGG, SmallResNet, randomised  # noqa: E402
-
 BASIC, BOTTLENECK = (3, 3), (1, 3, 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torch():
+    """PyTorch, imported when the first test runs: it takes seconds, in each of pytest's processes."""
+    return pytest.importorskip("torch", reason="PyTorch is the oracle here")
+
+
+@pytest.fixture(scope="module")
+def peers(torch):
+    """The networks written in PyTorch."""
+    return importlib.import_module("torch_peers")
 
 
 def state_of(peer):
@@ -25,21 +34,27 @@ def images(shape, batch=2):
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
 
+def logits_of(peer, x):
+    import torch
+
+    with torch.no_grad():
+        return peer(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+
+
 def assert_same_logits(name, peer, shape, classes=10, **options):
     """Within 1e-4 of the largest logit: float32 sums in another order, through up to 50 layers."""
     net = models.functional(models.abstract(name, num_classes=classes, input_shape=shape, **options))
     variables = torch_weights.convert(state_of(peer), name, net.variables)
     x = images(shape)
-    with torch.no_grad():
-        want = peer(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+    want = logits_of(peer, x)
     got = np.asarray(jax.jit(net.apply)(variables, x))
     assert np.ptp(want, axis=0).max() > 1e-2 * np.abs(want).max()
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
 @pytest.fixture(scope="module")
-def peer():
-    return randomised(ImageNetResNet(BASIC, (2, 2, 2, 2), 10), 0)
+def peer(peers):
+    return peers.randomised(peers.ImageNetResNet(BASIC, (2, 2, 2, 2), 10), 0)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +67,17 @@ def test_resnet18_agrees_with_pytorch(peer):
     assert_same_logits("resnet18", peer, (45, 33, 3))
 
 
-def test_small_resnet_with_option_a_agrees_with_pytorch():
-    assert_same_logits("resnet8", randomised(SmallResNet(1, 10), 1), (19, 14, 3))
+def test_small_resnet_with_option_a_agrees_with_pytorch(peers):
+    assert_same_logits("resnet8", peers.randomised(peers.SmallResNet(1, 10), 1), (19, 14, 3))
 
 
-def test_small_resnet_trains_on_batch_statistics_as_pytorch():
-    peer = randomised(SmallResNet(1, 10), 2)
+def test_small_resnet_trains_on_batch_statistics_as_pytorch(peers):
+    peer = peers.randomised(peers.SmallResNet(1, 10), 2)
     net = models.functional(models.abstract("resnet8", num_classes=10, input_shape=(12, 12, 3)))
     before = torch_weights.convert(state_of(peer), "resnet8", net.variables)
     x = images((12, 12, 3), batch=4)
     logits, stats = jax.jit(net.apply_train)(before, x)
-    want = peer.train()(torch.from_numpy(x).permute(0, 3, 1, 2)).detach().numpy()
+    want = logits_of(peer.train(), x)
     after = torch_weights.convert(state_of(peer), "resnet8", net.variables)["batch_stats"]
     np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-4)
     # The last stage has 36 values a channel: biased and unbiased variance are 3 % apart.
@@ -72,13 +87,13 @@ def test_small_resnet_trains_on_batch_statistics_as_pytorch():
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.slow
-def test_vgg19_agrees_with_pytorch_with_and_without_convolution_biases(bias):
-    assert_same_logits("vgg19", randomised(CifarVGG(10, bias), 3), (32, 32, 3))
+def test_vgg19_agrees_with_pytorch_with_and_without_convolution_biases(bias, peers):
+    assert_same_logits("vgg19", peers.randomised(peers.CifarVGG(10, bias), 3), (32, 32, 3))
 
 
 @pytest.mark.slow
-def test_vgg19_for_imagenet_agrees_with_pytorch_and_timm():
-    peer = randomised(ImageNetVGG(6, 24, 10), 4)
+def test_vgg19_for_imagenet_agrees_with_pytorch_and_timm(peers):
+    peer = peers.randomised(peers.ImageNetVGG(6, 24, 10), 4)
     shape = (64, 96, 3)
     widths = {"dense/0": 24, "dense/1": 24}
     assert_same_logits("vgg19", peer, shape, widths=widths, hidden=(4096, 4096))
@@ -98,8 +113,8 @@ def test_vgg19_for_imagenet_agrees_with_pytorch_and_timm():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "sizes"), [("resnet34", BASIC), ("resnet50", BOTTLENECK)])
-def test_deeper_resnets_agree_with_pytorch(name, sizes):
-    assert_same_logits(name, randomised(ImageNetResNet(sizes, (3, 4, 6, 3), 10), 5), (65, 50, 3))
+def test_deeper_resnets_agree_with_pytorch(name, sizes, peers):
+    assert_same_logits(name, peers.randomised(peers.ImageNetResNet(sizes, (3, 4, 6, 3), 10), 5), (65, 50, 3))
 
 
 def test_every_leaf_is_filled_in_the_target_s_shape_and_dtype(peer, target):
@@ -147,7 +162,7 @@ def test_networks_without_counterpart_are_refused():
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "parallel"])
-def test_pickled_files_give_the_same_state(tmp_path, wrap):
+def test_pickled_files_give_the_same_state(tmp_path, wrap, torch):
     tensors = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.bfloat16)}
     content = {
         "plain": tensors,
@@ -163,7 +178,7 @@ def test_pickled_files_give_the_same_state(tmp_path, wrap):
 
 
 def test_safetensors_files_load_into_a_network(tmp_path, peer, target):
-    safetensors.torch.save_file(peer.state_dict(), tmp_path / "net.safetensors")
+    importlib.import_module("safetensors.torch").save_file(peer.state_dict(), tmp_path / "net.safetensors")
     loaded = torch_weights.load(tmp_path / "net.safetensors", "resnet18", target)
     expected = torch_weights.convert(state_of(peer), "resnet18", target)
     jax.tree.map(np.testing.assert_array_equal, loaded, expected)
@@ -180,7 +195,7 @@ class Hostile:
         return print, ("code from a pickle ran",)
 
 
-def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, capsys):
+def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, capsys, torch):
     torch.save({"weight": Hostile()}, tmp_path / "net.pth")
     with pytest.raises(ValueError, match=r"net.pth.*weights_only"):
         torch_weights.read(tmp_path / "net.pth")
@@ -201,7 +216,7 @@ def test_unreadable_files_are_named(tmp_path, name, content, message):
         torch_weights.read(tmp_path / name)
 
 
-def test_a_pickle_that_is_no_state_dict_is_refused(tmp_path):
+def test_a_pickle_that_is_no_state_dict_is_refused(tmp_path, torch):
     torch.save({"epoch": 3}, tmp_path / "net.pth")
     with pytest.raises(ValueError, match="no state dict"):
         torch_weights.read(tmp_path / "net.pth")

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from every_network import EVERY
 
 from prune_jax import find_groups, models, shrink
 
@@ -17,7 +17,7 @@ def is_between_paddings(name, group):
     return group.name in (f"blocks/{n}/conv2", f"blocks/{2 * n}/conv2") if n else False
 
 
-@pytest.mark.parametrize("name", models.names())
+@EVERY
 def test_halving_every_group_gives_the_network_built_with_those_widths(name):
     net = models.functional(models.abstract(name, **ARGUMENTS))
     x = jax.ShapeDtypeStruct((1, *ARGUMENTS["input_shape"]), jnp.float32)

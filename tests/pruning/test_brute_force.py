@@ -79,7 +79,9 @@ def runs(apply, shapes, less):
         return False
 
 
-@pytest.mark.parametrize("name", ["residual", "heads"])
+@pytest.mark.parametrize(
+    "name", ["residual", pytest.param("heads", marks=pytest.mark.slow)]
+)  # 793 sets of axes
 def test_axes_that_must_shrink_together(name):
     """Of all sets of leaf axes, the smallest that can lose one index each are the groups' axes."""
     apply, shapes = build(name)

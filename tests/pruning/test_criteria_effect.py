@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.datasets import load_digits
 
 from prune_jax.pruning import allocation
 from prune_jax.pruning.compensation import compensated
@@ -29,6 +28,9 @@ def loss(params, batch):
 
 
 def digits():
+    # Here: importing it takes seconds, in each of pytest's processes.
+    from sklearn.datasets import load_digits
+
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.target))
     images = found.images[order].reshape(-1, 64) / 16 - 0.3

@@ -34,6 +34,10 @@ NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
             for name in ("exchange", "magnitude", "plans", "step", "straight", "table", "units", "costs")
         ),
         "module.prune",
+        *(
+            f"regularizers.{name}"
+            for name in ("gram", "group_norm", "growth", "orthogonality", "penalty", "table")
+        ),
         "rounds",
         "slices",
     ],

@@ -4,13 +4,14 @@ import jax
 import law
 import numpy as np
 import pytest
+from every_network import EVERY
 
 from prune_jax import models
 from prune_jax.pruning import allocation
 from prune_jax.pruning.coupling import find_groups
 from prune_jax.pruning.surgery import shrink
 
-FAST = ("mlp7_relu", "lenet5", "conv5_bn", "resnet8")
+FAST = ("mlp7_relu", "lenet5", "resnet8")
 SHAPES = {"mlp7_linear": (28, 28, 1), "mlp7_relu": (28, 28, 1), "lenet5": (28, 28, 1)}
 OPTIONS = {name: {"hidden": 10} for name in ("mlp7_linear", "mlp7_relu")}
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]
@@ -42,7 +43,7 @@ def test_law(name):
         law.check(apply, variables, groups, keep, law.numbers(x, seed=1), gradients=not deep)
 
 
-@pytest.mark.parametrize("name", models.names())
+@EVERY
 def test_what_the_paper_prunes_leaves_a_network_that_runs_as_it_is(name):
     with jax.enable_x64(True):
         apply, shapes, x = build(name)

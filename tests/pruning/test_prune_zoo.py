@@ -30,7 +30,12 @@ def half(groups):
     return {g.name: np.arange(0, g.size, 2) for g in groups if g.frozen is None and g.size > 1}
 
 
-@pytest.mark.parametrize(("zoo", "name"), ALL, ids=IDS)
+# In the slow part: Linen networks whose NNX twin is in the fast one.
+LINEN_TWINS = {(zoo_linen, name) for name in zoo_linen.NETS if name in zoo_nnx.NETS}
+EACH = [pytest.param(*case, marks=[pytest.mark.slow] * (case in LINEN_TWINS)) for case in ALL]
+
+
+@pytest.mark.parametrize(("zoo", "name"), EACH, ids=IDS)
 def test_every_network_of_the_zoo_comes_back_smaller(zoo, name):
     """On shapes: nothing is computed. That values agree is the law, which has its own tests."""
     apply, shapes, x = zoo.build(name)

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 from float64_net import gathered, layers, reading
-from sklearn.linear_model import Lasso
 
 from prune_jax.pruning.criteria import sparsegpt
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
@@ -96,6 +95,9 @@ def test_thinet_scales_what_stays_by_least_squares(group, facts):
 @pytest.mark.parametrize("group", GROUPS)
 def test_channel_lasso_has_the_channels_that_the_lasso_has(group, facts):
     """Another solver, on the outputs themselves: at a penalty between two scores, channels above have coefficients."""
+    # Here: importing it takes seconds, in each of pytest's processes.
+    from sklearn.linear_model import Lasso
+
     z, scores = parts(group), channel_scores(CRITERIA["channel_lasso"], facts)[group]
     entries = layers()[0][reading(group)[0]][0].shape[0]
     ordered = np.sort(scores)

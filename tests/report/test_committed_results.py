@@ -70,6 +70,21 @@ def test_methods_that_damage_more_gain_more_from_the_larger_lr():
     assert f"Spearman's ρ = {', '.join(rhos)} at 0.5, 0.7, 0.9" in TEXT
 
 
+def test_no_method_at_initialisation_is_told_apart_from_random():
+    groups = fairness.rank(fairness.read_folder(ROOT / "results/pruning_at_init/records")).groups
+    assert sum(len(group.records) for group in groups) == 22
+    assert min(p for group in groups for p in group.ps.values()) >= 0.05
+    records = [r for group in groups for r in group.records if r.axes.granularity == "unstructured"]
+    means = {(r.axes.ratio, r.method): statistics.mean(r.accuracies) for r in records}
+    for ratio in ("0.5", "0.9"):
+        names = [name for share, name in means if share.endswith(ratio)]
+        (share,) = {share for share, _ in means if share.endswith(ratio)}
+        far = [n for n in names if means[share, n] < means[share, "random at init"] - 1]
+        assert far == ["grasp at init"]
+        pair = means[share, "grasp at init"], means[share, "random at init"]
+        assert "{:.2f} against {:.2f} % at {}".format(*pair, ratio) in TEXT
+
+
 def text_of(name):
     """A file's words, without line breaks."""
     return " ".join((ROOT / name).read_text().split())

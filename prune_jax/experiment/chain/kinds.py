@@ -9,12 +9,21 @@ from typing import NamedTuple
 
 from prune_jax import fairness
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import imported, initialise, rewind, sparse_training, sparsify, train
+from prune_jax.experiment.chain import (
+    imported,
+    initialise,
+    regularise,
+    rewind,
+    sparse_training,
+    sparsify,
+    train,
+)
 from prune_jax.experiment.specs import (
     Gradual,
     Imported,
     Initialise,
     Pretrain,
+    Regularise,
     Retrain,
     Rewind,
     Scratch,
@@ -57,6 +66,7 @@ KINDS: Mapping[type, StageKind] = MappingProxyType(
         Scratch: _TRAINED,
         SparseScratch: _MASKED,
         Gradual: _MASKED,
+        Regularise: StageKind(train.finish, _all_there, regularise.recorded, regularise.line, trains=True),
         Sparsify: StageKind(sparsify.finish, _all_there, sparsify.recorded, sparsify.line, trains=False),
         Initialise: StageKind(
             initialise.finish, _all_there, initialise.recorded, initialise.line, trains=False

@@ -12,18 +12,20 @@ import jax
 
 from prune_jax import fairness
 from prune_jax.experiment import networks
-from prune_jax.experiment.arm import Arm, links
+from prune_jax.experiment.arm import Arm, Link, links
 from prune_jax.experiment.chain import distilling, end_spectra, masked_costs, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.config.dataset import augmentation_of, dataset_name
+from prune_jax.experiment.own.regularizer import regularizer_of
 from prune_jax.experiment.processes import slurm
 from prune_jax.experiment.specs import (
     Gradual,
     Initialise,
     Measure,
     ModelSpec,
+    Regularise,
     Retrain,
     Rewind,
     Scratch,
@@ -46,12 +48,13 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     dense, costs = networks.cost_of(arm.model), costs_of(store, arm)
     small = [along[-1] for along in costs]
     results = tuple(_result(store, arm, i, small) for i in range(len(arm.seeds)))
-    lengths = {result.epochs[-1].epoch for result in results}
     stages = tuple(
         masked_costs.with_masked(
             store,
             link,
-            kind_of(link.spec).recorded(link, _mean(along[link.position].macs for along in costs), lengths),
+            kind_of(link.spec).recorded(
+                link, _mean(along[link.position].macs for along in costs), _lengths(store, link)
+            ),
         )
         for link in links(arm)
     )
@@ -82,6 +85,14 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         config=arm.config,
         settings=distilling.stated(arm.chain),
     )
+
+
+def _lengths(store: disk.Store, link: Link) -> set[int]:
+    """The epochs that the seeds took in a stage; empty of a stage that trains nothing."""
+    if not kind_of(link.spec).trains:
+        return set()
+    abouts = [disk.read_stage(store, its_id) or {} for its_id in link.ids]
+    return {about["history"][-1]["epoch"] for about in abouts}
 
 
 def _seconds(store: disk.Store, arm: Arm) -> dict[str, list[float]]:
@@ -121,6 +132,7 @@ def network_name(model: ModelSpec) -> str:
 def method_name(chain: tuple[Stage, ...]) -> str:
     """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version.
 
+    ``greg1, l1``: the network was trained under a penalty before the cut.
     ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned.
     ``rigl``: the mask rule that a network trained under; ``sfp, l1``: and was cut after it.
     """
@@ -137,7 +149,21 @@ def method_name(chain: tuple[Stage, ...]) -> str:
     recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
     back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
     early = " at init" if isinstance(chain[0], Initialise) else ""
-    return f"{masked}{spec.criterion}{early}{recovered}{back}"
+    return f"{pushed_by(chain)}{masked}{spec.criterion}{early}{recovered}{back}"
+
+
+def pushed_by(chain: tuple[Stage, ...]) -> str:
+    """The regularisers that a chain trains under, each once, with a comma behind each; '' of none.
+
+    One whose numbers switch it off is 'no penalty': the control that trains as long.
+    """
+    names = dict.fromkeys(_name_of(stage) for stage in chain if isinstance(stage, Regularise))
+    return "".join(f"{name}, " for name in names)
+
+
+def _name_of(stage: Regularise) -> str:
+    off, told = regularizer_of(stage.regularizer).neutral, dict(stage.arguments)
+    return "no penalty" if all(told.get(key) == value for key, value in off.items()) else stage.regularizer
 
 
 def versions() -> dict[str, str]:
@@ -188,9 +214,10 @@ def axes_of(arm: Arm) -> fairness.Axes:
         text = f"erk {_together(arm.model, last):.4g}"
     if ranking is not None:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"{ranking.scope} {ranking.ratio:g}"
-    schedule = "progressive" if masked else "one-shot" if len(cuts) == 1 else "iterative"
+    pushed = pushed_by(arm.chain)
+    schedule = "iterative" if len(cuts) > 1 else "progressive" if pushed or masked else "one-shot"
     base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
-    return fairness.Axes(base, units_of(last), text, scored_by(last), schedule)
+    return fairness.Axes(base, units_of(last), text, pushed + scored_by(last), schedule)
 
 
 def _together(model: ModelSpec, cut: Sparsify) -> float:

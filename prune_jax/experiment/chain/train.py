@@ -9,7 +9,7 @@ from prune_jax.experiment.arm import Arm, Link
 from prune_jax.experiment.chain import distilling, restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.own import network as own_network
-from prune_jax.experiment.specs import ModelSpec, Scratch, Stage, stated
+from prune_jax.experiment.specs import ModelSpec, Regularise, Scratch, Stage, stated
 from prune_jax.experiment.storage import checkpoints, leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import (
@@ -23,6 +23,7 @@ from prune_jax.experiment.training.cohort import (
 )
 from prune_jax.experiment.training.divergence import refuse_known
 from prune_jax.experiment.training.masking import compiled, plan_of, rule_of
+from prune_jax.experiment.training.penalties import Pushing, pushing_of
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.experiment.training.trainer import Recipe
 from prune_jax.experiment.twins import Channels, channels_of
@@ -42,11 +43,13 @@ def finish(context: Context, link: Link) -> None:
     ids = [member.id for member in mine]
     refuse_known(context.store, ids)
     busy = None
-    for channels, cohort in _cohorts(context.store, link, shared_training.members(shared, position), mine):
+    together = shared_training.members(shared, position)
+    for channels, pushing, cohort in _cohorts(context.store, link, together, mine):
         wanted = [member.id for member in cohort if member.id in ids]
         plan = compiled(plan_of(spec, context.data.train_size))
+        distill = getattr(spec, "distill", None)
         recipe = recipe_of(arm, spec)._replace(
-            channels=channels, masking=plan, distill=getattr(spec, "distill", None)
+            channels=channels, masking=plan, distill=distill, pushing=pushing
         )
         try:
             _train_alone(context, link, cohort, wanted, recipe)
@@ -59,20 +62,22 @@ def finish(context: Context, link: Link) -> None:
 
 def _cohorts(
     store: disk.Store, link: Link, together: tuple[Member, ...], mine: tuple[Member, ...]
-) -> list[tuple[Channels, tuple[Member, ...]]]:
+) -> list[tuple[Channels, Pushing | None, tuple[Member, ...]]]:
     """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ.
 
-    Twins of one network must have kept the same channels too, which are given with them.
+    Twins of one network must have kept the same channels too, which are given with them. Under a penalty their
+    coupled groups must agree, which are given too.
     """
     alone = link.arm.execution.replicas != "vmap"
     alike: dict[Any, list[Member]] = {}
     for member in mine if alone else together:
         keep = _keep_before(store, link.spec, member)
         widths = tuple(sorted((name, len(kept)) for name, kept in keep.items()))
-        key = (channels_of(link.arm.model, keep), widths, member.id if alone else "")
+        pushing = pushing_of(link.arm.model, link.spec, keep) if isinstance(link.spec, Regularise) else None
+        key = (channels_of(link.arm.model, keep), pushing, widths, member.id if alone else "")
         alike.setdefault(key, []).append(member)
     ids = {member.id for member in mine}
-    return [(key[0], tuple(each)) for key, each in alike.items() if ids & {member.id for member in each}]
+    return [(*key[:2], tuple(each)) for key, each in alike.items() if ids & {member.id for member in each}]
 
 
 def _keep_before(store: disk.Store, spec: Any, member: Member) -> Keep:

@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from prune_jax import nearest
 from prune_jax.experiment import base_model, networks
-from prune_jax.experiment.config import distill, layouts, mask_rule, optimizer_keys, plateau_rule, rewinding
+from prune_jax.experiment.config import (
+    distill,
+    layouts,
+    mask_rule,
+    optimizer_keys,
+    plateau_rule,
+    regularise,
+    rewinding,
+)
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.places import refuse_misplaced
 from prune_jax.experiment.config.rounds_rise import refuse_falling
@@ -42,6 +50,7 @@ PIPELINES = ("prune", "prune_at_init", "scratch", "gradual", "sparse_scratch")
 STAGES = (
     "pretrain",
     "initialise",
+    "regularise",
     "sparsify",
     "gradual",
     "rewind",
@@ -78,7 +87,8 @@ def chain_of(
     """The stages that ``config`` asks for, in their order.
 
     ``config.chain`` lists them where it isn't empty. Else ``config.pipeline`` 'scratch' is one stage, and 'prune' is
-    pretrain, then ``sparsify.rounds`` times sparsify and retrain, with a rewind between where ``rewind.to`` is given.
+    pretrain, then ``sparsify.rounds`` times sparsify and retrain, with a rewind between where ``rewind.to`` is given
+    and regularised training before where ``regularise.name`` is.
     'prune_at_init' begins with random weights in place of pretraining. 'gradual' is pretrain, gradual, retrain, and
     'sparse_scratch' one stage again.
 
@@ -86,8 +96,9 @@ def chain_of(
     """
     listed = _listed(config) if config.chain else _by_keys(config)
     chain: list[Stage] = []
-    for link in listed:
-        own = rewinding.scheduled(_with(config, link), link.kind, chain[0] if chain else None)
+    for place, link in enumerate(listed):
+        around = _with_cut_to_come(config, listed[place:]) if link.kind == "regularise" else config
+        own = rewinding.scheduled(_with(around, link), link.kind, chain[0] if chain else None)
         chain.append(_stage(link, own, images, model, dataset))
     refuse_falling(tuple(chain), model)
     distill.refuse_baseless(chain)
@@ -97,9 +108,19 @@ def chain_of(
     return tuple(chain)
 
 
+def _with_cut_to_come(config: ConfigDict, rest: list[Link]) -> ConfigDict:
+    """The config whose ``sparsify`` is that of the first such stage in the rest of a chain."""
+    return _with(config, next(link for link in rest if link.kind == "sparsify"))
+
+
 def _by_keys(config: ConfigDict) -> list[Link]:
     """The chain that ``pipeline``, ``sparsify.rounds`` and ``retrain_between`` describe."""
     pipeline = nearest.one_of("pipeline", config.pipeline, PIPELINES)
+    if pipeline in ("scratch", "sparse_scratch", "gradual") and config.regularise.name:
+        raise ValueError(
+            f"regularise.name is {config.regularise.name!r}, and pipeline {pipeline!r} cuts nothing: choose pipeline "
+            "'prune', or leave regularise.name empty"
+        )
     if pipeline in ("scratch", "sparse_scratch"):
         return [Link(pipeline)]
     if pipeline == "gradual":
@@ -112,10 +133,12 @@ def _by_keys(config: ConfigDict) -> list[Link]:
         if value not in (0, "")
     }
     links = [Link("pretrain" if config.pipeline == "prune" else "initialise")]
+    pushed = [Link("regularise")] if config.regularise.name else []
     back = [] if config.rewind.to is None else [Link("rewind")]
     for number, amount in enumerate(amounts, 1):
         last = number == section.rounds
         links += [
+            *pushed,
             Link("sparsify", amount),
             *back,
             Link("retrain") if last else Link("retrain", shorter, "retrain_between"),
@@ -187,6 +210,10 @@ def _spec(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dat
         return rewinding.random_base(config, images, model)
     if kind == "rewind":
         return rewinding.spec_of(config)
+    if kind == "regularise":
+        trained = train_spec(config, kind, dataset)
+        steps = networks.steps_per_epoch(dataset.train_size, trained.batch_size)
+        return regularise.spec_of(config, images, model, trained, steps)
     if kind == "retrain":
         teacher = distill.spec_of(config.retrain.distill, model, images)
         return Retrain(images, train_spec(config, "retrain", dataset), teacher)

@@ -75,6 +75,31 @@ def default_config() -> ConfigDict:
     # A .safetensors (or, with torch, .pth) state dict of torchvision or timm: the base model, not pretrained.
     config.base = ConfigDict({"checkpoint": ""})
     config.pretrain = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
+    # Before each sparsify: training under a penalty that pushes the network towards the cut (docs/regularizers.md).
+    config.regularise = ConfigDict(
+        {
+            # 'greg1', 'greg2', 'group_lasso', 'group_lasso_proximal', 'group_norm', 'slimming', 'tpp',
+            # 'kernel_orthogonality', 'orthogonal_convolution', or 'module:function' (see own/regularizer.py); '': none.
+            # Layers and ratios are those of `sparsify`.
+            "name": "",
+            "epochs": 10,  # its budget, dense epochs
+            "schedule": "0:1e-3",
+            "stop": True,  # whether its own rule may end it before the budget does
+            # Its numbers; None: as published. One that the regulariser doesn't have is refused.
+            "strength": _any_type(None),  # what the penalty is multiplied by; of 'tpp' its decorrelation
+            "step": _any_type(None),  # by how much a growing strength rises
+            "every": _any_type(None),  # steps between two rises
+            "limit": _any_type(None),  # the strength at which growth ends
+            "ratio_limit": _any_type(None),  # GReg: kept over pushed magnitude, at which growth ends
+            "hold": _any_type(None),  # steps that it is held for after growth
+            "pick_step": _any_type(None),  # 'greg2': by how much the strength of all channels rises
+            "pick_limit": _any_type(None),  # 'greg2': the strength at which the channels to go are picked
+            "recover": _any_type(None),  # 'greg2': the strength of kept channels after that
+            "alpha": _any_type(None),  # 'group_norm': how many times as fast the weakest channel decays
+            "over": _any_type(None),  # 'producer' or 'coupled', as in `sparsify`
+            "arguments": _any_type({}),  # further ones, such as those of your own
+        }
+    )
     config.sparsify = ConfigDict(
         {
             "criterion": "l1",  # or 'module:function' (see config/own_criterion.py)

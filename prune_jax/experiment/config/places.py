@@ -27,7 +27,11 @@ def refuse_misplaced(kinds: Sequence[str]) -> None:
             raise ValueError(
                 f"chain[{place}].stage is 'rewind', and nothing is pruned before it: put 'sparsify' before it"
             )
-    for kind in ("sparsify", "gradual", "rewind"):
+        if kind == "regularise" and "sparsify" not in kinds[place:] and kinds[0] not in SMALL:
+            raise ValueError(
+                f"chain[{place}].stage is 'regularise', and nothing is cut after it: put 'sparsify' behind it"
+            )
+    for kind in ("regularise", "sparsify", "gradual", "rewind"):
         if kinds[0] in SMALL and kind in kinds:
             raise ValueError(
                 f"chain[{kinds.index(kind)}].stage is {kind!r} after {kinds[0]!r}, whose network is "

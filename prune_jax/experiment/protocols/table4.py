@@ -162,7 +162,8 @@ def all_rows(config: ConfigDict) -> list[dict[str, Any]]:
     runs = []
     for ratio in config.ratios:
         k = speedups.speedup(spec, tuple(config.sparsify.layers), ratio)
-        by_ratio = [same_compute(protocol, *each, k, config.fill_compute) for each in config.same_compute]
+        rows = config.same_compute
+        by_ratio = [same_compute(protocol, epochs, lr, k, config.fill_compute) for epochs, lr in rows]
         runs += [overrides(row, ratio, config.shorten) for row in (*fixed, *by_ratio)]
     return runs
 

@@ -23,6 +23,7 @@ from prune_jax.experiment.specs import (
     Gradual,
     Measure,
     Pretrain,
+    Regularise,
     Retrain,
     Scratch,
     SparseScratch,
@@ -41,7 +42,7 @@ from prune_jax.experiment.training.measure import entries, measure
 from prune_jax.experiment.training.step import variables_of
 from prune_jax.experiment.training.trainer import Recipe, Trainer, TrainState, make_trainer
 
-TrainingStage = Pretrain | Gradual | Retrain | Scratch | SparseScratch
+TrainingStage = Pretrain | Gradual | Regularise | Retrain | Scratch | SparseScratch
 History = list[dict[str, Any]]
 GO_ON = "what was finished is kept, run the same command again to go on"
 
@@ -156,7 +157,8 @@ def _train(
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
     trainer = make_trainer(recipe)
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
-    course = course_of(spec.train, trainer, context.data, [member.schedule for member in members])
+    stops = isinstance(spec, Regularise) and spec.stop
+    course = course_of(spec.train, trainer, context.data, [member.schedule for member in members], stops)
     starts = [Start(*start(member)) for member in members]
     state = course.begin(_begun(trainer, starts))
     teacher = put_state(placement(recipe.mesh), stacked([each.teacher for each in starts]))

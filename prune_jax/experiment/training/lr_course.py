@@ -40,14 +40,17 @@ class Extended(NamedTuple):
     plateau: PlateauState
 
 
-def course_of(spec: TrainSpec, trainer: Trainer, data: Inputs, schedules: Sequence[str]) -> Course:
+def course_of(
+    spec: TrainSpec, trainer: Trainer, data: Inputs, schedules: Sequence[str], stops: bool = False
+) -> Course:
     """The course of a training stage whose replicas have these LR schedules, the rest being as in ``spec``.
 
+    ``stops``: whether the rule of a penalty may end a replica before the schedule does.
     ValueError for a plateau rule on streamed data, or of replicas with several schedules.
     """
     steps = steps_per_epoch(data.train_size, spec.batch_size)
     if spec.extend is None:
-        return _scheduled(spec, steps, schedules)
+        return _scheduled(spec, steps, schedules, trainer.ended if stops else None)
     if not isinstance(data, DeviceData):
         raise ValueError("retrain.extend is 'plateau', whose rule looks at training examples on the device")
     if len(set(schedules)) > 1:
@@ -55,18 +58,27 @@ def course_of(spec: TrainSpec, trainer: Trainer, data: Inputs, schedules: Sequen
     return _until_plateaus(spec, trainer, data, steps, len(schedules))
 
 
-def _scheduled(spec: TrainSpec, steps: int, schedules: Sequence[str]) -> Course:
+def _scheduled(
+    spec: TrainSpec,
+    steps: int,
+    schedules: Sequence[str],
+    ended: Callable[[TrainState], jax.Array] | None = None,
+) -> Course:
     lrs = np.stack([_rates(text, spec.epochs, steps) for text in schedules], axis=1)  # (epochs, replicas)
     shared = len(set(schedules)) == 1
 
     def epoch(feed: Feed, state: TrainState, number: int, *how: Any) -> tuple[TrainState, dict]:
         now = lrs[number]
         each = np.repeat(now[0], steps) if shared else np.repeat(now[:, None], steps, axis=1)
+        over = ~going(state, number)
+        old = _copy(state) if over.any() else None
         state, losses = feed.run(state, number, each, *how)
+        state = state if old is None else _unless(jnp.asarray(over), state, old)
         return state, _values(train_loss=losses, lr=now)
 
-    def going(_: TrainState, epochs: int) -> np.ndarray:
-        return np.repeat(epochs < spec.epochs, len(schedules))
+    def going(state: TrainState, epochs: int) -> np.ndarray:
+        left = np.repeat(epochs < spec.epochs, len(schedules))
+        return left if ended is None else left & ~np.asarray(ended(state))
 
     return Course(steps, lambda state: state, lambda state: state, going, epoch)
 

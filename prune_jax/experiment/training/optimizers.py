@@ -12,6 +12,7 @@ import optax
 
 from prune_jax import nearest
 from prune_jax.experiment.own import parts as own_parts
+from prune_jax.pruning.regularizers.penalty import Penalty, regularized
 
 # Optimisers of optax that can't train here: a step has a gradient and an LR, and its state goes to a checkpoint.
 UNFIT = MappingProxyType(
@@ -41,7 +42,7 @@ class Rule(NamedTuple):
 
 
 def make(
-    rule: Rule, momentum: float = 0.0, weight_decay: float = 0.0
+    rule: Rule, momentum: float = 0.0, weight_decay: float = 0.0, penalty: Penalty | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """The optimiser of a rule, its learning rate part of the state: ``hyperparams['learning_rate']``.
 
@@ -49,6 +50,7 @@ def make(
         rule: what to make; its gradient is clipped first of all, before SGD's decay is added.
         momentum: of 'sgd' alone, in [0, 1).
         weight_decay: of 'sgd' alone; the others take both among their arguments.
+        penalty: what training is under beside the loss; its gradient is clipped with the loss's.
 
     Raises:
         ValueError: as ``named``.
@@ -60,7 +62,9 @@ def make(
 
     def build(learning_rate: Any) -> optax.GradientTransformation:
         inner = function(learning_rate=learning_rate, **arguments)
-        return optax.chain(optax.clip_by_global_norm(rule.clip_norm), inner) if rule.clip_norm else inner
+        if rule.clip_norm:
+            inner = optax.chain(optax.clip_by_global_norm(rule.clip_norm), inner)
+        return inner if penalty is None else regularized(inner, penalty, learning_rate)
 
     return optax.inject_hyperparams(build)(learning_rate=0.0)
 

@@ -16,15 +16,17 @@ from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
 from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.specs import DataSpec, Distillation, ModelSpec
-from prune_jax.experiment.training import inputs, optimizers
+from prune_jax.experiment.training import inputs, optimizers, penalties
 from prune_jax.experiment.training.distillation import Distilling
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.inputs import to_device as to_device
 from prune_jax.experiment.training.masking import MaskPlan, rule_of
 from prune_jax.experiment.training.optimizers import Rule
+from prune_jax.experiment.training.penalties import Pushing
 from prune_jax.experiment.training.step import StepPlan, TrainState, floats, make_step, masked, variables_of
 from prune_jax.experiment.twins import Channels, network_at
 from prune_jax.pruning.mask_rules.rule import HELD
+from prune_jax.pruning.regularizers.penalty import is_done
 
 
 class Recipe(NamedTuple):
@@ -32,6 +34,7 @@ class Recipe(NamedTuple):
 
     ``channels``: those that stay, of a network whose own code can't run at its sizes (see ``twins``).
     ``masking``: the mask rule that training is under. ``distill``: how a teacher's outputs enter the loss.
+    ``pushing``: the penalty that training is under.
     """
 
     data: DataSpec
@@ -46,6 +49,7 @@ class Recipe(NamedTuple):
     channels: Channels = ()
     masking: MaskPlan | None = None
     distill: Distillation | None = None
+    pushing: Pushing | None = None
 
 
 class Trainer(NamedTuple):
@@ -60,6 +64,7 @@ class Trainer(NamedTuple):
     donated.
     accuracy(state, data) -> test accuracy in percent (R,).
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
+    ended(state) -> whether the rule of the penalty has ended a replica's training, bool (R,).
     """
 
     init: Callable[..., TrainState]
@@ -67,6 +72,7 @@ class Trainer(NamedTuple):
     step: Callable[..., tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, Inputs], jax.Array]
     jsv: Callable[[TrainState, jax.Array], jax.Array]
+    ended: Callable[[TrainState], jax.Array]
     recipe: Recipe
 
 
@@ -77,7 +83,8 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     What is measured is measured in float32, whatever the step's precision.
     """
     network = network_at(recipe.model, recipe.channels)
-    optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay)
+    penalty = penalties.penalty_of(recipe.model, recipe.pushing)
+    optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay, penalty)
     place = devices_mesh.placement(recipe.mesh)
     rule = HELD if recipe.masking is None else rule_of(recipe.masking)
     distilling = Distilling(recipe.distill, network_at(recipe.model, ()).apply) if recipe.distill else None
@@ -130,6 +137,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         ),
         accuracy,
         _one_by_one(network, recipe.data) if _on_cores() else _told(place, lift(jsv, (0, None))),
+        _told(place, lambda state: is_done(state.opt_state)),
         recipe,
     )
 

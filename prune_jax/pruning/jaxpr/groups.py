@@ -163,12 +163,13 @@ def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
         lone_window = len(numbers) == 1 and frozen[0] >= 0 and ledger.reasons[frozen[0]].words == WINDOW
         if lone_window:
             continue
-        worst = [int(x.min()) for x in (frozen, unmasked)]
+        worst_frozen, worst_unmasked = int(frozen.min()), int(unmasked.min())
         ordered = _ordered(ids, slots[producer], solved)
         first = int(np.argmax(solved.within(slots[producer].labels, ordered[:1]) >= 0))
         inner = solved.factors is not None and bool(np.isin(ordered, solved.factors[:, 1]).all())
         order = (min(made, read), made == never, producer, first, inner)
-        drafts.append(_Draft(ordered, tuple(numbers), producer, made < never, order, *worst, inner))
+        where = (ordered, tuple(numbers), producer)
+        drafts.append(_Draft(*where, made < never, order, worst_frozen, worst_unmasked, inner))
     return sorted(drafts, key=lambda draft: draft.order)
 
 
