@@ -12,6 +12,7 @@ from prune_jax.experiment.specs import (
     Pretrain,
     Ratios,
     Scratch,
+    SparseScratch,
     Sparsify,
     Stage,
     kind,
@@ -39,7 +40,7 @@ class Arm(NamedTuple):
     def model(self) -> ModelSpec:
         """The dense network at the chain's head."""
         first = self.chain[0]
-        assert isinstance(first, Pretrain | Imported | Initialise | Scratch)
+        assert isinstance(first, Pretrain | Imported | Initialise | Scratch | SparseScratch)
         return first.model
 
     @property

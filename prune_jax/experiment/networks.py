@@ -22,6 +22,7 @@ from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, shrunk_groups
 from prune_jax.pruning.layouts import unstructured
 from prune_jax.pruning.layouts.blocks import block_counts
+from prune_jax.pruning.mask_rules import costs
 
 
 def example_of(spec: ModelSpec) -> jax.ShapeDtypeStruct:
@@ -48,6 +49,13 @@ def groups_of(spec: ModelSpec) -> tuple[Group, ...]:
         return own_network.groups_of(spec)
     network = network_of(spec)
     return find_groups(network.apply, network.variables, example_of(spec))
+
+
+@functools.cache  # a memo of a pure function of a frozen spec
+def kernel_macs(spec: ModelSpec) -> dict[str, int]:
+    """Multiply-accumulates that each kernel of the dense network takes part in, by layer, for one example."""
+    network = network_of(spec)
+    return costs.kernel_macs(network.apply, network.variables, example_of(spec))
 
 
 def cost_of(spec: ModelSpec, widths: Mapping[str, int] = MappingProxyType({})) -> Cost:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # specs are read where JAX and TFDS are not
@@ -255,11 +256,47 @@ class Regularise:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distillation:
+    """What a teacher's outputs add to the loss: see ``training.distillation.loss``.
+
+    ``weight`` of the teacher in the loss, the labels have the rest. ``temperature`` that soft outputs are taken at.
+    ``teacher``: the SHA-256 of the file that it is read from; empty, it is the base model of the chain.
+    """
+
+    weight: float
+    temperature: float
+    teacher: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Masking:
+    """A mask rule: its name, the layers that it prunes and its other arguments, as (name, value) pairs.
+
+    ``source``: of a rule of the user's own the SHA-256 of the file that holds it.
+    """
+
+    rule: str
+    layers: tuple[str, ...]
+    arguments: tuple[tuple[str, Any], ...] = ()
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Retrain:
-    """Train the small network on, with a fresh optimiser."""
+    """Train the small network on, with a fresh optimiser; ``distill``: towards a teacher's outputs too."""
 
     data: DataSpec
     train: TrainSpec
+    distill: Distillation | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradual:
+    """Train the network on while a mask rule prunes it."""
+
+    data: DataSpec
+    train: TrainSpec
+    masking: Masking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,7 +320,28 @@ class Scratch:
     round_to: int = 1
 
 
-Stage = Pretrain | Imported | Initialise | Regularise | Sparsify | Rewind | Retrain | Scratch
+@dataclasses.dataclass(frozen=True)
+class SparseScratch:
+    """Train a network that is sparse from the start, at random weights, under a mask rule."""
+
+    data: DataSpec
+    model: ModelSpec
+    train: TrainSpec
+    masking: Masking
+
+
+Stage = (
+    Pretrain
+    | Imported
+    | Initialise
+    | Regularise
+    | Sparsify
+    | Gradual
+    | Rewind
+    | Retrain
+    | Scratch
+    | SparseScratch
+)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -314,8 +372,8 @@ class Measure:
 
 
 def kind(spec: Stage) -> str:
-    """What a stage is, by its class's name in small letters: ``pretrain``, ``sparsify``, ``retrain`` ..."""
-    return type(spec).__name__.lower()
+    """What a stage is, by its class's name in small letters: ``pretrain``, ``sparsify``, ``sparse_scratch`` ..."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(spec).__name__).lower()
 
 
 def purposes(chain: tuple[Stage, ...]) -> tuple[str, ...]:

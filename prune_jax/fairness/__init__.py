@@ -8,7 +8,7 @@ from prune_jax.fairness.jsv import JSVSummary
 from prune_jax.fairness.letter_display import indistinct_sets, letters
 from prune_jax.fairness.metrics import METRICS, Metric, value_text
 from prune_jax.fairness.ranked_groups import Ranking, Rankings, comparable
-from prune_jax.fairness.ranking import rank, rank_retrainings
+from prune_jax.fairness.ranking import rank, rank_equal_compute, rank_retrainings
 from prune_jax.fairness.record import (
     Axes,
     Costs,
@@ -57,6 +57,7 @@ __all__ = [
     "indistinct_sets",
     "letters",
     "rank",
+    "rank_equal_compute",
     "rank_retrainings",
     "read",
     "read_folder",

@@ -82,7 +82,8 @@ def dense_epochs(record: RunRecord, kinds: Collection[str]) -> float | None:
     """Training compute in units of one epoch of the dense network: sum of epochs * MACs / dense MACs (SX-B).
 
     A training step counts as three forward passes, by the field's rule of thumb. MACs that a stage states beside
-    its passes through the network are added.
+    its passes through the network are added. Of a stage under a mask those count that the mask leaves, as papers on
+    sparse training do, where it states them: fewer than dense hardware computes.
     A stage that states no MACs runs dense up to the removal and pruned after it. That regularisation before
     the removal costs as much as the dense network is our inference.
     """
@@ -100,7 +101,8 @@ def dense_epochs(record: RunRecord, kinds: Collection[str]) -> float | None:
 def _share(record: RunRecord, stage: Stage) -> float | None:
     costs = record.costs
     if stage.macs is not None and costs.dense_macs is not None:
-        return (stage.macs + (stage.extra_macs or 0.0) / FORWARD_PASSES) / costs.dense_macs
+        passes = stage.macs if stage.masked_macs is None else stage.masked_macs
+        return (passes + (stage.extra_macs or 0.0) / FORWARD_PASSES) / costs.dense_macs
     if stage.kind in ("pretrain", "sparsify"):
         return 1.0
     return None if costs.speedup is None else 1.0 / costs.speedup

@@ -85,6 +85,39 @@ def rank_retrainings(
     return rankings(records, breaks, significance, rate_tolerance)
 
 
+def rank_equal_compute(
+    records: Sequence[RunRecord], significance: float = 0.05, rate_tolerance: float = 0.02
+) -> Rankings:
+    """Rank runs by accuracy that prune as much and train at the same compute in all: SX-B, and equal settings.
+
+    Base model, epochs and schedules are free, and so are further settings such as a teacher: they are what is
+    compared. Where stages state multiply-accumulates without those of masked weights, these are counted.
+
+    Args:
+        records: as for ``rank``.
+        significance: as for ``rank``.
+        rate_tolerance: as for ``rank``; it bounds the difference of the compute too.
+
+    Returns:
+        The rankings, and the reasons why there is more than one.
+
+    Raises:
+        ValueError: a negative tolerance.
+
+    Example:
+        >>> from prune_jax.fairness import RunRecord, SeedResult
+        >>> a, b = (RunRecord(name, results=(SeedResult(0, 90.0),)) for name in "ab")
+        >>> len(rank_equal_compute([a, b]).groups)  # nothing says what they cost
+        2
+    """
+
+    def breaks(a: RunRecord, b: RunRecord, verdict: Verdict) -> tuple[Break, ...]:
+        settings = [broken for broken in verdict.breaks["S3.2"] if broken.field in SETTINGS[:2]]
+        return (*verdict.breaks["SX-B"], *settings)
+
+    return rankings(records, breaks, significance, rate_tolerance)
+
+
 def _broken(verdict: Verdict, setup: str) -> tuple[Break, ...]:
     """What breaks a setup that doesn't ask for equal settings of the training, or breaks these."""
     settings = [broken for broken in verdict.breaks["S3.2"] if broken.field in SETTINGS]

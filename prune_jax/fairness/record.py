@@ -76,7 +76,8 @@ class Stage:
     is the rule, ``plateau(...)``, and ``epochs`` are stated where all seeds took as many. ``macs``: forward
     MACs per sample while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain
     and scratch. ``extra_macs``: MACs per sample that a training step takes beside its forward and backward pass,
-    such as the Gram matrices of a penalty; unstated, none.
+    such as the Gram matrices of a penalty; unstated, none. ``masked_macs``: those of ``macs`` that are left where
+    multiplications by masked weights are skipped, a mean over the stage; unstated, all.
     """
 
     kind: str
@@ -86,6 +87,7 @@ class Stage:
     macs: float | None = None
     spec: dict[str, Any] = field(default_factory=dict)
     extra_macs: float | None = None
+    masked_macs: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in STAGE_KINDS:
@@ -94,6 +96,8 @@ class Stage:
             raise ValueError(f"a {self.kind} stage can't last {self.epochs} epochs")
         if self.extra_macs is not None and self.extra_macs < 0:
             raise ValueError(f"a {self.kind} stage can't have extra_macs {self.extra_macs}")
+        if self.masked_macs is not None and self.masked_macs < 0:
+            raise ValueError(f"a {self.kind} stage can't have masked_macs {self.masked_macs}")
         if self.epochs and self.schedule is not None and not self.by_rule:
             text = canonical(self.schedule, self.epochs)
             object.__setattr__(self, "schedule", str(LRSchedule.parse(text, self.epochs)))

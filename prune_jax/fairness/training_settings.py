@@ -62,7 +62,7 @@ def optimiser(a: RunRecord, b: RunRecord, _: float = 0.0) -> Break | None:
 
 def further(a: RunRecord, b: RunRecord, _: float = 0.0) -> Break | None:
     """Further settings, such as distillation, that both state and that differ."""
-    return _differing("settings", a.settings, b.settings)
+    return _differing("settings", *_further(a, b))
 
 
 def augmentation(a: RunRecord, b: RunRecord, _: float = 0.0) -> Break | None:
@@ -88,7 +88,8 @@ def assumed(a: RunRecord, b: RunRecord) -> tuple[str, ...]:
     names = [f"optimiser {key}" for key in sorted({*ASKED, *x, *y}) if key not in x or key not in y]
     if a.augmentation is None or b.augmentation is None:
         names.append("augmentation")
-    one_sided = sorted(a.settings.keys() ^ b.settings.keys())
+    ours, theirs = _further(a, b)
+    one_sided = sorted(ours.keys() ^ theirs.keys())
     return (*names, *(f"settings {key}" for key in one_sided))
 
 
@@ -104,6 +105,13 @@ def _optimisers(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, A
     stated = (stated_optimiser(a), stated_optimiser(b))
     x, y = options(a), options(b)
     return stated if x is None or y is None else (x | stated[0], y | stated[1])
+
+
+def _further(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What both state; of two runs of this package also that there is no distillation, where neither says more."""
+    own = None not in (options(a), options(b))
+    left = {"distillation": "no"} if own and "distillation" in {*a.settings, *b.settings} else {}
+    return left | a.settings, left | b.settings
 
 
 def options(record: RunRecord) -> dict[str, Any] | None:

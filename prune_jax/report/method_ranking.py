@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from prune_jax import fairness
-from prune_jax.fairness import Ranking, Rankings, RunRecord, SeedResult
+from prune_jax.fairness import Ranking, Rankings, RunRecord, SeedResult, chain
 from prune_jax.report import reading, tables
 from prune_jax.text_table import markdown
 
@@ -15,6 +15,11 @@ TOGETHER = (
 RETRAININGS_TOGETHER = (
     "Retrainings are ranked together where they start from the same pruned networks, last equally long, and take the "
     "same settings (S3.1). LR schedule and rewinding are what is compared."
+)
+EQUAL_COMPUTE_TOGETHER = (
+    "Runs are ranked together where SX-B holds between every two, with the same optimiser, batch and augmentation: the "
+    "same rate and the same training compute in all. *Compute*: in epochs of the dense network; multiplications by "
+    "masked weights don't count, and extra passes do."
 )
 RANKING_NOTE = (
     "Accuracy: top-1 on the test images after the last epoch, mean ± sample standard deviation over seeds. It orders "
@@ -40,6 +45,12 @@ def retraining_ranking(records: Sequence[RunRecord]) -> str:
     """The same for retrainings of the same pruned networks; those of which there is one alone have no table."""
     several = [group for group in fairness.rank_retrainings(records).groups if len(group.records) > 1]
     return _ranking(Rankings(tuple(several), ()), RETRAININGS, (RETRAININGS_TOGETHER, RANKING_NOTE))
+
+
+def equal_compute_ranking(records: Sequence[RunRecord]) -> str:
+    """The same for runs at equal training compute, whatever their stages are."""
+    found = fairness.rank_equal_compute(records)
+    return _ranking(found, AT_EQUAL_COMPUTE, (EQUAL_COMPUTE_TOGETHER, RANKING_NOTE))
 
 
 def _ranking(found: Rankings, columns: Sequence[Column], notes: Sequence[str]) -> str:
@@ -105,6 +116,10 @@ def _whole(count: float | None) -> str:
     return "" if count is None else f"{count:,.0f}"
 
 
+def _short(number: float | None) -> str:
+    return "" if number is None else f"{number:.4g}"
+
+
 def _over_seeds(read: Callable[[SeedResult], float | None], form: str) -> Callable[[Ranking, int], str]:
     """A cell with the mean over the seeds that state it; '' where none does."""
 
@@ -141,6 +156,13 @@ METHODS: tuple[Column, ...] = (
     ("evidence", _of_record(lambda record: str(evidence(record)))),
     ("seconds", _of_record(_seconds)),
     ("MACs", _of_record(lambda record: _whole(record.costs.pruned_macs))),
+    ("params", _of_record(lambda record: _whole(record.costs.pruned_params))),
+)
+AT_EQUAL_COMPUTE: tuple[Column, ...] = (
+    ("run", _of_record(lambda record: record.name)),
+    *_RANK,
+    ("epochs", _of_record(lambda record: _whole(chain.epochs(record, chain.ALL)))),
+    ("compute", _of_record(lambda record: _short(chain.dense_epochs(record, chain.ALL)))),
     ("params", _of_record(lambda record: _whole(record.costs.pruned_params))),
 )
 RETRAININGS: tuple[Column, ...] = (

@@ -46,6 +46,10 @@ TABLES: Mapping[str, Table] = MappingProxyType(
         "lr_spread": ("Fixed schedules beside plateau-extended ones", plateau.lr_spread),
         "method_ranking": ("Methods, ranked within setups that hold", method_ranking.ranking),
         "retraining_ranking": ("Retrainings of the same pruned networks", method_ranking.retraining_ranking),
+        "equal_compute_ranking": (
+            "Runs at equal training compute",
+            method_ranking.equal_compute_ranking,
+        ),
         "damage_and_lr": ("Damage to the Jacobian beside the effect of the LR", damage.damage),
         "budgets": ("Budgets in tokens and FLOPs", budgets.budgets),
         "accuracy": ("Every run", tables.accuracy),

@@ -14,10 +14,12 @@ from prune_jax.experiment.devices.mesh import MeshShape
 from prune_jax.experiment.devices.replicas import stacked
 from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.training import trainer as training_trainer
+from prune_jax.experiment.training.masking import MaskPlan, rule_of
 from prune_jax.experiment.training.optimizers import Rule
 from prune_jax.experiment.training.penalties import Pushing
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.pruning import coupling, surgery
+from prune_jax.pruning.mask_rules.table import begin
 from prune_jax.pruning.regularizers.table import REGULARIZERS, arguments_of
 
 SHAPE = (12, 12, 1)
@@ -123,6 +125,39 @@ def test_a_masked_step_of_any_optimiser_is_sharded_as_well():
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.mask)} == {"bool"}
     for values, mask in zip(jax.tree.leaves(state.params), jax.tree.leaves(state.mask), strict=True):
         assert not np.asarray(values)[~np.asarray(mask)].any()
+
+
+@pytest.mark.parametrize(
+    ("rule", "arguments"),
+    [("rigl", {"interval": 2, "end": 1.0}), ("gmp", {"interval": 2, "end": 1.0}), ("sfp", {})],
+)
+def test_a_mask_rule_is_sharded_as_well(rule, arguments):
+    """Six steps: the masks are the single device's, weights to the order of sums."""
+    given = tuple(sorted({"ratio": 0.5, **arguments}.items()))
+    plan = MaskPlan(specs.Masking(rule, ("*",), given), 6, 3)
+    ends = []
+    for shape in (MeshShape(2, 2, 2), MeshShape(1, 1, 1)):
+        shape = shape.for_cohort(2)
+        recipe = training_trainer.Recipe(
+            IMAGES, MLP, 8, 0.9, 1e-3, Execution("scan", "vmap"), shape, masking=plan
+        )
+        trainer, on = training_trainer.make_trainer(recipe), training_trainer.to_device(made_up_data(), shape)
+        made = []
+        for seed in range(2):
+            variables = variables_of(MLP, seed)
+            params, state = begin(rule_of(plan), variables["params"], jax.random.key(seed))
+            made.append(({**variables, "params": params}, *state))
+        state, turns = trainer.init(*stacked(made)), rule_of(plan).turns
+        for epoch in range(2):
+            keys = mesh.put_whole(mesh.placement(shape), jax.random.split(jax.random.key(epoch), 2))
+            lrs = np.full(3, 0.05, np.float32)
+            state, _ = trainer.epoch(state, on, keys, lrs, turns[3 * epoch : 3 * epoch + 3])
+        ends.append(state)
+    spread, alone = ends
+    jax.tree.map(np.testing.assert_array_equal, spread.mask, alone.mask)
+    assert_close(spread.params, alone.params)
+    assert not all(np.asarray(leaf).all() for leaf in jax.tree.leaves(spread.mask))
+    assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(spread.mask))
 
 
 @pytest.mark.parametrize("name", ["greg2", "tpp", "group_lasso_proximal"])

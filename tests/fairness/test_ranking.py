@@ -15,6 +15,7 @@ from prune_jax.fairness import (
     Summary,
     comparable,
     rank,
+    rank_equal_compute,
     rank_retrainings,
 )
 
@@ -189,6 +190,31 @@ def test_retrainings_are_ranked_where_the_pruned_networks_are_the_same_ones():
         "optimiser momentum=0.9 against momentum=0.5.",
     ]
     assert [len(group.records) for group in rank(runs).groups] == [1] * 5  # no two of them compare methods
+
+
+def test_equal_compute_counts_what_a_mask_leaves_and_extra_passes():
+    """Of 300 MACs a mask leaves 90, and 30 more are taken a step: 30 * (90 + 30 / 3) / 300 = 10 dense epochs."""
+
+    def made(name, epochs, momentum=0.9, **stated):
+        costs = Costs("macs", 300, 300, 100, 30)
+        stages = (Stage("scratch", None, epochs, "0:0.1", 300, **stated),)
+        sgd = Optimiser("sgd", momentum)
+        return replace(run(name, [70.0, 71.0]), costs=costs, stages=stages, optimiser=sgd)
+
+    runs = [
+        made("dense", 10),
+        made("sparse", 30, masked_macs=90, extra_macs=30),
+        made("without the extra passes", 30, masked_macs=90),
+        made("heavy", 10, momentum=0.5),
+    ]
+    found = rank_equal_compute(runs)
+    assert [[r.name for r in group.records] for group in found.groups] == [
+        ["dense", "sparse"],
+        ["without the extra passes"],
+        ["heavy"],
+    ]
+    assert "total_compute 10 dense epochs against 9 dense epochs" in found.reasons[0]
+    assert "optimiser momentum=0.9 against momentum=0.5" in found.reasons[1]
 
 
 @pytest.mark.parametrize("setup", ["S1", "S3.1", "SX-A"])

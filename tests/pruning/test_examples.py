@@ -29,6 +29,10 @@ NAMES = {"np": np, "jnp": jnp, "nnx": nnx}
         "layouts.n_of_m",
         "layouts.naming",
         "layouts.unstructured",
+        *(
+            f"mask_rules.{name}"
+            for name in ("exchange", "magnitude", "plans", "step", "straight", "table", "units", "costs")
+        ),
         "module.prune",
         *(
             f"regularizers.{name}"

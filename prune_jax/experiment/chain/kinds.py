@@ -9,8 +9,17 @@ from typing import NamedTuple
 
 from prune_jax import fairness
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import imported, initialise, regularise, rewind, sparsify, train
+from prune_jax.experiment.chain import (
+    imported,
+    initialise,
+    regularise,
+    rewind,
+    sparse_training,
+    sparsify,
+    train,
+)
 from prune_jax.experiment.specs import (
+    Gradual,
     Imported,
     Initialise,
     Pretrain,
@@ -18,6 +27,7 @@ from prune_jax.experiment.specs import (
     Retrain,
     Rewind,
     Scratch,
+    SparseScratch,
     Sparsify,
     Stage,
 )
@@ -48,11 +58,14 @@ def _all_there(context: Context, link: Link) -> bool:
 
 
 _TRAINED = StageKind(train.finish, _all_there, train.recorded, train.line, trains=True)
+_MASKED = _TRAINED._replace(recorded=sparse_training.recorded, line=sparse_training.line)
 KINDS: Mapping[type, StageKind] = MappingProxyType(
     {
         Pretrain: _TRAINED,
         Retrain: _TRAINED,
         Scratch: _TRAINED,
+        SparseScratch: _MASKED,
+        Gradual: _MASKED,
         Regularise: StageKind(train.finish, _all_there, regularise.recorded, regularise.line, trains=True),
         Sparsify: StageKind(sparsify.finish, _all_there, sparsify.recorded, sparsify.line, trains=False),
         Initialise: StageKind(

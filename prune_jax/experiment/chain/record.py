@@ -13,7 +13,7 @@ import jax
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, Link, links
-from prune_jax.experiment.chain import end_spectra, restore
+from prune_jax.experiment.chain import distilling, end_spectra, masked_costs, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.sparsify import scored_by, units_of
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
@@ -22,6 +22,7 @@ from prune_jax.experiment.own.regularizer import regularizer_of
 from prune_jax.experiment.processes import slurm
 from prune_jax.experiment.specs import (
     DataSpec,
+    Gradual,
     Initialise,
     Measure,
     ModelSpec,
@@ -29,6 +30,7 @@ from prune_jax.experiment.specs import (
     Retrain,
     Rewind,
     Scratch,
+    SparseScratch,
     Sparsify,
     Stage,
 )
@@ -49,18 +51,21 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
     small = [along[-1] for along in costs]
     results = tuple(_result(store, arm, i, small) for i in range(len(arm.seeds)))
     stages = tuple(
-        kind_of(link.spec).recorded(
-            link, _mean(along[link.position].macs for along in costs), _lengths(store, link)
+        masked_costs.with_masked(
+            store,
+            link,
+            kind_of(link.spec).recorded(
+                link, _mean(along[link.position].macs for along in costs), _lengths(store, link)
+            ),
         )
         for link in links(arm)
     )
-    last = arm.chain[-1]
-    assert isinstance(last, Retrain | Scratch)
+    last: Any = arm.chain[-1]
     return fairness.RunRecord(
         name=arm.label,
         dataset=dataset_name(last.data),
         network=network_name(arm.model),
-        method="scratch" if len(arm.chain) == 1 else method_name(arm.chain),
+        method=method_name(arm.chain),
         axes=axes_of(arm),
         costs=fairness.Costs(
             CONVENTION,
@@ -81,6 +86,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
         seconds=_seconds(store, arm),
         config=arm.config,
         metric=_metric(last.data),
+        settings=distilling.stated(arm.chain),
     )
 
 
@@ -136,15 +142,22 @@ def method_name(chain: tuple[Stage, ...]) -> str:
 
     ``greg1, l1``: the network was trained under a penalty before the cut.
     ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned.
+    ``rigl``: the mask rule that a network trained under; ``sfp, l1``: and was cut after it.
     """
+    if isinstance(chain[0], Scratch):
+        return "scratch"
+    masked = "".join(
+        f"{stage.masking.rule}, " for stage in chain if isinstance(stage, Gradual | SparseScratch)
+    )
     spec = next((stage for stage in reversed(chain) if isinstance(stage, Sparsify)), None)
     if spec is None:
-        return "dense"
+        early = " at init" if masked and isinstance(chain[0], Initialise) else ""
+        return f"{masked.removesuffix(', ')}{early}" if masked else "dense"
     version = "" if spec.recovery_version == 1 else f"@{spec.recovery_version}"
     recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
     back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
     early = " at init" if isinstance(chain[0], Initialise) else ""
-    return f"{pushed_by(chain)}{spec.criterion}{early}{recovered}{back}"
+    return f"{pushed_by(chain)}{masked}{spec.criterion}{early}{recovered}{back}"
 
 
 def pushed_by(chain: tuple[Stage, ...]) -> str:
@@ -196,6 +209,9 @@ def _git(folder: str, *arguments: str) -> str:
 def axes_of(arm: Arm) -> fairness.Axes:
     """The five axes of a run's method (§2.1)."""
     cuts = [stage for stage in arm.chain if isinstance(stage, Sparsify)]
+    masked = next((stage for stage in arm.chain if isinstance(stage, Gradual | SparseScratch)), None)
+    if masked is not None and not cuts:
+        return masked_costs.axes(masked.masking, arm.chain[0])
     ratios = sorted({ratio for _, ratio in arm.ratios})
     text = str(ratios[0]) if len(ratios) == 1 else str([list(pair) for pair in arm.ratios])
     if not cuts:
@@ -207,7 +223,7 @@ def axes_of(arm: Arm) -> fairness.Axes:
     if ranking is not None:
         text = f"speedup {ranking.speedup:g}" if ranking.speedup else f"{ranking.scope} {ranking.ratio:g}"
     pushed = pushed_by(arm.chain)
-    schedule = "iterative" if len(cuts) > 1 else "progressive" if pushed else "one-shot"
+    schedule = "iterative" if len(cuts) > 1 else "progressive" if pushed or masked else "one-shot"
     base = "random" if isinstance(arm.chain[0], Initialise) else "pretrained"
     return fairness.Axes(base, units_of(last), text, pushed + scored_by(last), schedule)
 

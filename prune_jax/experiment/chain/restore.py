@@ -24,7 +24,7 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
     lineage = lineage_of(store, stage_id)
     head = lineage[-1][1]["spec"]
     model, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
-    keep, mask = keep_after(lineage), _mask(store, model, lineage)
+    keep, mask = keep_after(lineage), mask_after(store, model, lineage)
     if not before_recovery:
         variables = disk.load_variables(store, stage_id, _like(model, keep))
         return StageNetwork(model, data, variables, keep, mask)
@@ -75,7 +75,8 @@ def keep_after(lineage: Lineage) -> Keep:
     return first(widths)
 
 
-def _mask(store: disk.Store, model: ModelSpec, lineage: Lineage) -> Any:
+def mask_after(store: disk.Store, model: ModelSpec, lineage: Lineage) -> Any:
+    """The mask that a finished stage's network is under, or None."""
     stage_id, shapes = next(((i, about["mask"]) for i, about in lineage if "mask" in about), ("", None))
     if shapes is None:
         return None

@@ -24,11 +24,10 @@ from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
 from prune_jax.pruning import allocation, iterated, masks, surgery
 from prune_jax.pruning.compensation import compensated, keeping_first
+from prune_jax.pruning.coupling import Group
 from prune_jax.pruning.criteria.table import Criterion
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
-from prune_jax.pruning.jaxpr.groups import Group
-from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, composed
 from prune_jax.pruning.layouts.naming import mask_of
 
@@ -106,10 +105,9 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
         disk.save_cut(context.store, its_id, cut.variables)
         told["cut"] = disk.digest_of(cut.variables)
     if after.mask is not None:
-        disk.save_mask(context.store, its_id, after.mask)
-        leaves = leaf_paths(after.mask)
-        told["mask"] = {path: np.shape(leaf) for path, leaf in leaves}
-        told["masked"] = sum(int(np.size(leaf) - np.count_nonzero(leaf)) for _, leaf in leaves)
+        told |= disk.save_mask(context.store, its_id, after.mask)
+    elif before.mask is not None:
+        told |= {"mask": None, "masked": 0}
     disk.save_stage(context.store, its_id, after.variables, told)
 
 
@@ -148,7 +146,18 @@ def _cut(
     steps = iterations.filter_steps(before, mine, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
     small = surgery.shrink(_compensated(spec, first[0], keep), groups, keep)
-    return before._replace(variables=small, keep=composed(before.keep, keep))
+    mask = _mask_of_cut(before, groups, keep)
+    return before._replace(variables=small, keep=composed(before.keep, keep), mask=mask)
+
+
+def _mask_of_cut(before: StageNetwork, groups: Sequence[Group], keep: Keep) -> Any:
+    """The mask that training held, cut as the network is; None where all that it pruned is cut."""
+    if before.mask is None:
+        return None
+    params = before.variables["params"]
+    whole = jax.tree.map(lambda mask, leaf: np.broadcast_to(mask, np.shape(leaf)), before.mask, params)
+    cut = surgery.shrink({"params": whole}, groups, keep)["params"]
+    return None if all(np.all(leaf) for leaf in jax.tree.leaves(cut)) else cut
 
 
 def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:

@@ -6,26 +6,29 @@ from typing import Any
 from prune_jax import fairness
 from prune_jax.experiment import networks
 from prune_jax.experiment.arm import Arm, Link
-from prune_jax.experiment.chain import restore, shared_training
+from prune_jax.experiment.chain import distilling, restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
 from prune_jax.experiment.own import network as own_network
-from prune_jax.experiment.specs import ModelSpec, Pretrain, Regularise, Retrain, Scratch, Stage, stated
+from prune_jax.experiment.specs import ModelSpec, Regularise, Scratch, Stage, stated
 from prune_jax.experiment.storage import checkpoints, leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import (
     Context,
     Member,
+    Start,
     cohort_id,
     is_finished,
     member_key,
     train_cohort,
 )
 from prune_jax.experiment.training.divergence import refuse_known
+from prune_jax.experiment.training.masking import compiled, plan_of, rule_of
 from prune_jax.experiment.training.penalties import Pushing, pushing_of
 from prune_jax.experiment.training.step import StepPlan
 from prune_jax.experiment.training.trainer import Recipe
 from prune_jax.experiment.twins import Channels, channels_of
 from prune_jax.pruning.keep import Keep
+from prune_jax.pruning.mask_rules.step import begin
 
 
 def finish(context: Context, link: Link) -> None:
@@ -43,7 +46,11 @@ def finish(context: Context, link: Link) -> None:
     together = shared_training.members(shared, position)
     for channels, pushing, cohort in _cohorts(context.store, link, together, mine):
         wanted = [member.id for member in cohort if member.id in ids]
-        recipe = recipe_of(arm, spec)._replace(channels=channels, pushing=pushing)
+        plan = compiled(plan_of(spec, context.data.train_size))
+        distill = getattr(spec, "distill", None)
+        recipe = recipe_of(arm, spec)._replace(
+            channels=channels, masking=plan, distill=distill, pushing=pushing
+        )
         try:
             _train_alone(context, link, cohort, wanted, recipe)
         except leases.BusyError as error:  # the other cohorts need not wait for this one
@@ -80,12 +87,20 @@ def _keep_before(store: disk.Store, spec: Any, member: Member) -> Keep:
     return restore.keep_after(restore.lineage_of(store, member.parent))
 
 
-def _start(store: disk.Store, spec: Any, member: Member) -> tuple[Any, Any]:
-    """The variables that a replica trains from, and the mask that training holds (or None)."""
+def _start(context: Context, link: Link, member: Member) -> Start:
+    """What a replica trains from: variables, the mask that training holds, its rule's memory, its teacher."""
+    spec = link.spec
     if member.parent is None:
-        return fresh(spec.model, _scratch_widths(spec), member.seed), None
-    network = restore.load(store, member.parent)
-    return network.variables, network.mask
+        start = Start(fresh(spec.model, _scratch_widths(spec), member.seed))
+    else:
+        network = restore.load(context.store, member.parent)
+        start = Start(network.variables, network.mask)
+    plan = plan_of(spec, context.data.train_size)
+    if plan is not None:
+        key = member_key(member.seed, f"{link.purpose}/mask")
+        params, state = begin(rule_of(plan), start.variables["params"], key)
+        start = Start({**start.variables, "params": params}, *state)
+    return start._replace(teacher=distilling.teacher_of(context.store, link, member))
 
 
 def _scratch_widths(spec: Any) -> dict[str, int] | None:
@@ -113,7 +128,7 @@ def _train_alone(
         with leases.held(store.locks, ids):
             own = context._replace(on_epoch=on_epoch)
             train_cohort(
-                own, link.spec, members, recipe, functools.partial(_start, store, link.spec), link.purpose
+                own, link.spec, members, recipe, functools.partial(_start, context, link), link.purpose
             )
     except leases.BusyError:
         if not finished:  # what is left to do is no more than to clear up
@@ -122,10 +137,10 @@ def _train_alone(
 
 def recipe_of(arm: Arm, spec: Stage) -> Recipe:
     """How a training stage of the arm is compiled."""
-    assert isinstance(spec, Pretrain | Regularise | Retrain | Scratch)
-    train = spec.train
+    stage: Any = spec
+    train = stage.train
     return Recipe(
-        spec.data,
+        stage.data,
         arm.model,
         train.batch_size,
         train.momentum,
@@ -155,14 +170,20 @@ def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
     ``lengths``: the epochs that the seeds took, which a rule may have made differ.
     """
     train, told = link.spec.train, stated(link.spec)
+    taught = getattr(link.spec, "distill", None) is not None
+    extra = networks.cost_of(link.arm.model).macs if taught else None  # the teacher's forward pass
     if train.extend is None:
-        return fairness.Stage(link.kind, link.ids, train.epochs, train.schedule, macs, told)
+        return fairness.Stage(link.kind, link.ids, train.epochs, train.schedule, macs, told, extra)
     epochs = lengths.pop() if len(lengths) == 1 else None
-    return fairness.Stage(link.kind, link.ids, epochs, plateau_rule.text(train), macs, told)
+    return fairness.Stage(link.kind, link.ids, epochs, plateau_rule.text(train), macs, told, extra)
 
 
 def line(link: Link) -> str:
     """What a dry run says of it."""
     train = link.spec.train
     most = "" if train.extend is None else "until plateaus, at most "
-    return f"{most}{train.epochs} epochs, LR {train.schedule}"
+    distill = getattr(link.spec, "distill", None)
+    taught = (
+        f", distilled (weight {distill.weight:g}, temperature {distill.temperature:g})" if distill else ""
+    )
+    return f"{most}{train.epochs} epochs, LR {train.schedule}{taught}"

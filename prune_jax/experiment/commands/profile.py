@@ -18,7 +18,6 @@ from prune_jax.experiment.devices.replicas import stacked
 from prune_jax.experiment.dry_run import widths_along
 from prune_jax.experiment.networks import steps_per_epoch
 from prune_jax.experiment.own.network import first
-from prune_jax.experiment.specs import Pretrain, Retrain, Scratch
 from prune_jax.experiment.storage.folder import claim
 from prune_jax.experiment.training.cohort import member_key
 from prune_jax.experiment.training.feed import Halfway, open_feed
@@ -42,7 +41,7 @@ def profile(
     """
     dataset = open_dataset(config)
     arm = config_sweep.plan_arms(config, sweep, dataset)[0]
-    spec = next(stage for stage in arm.chain if isinstance(stage, Pretrain | Retrain | Scratch))
+    spec = next(stage for stage in arm.chain if hasattr(stage, "train"))
     on = prepared(dataset, spec_of(config, dataset), [arm.mesh], config.dataset.workers, 0)[arm.mesh.devices]
     whole = steps_per_epoch(on.train_size, spec.train.batch_size)
     if not 1 <= steps <= whole:

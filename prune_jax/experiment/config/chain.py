@@ -9,7 +9,15 @@ from ml_collections import ConfigDict
 
 from prune_jax import nearest
 from prune_jax.experiment import base_model, networks
-from prune_jax.experiment.config import layouts, optimizer_keys, plateau_rule, regularise, rewinding
+from prune_jax.experiment.config import (
+    distill,
+    layouts,
+    mask_rule,
+    optimizer_keys,
+    plateau_rule,
+    regularise,
+    rewinding,
+)
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.config.places import refuse_misplaced
 from prune_jax.experiment.config.rounds_rise import refuse_falling
@@ -23,11 +31,13 @@ from prune_jax.experiment.config.sparsify import (
 )
 from prune_jax.experiment.specs import (
     DataSpec,
+    Gradual,
     Imported,
     ModelSpec,
     Pretrain,
     Retrain,
     Scratch,
+    SparseScratch,
     Stage,
     TrainSpec,
 )
@@ -36,8 +46,18 @@ from prune_jax.experiment.twins import refuse_unfit
 from prune_jax.pruning import rounds
 from prune_jax.schedules import LRSchedule
 
-PIPELINES = ("prune", "prune_at_init", "scratch")
-STAGES = ("pretrain", "initialise", "regularise", "sparsify", "rewind", "retrain", "scratch")
+PIPELINES = ("prune", "prune_at_init", "scratch", "gradual", "sparse_scratch")
+STAGES = (
+    "pretrain",
+    "initialise",
+    "regularise",
+    "sparsify",
+    "gradual",
+    "rewind",
+    "retrain",
+    "scratch",
+    "sparse_scratch",
+)
 
 
 class Link(NamedTuple):
@@ -69,7 +89,8 @@ def chain_of(
     ``config.chain`` lists them where it isn't empty. Else ``config.pipeline`` 'scratch' is one stage, and 'prune' is
     pretrain, then ``sparsify.rounds`` times sparsify and retrain, with a rewind between where ``rewind.to`` is given
     and regularised training before where ``regularise.name`` is.
-    'prune_at_init' begins with random weights in place of pretraining.
+    'prune_at_init' begins with random weights in place of pretraining. 'gradual' is pretrain, gradual, retrain, and
+    'sparse_scratch' one stage again.
 
     Raises ValueError naming the key, the value and what is allowed.
     """
@@ -80,6 +101,8 @@ def chain_of(
         own = rewinding.scheduled(_with(around, link), link.kind, chain[0] if chain else None)
         chain.append(_stage(link, own, images, model, dataset))
     refuse_falling(tuple(chain), model)
+    distill.refuse_baseless(chain)
+    mask_rule.refuse_cut_after(chain)
     rewinding.refuse_beyond(chain)
     rewinding.refuse_undone(chain)
     return tuple(chain)
@@ -92,13 +115,16 @@ def _with_cut_to_come(config: ConfigDict, rest: list[Link]) -> ConfigDict:
 
 def _by_keys(config: ConfigDict) -> list[Link]:
     """The chain that ``pipeline``, ``sparsify.rounds`` and ``retrain_between`` describe."""
-    if nearest.one_of("pipeline", config.pipeline, PIPELINES) == "scratch":
-        if config.regularise.name:
-            raise ValueError(
-                f"regularise.name is {config.regularise.name!r}, and pipeline 'scratch' cuts nothing: choose pipeline "
-                "'prune', or leave regularise.name empty"
-            )
-        return [Link("scratch")]
+    pipeline = nearest.one_of("pipeline", config.pipeline, PIPELINES)
+    if pipeline in ("scratch", "sparse_scratch", "gradual") and config.regularise.name:
+        raise ValueError(
+            f"regularise.name is {config.regularise.name!r}, and pipeline {pipeline!r} cuts nothing: choose pipeline "
+            "'prune', or leave regularise.name empty"
+        )
+    if pipeline in ("scratch", "sparse_scratch"):
+        return [Link(pipeline)]
+    if pipeline == "gradual":
+        return [Link("pretrain"), Link("gradual"), Link("retrain")]
     section, between = config.sparsify, config.retrain_between
     amounts = _amounts(config)
     shorter = {
@@ -189,7 +215,16 @@ def _spec(kind: str, config: ConfigDict, images: DataSpec, model: ModelSpec, dat
         steps = networks.steps_per_epoch(dataset.train_size, trained.batch_size)
         return regularise.spec_of(config, images, model, trained, steps)
     if kind == "retrain":
-        return Retrain(images, train_spec(config, "retrain", dataset))
+        teacher = distill.spec_of(config.retrain.distill, model, images)
+        return Retrain(images, train_spec(config, "retrain", dataset), teacher)
+    if kind in ("gradual", "sparse_scratch"):
+        train = train_spec(config, kind, dataset)
+        masking = mask_rule.spec_of(config, model, train, kind, dataset)
+        return (
+            Gradual(images, train, masking)
+            if kind == "gradual"
+            else SparseScratch(images, model, train, masking)
+        )
     if kind == "scratch":
         refuse_not_for_scratch(config.sparsify)
         ratios = ratios_of(config, model)

@@ -12,7 +12,7 @@ def default_config() -> ConfigDict:
     config.row = ""  # the label of the paper's row that a run stands for. A sweep sets it
     config.tables = ()  # the paper's tables that such a row is printed in: 4 for Table 4
     # 'prune': pretrain, sparsify, retrain; 'prune_at_init': the same from random weights, without pretraining;
-    # 'scratch': the small dense network alone.
+    # 'scratch': the small dense network alone; 'gradual': pretrain, gradual, retrain; 'sparse_scratch': that stage.
     config.pipeline = "prune"
     config.seeds = (0, 1, 2)  # each runs the whole chain
     config.quick = False  # the config file's small values, for a look in a minute or a test
@@ -161,6 +161,9 @@ def default_config() -> ConfigDict:
             # Of the pretraining's: 'rewind', its last epochs, as many as these; 'clr', from its lowest LR up to its
             # highest in the first tenth and down along half a cosine, or 'clr(LOWEST,HIGHEST,SHARE)'.
             "schedule": "0:1e-2",
+            # The teacher's share of the loss; 0: none. The labels have the rest. Both outputs are softened by
+            # `temperature`. The teacher is the base model of the chain, or a file as `base.checkpoint` takes it.
+            "distill": {"weight": 0.0, "temperature": 4.0, "teacher": ""},
             "extend": "",  # or 'plateau': each LR stage lasts until training loss and mean JSV stand still
             "plateau": ConfigDict(
                 {
@@ -178,6 +181,24 @@ def default_config() -> ConfigDict:
     config.rewind = ConfigDict({"to": _any_type(None)})
     # Between two rounds: 0 and '' are as in `retrain`.
     config.retrain_between = ConfigDict({"epochs": 0, "schedule": ""})
+    # The rule under which a mask changes in training, in the stages 'gradual' and 'sparse_scratch'; see
+    # docs/sparse_training.md. None: the rule's own default. Every further key is an argument of the rule.
+    config.mask_rule = ConfigDict(
+        {
+            # 'gmp', 'sfp' and 'iht' prune a dense network; 'static', 'set' and 'rigl' begin sparse, as do 'ste' and
+            # 'sr_ste', whose granularity is N:M; or a function of your own, 'module:function'.
+            "name": "gmp",
+            "layers": (),  # glob patterns over layer names; empty: what the paper prunes in this network
+            "ratio": _any_type(0.9),  # the fraction removed; None for rules of N:M, whose pattern says it
+            "granularity": _any_type(None),  # 'unstructured', 'filter' or N:M
+            "distribution": _any_type(None),  # 'uniform': `ratio` of each layer; 'erk': of all together
+            "interval": _any_type(None),  # steps from one change of the mask to the next; 0: an epoch
+            "end": _any_type(None),  # the fraction of training after which the mask stays
+            "arguments": _any_type({}),  # further ones, where no key can be added
+        }
+    )
+    config.gradual = ConfigDict({"epochs": 30, "schedule": "0:1e-2"})
+    config.sparse_scratch = ConfigDict({"epochs": 60, "schedule": "0:1e-2"})
     # Instead of `pipeline` and rounds: a list of stages, each with keys of its section that differ, such as
     # ({"stage": "pretrain"}, {"stage": "sparsify", "ratio": 0.5}, {"stage": "retrain", "epochs": 5}).
     config.chain = ()

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-HEADS = ("pretrain", "initialise", "scratch")
+HEADS = ("pretrain", "initialise", "scratch", "sparse_scratch")
+SMALL = ("scratch", "sparse_scratch")  # heads whose network has been pruned before it trains
 
 
 def refuse_misplaced(kinds: Sequence[str]) -> None:
@@ -13,24 +14,28 @@ def refuse_misplaced(kinds: Sequence[str]) -> None:
     if kinds[0] not in HEADS:
         raise ValueError(
             f"chain[0].stage is {kinds[0]!r}, which needs a network to act on: begin with 'pretrain' "
-            "(base.checkpoint names a file instead of training), 'initialise' or 'scratch'"
+            "(base.checkpoint names a file instead of training), 'initialise', 'scratch' or 'sparse_scratch'"
         )
     for place, kind in enumerate(kinds[1:], 1):
         if kind in HEADS:
             raise ValueError(f"chain[{place}].stage is {kind!r}; a chain begins with it, once")
-        if kind == "rewind" and "sparsify" not in kinds[:place] and kinds[0] != "scratch":
+        if kind == "gradual" and ({"sparsify", "gradual"} & set(kinds[:place])):
+            raise ValueError(
+                f"chain[{place}].stage is 'gradual' of a network that is pruned already: put it before the first cut"
+            )
+        if kind == "rewind" and not {"sparsify", "gradual"} & set(kinds[:place]) and kinds[0] not in SMALL:
             raise ValueError(
                 f"chain[{place}].stage is 'rewind', and nothing is pruned before it: put 'sparsify' before it"
             )
-        if kind == "regularise" and "sparsify" not in kinds[place:] and kinds[0] != "scratch":
+        if kind == "regularise" and "sparsify" not in kinds[place:] and kinds[0] not in SMALL:
             raise ValueError(
                 f"chain[{place}].stage is 'regularise', and nothing is cut after it: put 'sparsify' behind it"
             )
-    for kind in ("regularise", "sparsify", "rewind"):
-        if kinds[0] == "scratch" and kind in kinds:
+    for kind in ("regularise", "sparsify", "gradual", "rewind"):
+        if kinds[0] in SMALL and kind in kinds:
             raise ValueError(
-                f"chain[{kinds.index(kind)}].stage is {kind!r} after 'scratch', whose network is small from the "
-                "start; begin with 'pretrain'"
+                f"chain[{kinds.index(kind)}].stage is {kind!r} after {kinds[0]!r}, whose network is "
+                f"{'small' if kinds[0] == 'scratch' else 'sparse'} from the start; begin with 'pretrain'"
             )
     if kinds[-1] in ("sparsify", "rewind", "initialise"):
         raise ValueError(

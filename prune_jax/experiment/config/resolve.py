@@ -54,6 +54,7 @@ def _own_parts(config: ConfigDict) -> dict[str, Any]:
         "dataset.name": config.dataset.name,
         "sparsify.criterion": config.sparsify.criterion,
         "optimizer.name": config.optimizer.name,
+        "mask_rule.name": config.mask_rule.name,
         "regularise.name": config.regularise.name,
     }
     found = own_parts.stated(references)

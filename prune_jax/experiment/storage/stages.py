@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from prune_jax import atomic
 from prune_jax.experiment.processes import collective
 from prune_jax.experiment.storage.leases import Locks
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 MARGIN = 2**20  # bytes that a checkpoint's own files may take beside the arrays
 
@@ -59,9 +60,15 @@ def save_stage(store: Store, stage_id: str, variables: Any, about: dict[str, Any
     _write_json(folder / "stage.json", {**about, "digest": digest, "checkpoint": name})
 
 
-def save_mask(store: Store, stage_id: str, mask: Any) -> None:
-    """Keep a stage's mask beside its checkpoint, before ``save_stage`` publishes the stage."""
+def save_mask(store: Store, stage_id: str, mask: Any) -> dict[str, Any]:
+    """Keep a stage's mask beside its checkpoint, before ``save_stage`` publishes the stage.
+
+    Returns what the stage is to say of it: ``mask``, the shapes of its leaves, and ``masked``, how many are False.
+    """
     _save(store, store.root / "stages" / stage_id / "mask", jax.tree.map(np.asarray, mask))
+    leaves = leaf_paths(mask)
+    masked = sum(int(np.size(leaf) - np.count_nonzero(leaf)) for _, leaf in leaves)
+    return {"mask": {path: np.shape(leaf) for path, leaf in leaves}, "masked": masked}
 
 
 def load_mask(store: Store, stage_id: str, like: Any) -> Any:

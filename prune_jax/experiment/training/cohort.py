@@ -14,11 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prune_jax.experiment.devices.mesh import placement, put_whole
+from prune_jax.experiment.devices.mesh import placement, put_state, put_whole
 from prune_jax.experiment.devices.replicas import split, stacked
+from prune_jax.experiment.processes import collective
 from prune_jax.experiment.processes.preemption import PreemptedError
 from prune_jax.experiment.progress import Progress
-from prune_jax.experiment.specs import Measure, Pretrain, Regularise, Retrain, Scratch, kind, stated
+from prune_jax.experiment.specs import (
+    Gradual,
+    Measure,
+    Pretrain,
+    Regularise,
+    Retrain,
+    Scratch,
+    SparseScratch,
+    kind,
+    stated,
+)
 from prune_jax.experiment.storage import checkpoints
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.checkpoint_timer import Clock
@@ -27,11 +38,12 @@ from prune_jax.experiment.training.feed import Feed, Halfway, open_feed
 from prune_jax.experiment.training.inputs import Inputs
 from prune_jax.experiment.training.judging import metric_of
 from prune_jax.experiment.training.lr_course import Course, course_of
+from prune_jax.experiment.training.masking import costs_of
 from prune_jax.experiment.training.measure import entries, measure
 from prune_jax.experiment.training.step import variables_of
-from prune_jax.experiment.training.trainer import Recipe, Trainer, make_trainer
+from prune_jax.experiment.training.trainer import Recipe, Trainer, TrainState, make_trainer
 
-TrainingStage = Pretrain | Regularise | Retrain | Scratch
+TrainingStage = Pretrain | Gradual | Regularise | Retrain | Scratch | SparseScratch
 History = list[dict[str, Any]]
 GO_ON = "what was finished is kept, run the same command again to go on"
 
@@ -43,6 +55,18 @@ class Member(NamedTuple):
     id: str
     parent: str | None
     schedule: str
+
+
+class Start(NamedTuple):
+    """What a replica trains from: variables, the mask and the memory of its rule, and its teacher's variables.
+
+    Each but the variables is None for every member of a cohort, or for none.
+    """
+
+    variables: Any
+    mask: Any = None
+    memory: Any = None
+    teacher: Any = None
 
 
 class Context(NamedTuple):
@@ -94,14 +118,14 @@ def train_cohort(
     spec: TrainingStage,
     members: tuple[Member, ...],
     recipe: Recipe,
-    start: Callable[[Member], tuple[Any, Any]],
+    start: Callable[[Member], tuple[Any, ...]],
     purpose: str = "",
 ) -> None:
     """Bring every member's stage to its end on disk; finished ones, and those known to diverge, are left alone.
 
-    ``start(member)`` gives the variables to start from and the mask that training holds, as in ``TrainState`` but of
-    one replica, or None for every member. ``spec`` holds for all members but for the LR schedule, which is each
-    one's own. Random numbers are drawn for ``purpose``, by default the stage's kind. An unfinished cohort goes on from
+    ``start(member)`` gives what one replica starts from, as a ``Start`` or the first of its fields. ``spec`` holds for
+    all members but for the LR schedule, which is each one's own. Random numbers are drawn for ``purpose``, by default
+    the stage's kind. An unfinished cohort goes on from
     its last checkpoint with exactly the members it had, so that it ends bit-identical to an uninterrupted one. Where a
     loss is not finite, its run is lost, and the others go on; raises TrainingDivergedError once all runs are.
     """
@@ -128,7 +152,7 @@ def _train(
     cohort: str,
     members: tuple[Member, ...],
     recipe: Recipe,
-    start: Callable[[Member], tuple[Any, Any]],
+    start: Callable[[Member], tuple[Any, ...]],
     purpose: str,
 ) -> None:
     recipe = recipe._replace(mesh=recipe.mesh.for_cohort(len(members)))
@@ -136,30 +160,49 @@ def _train(
     about = {"kind": kind(spec), "spec": stated(spec), "measure": dataclasses.asdict(context.measure)}
     stops = isinstance(spec, Regularise) and spec.stop
     course = course_of(spec.train, trainer, context.data, [member.schedule for member in members], stops)
-    variables, masks = zip(*map(start, members), strict=True)
-    state = course.begin(trainer.init(stacked(variables), _stacked_masks(masks)))
-    del variables
+    starts = [Start(*start(member)) for member in members]
+    state = course.begin(_begun(trainer, starts))
+    teacher = put_state(placement(recipe.mesh), stacked([each.teacher for each in starts]))
+    del starts
     with checkpoints.open_partial(context.store, cohort, context.keep) as kept:
         before = checkpoints.newest(kept) or {}
         if before:
             state = checkpoints.load(kept, state)
         keys = jnp.stack([member_key(member.seed, purpose) for member in members])
         keys = put_whole(placement(recipe.mesh), keys)
-        feed = open_feed(trainer, recipe, context.data, keys, members[0].seed, before.get("data", {}))
+        feed = open_feed(
+            trainer, recipe, context.data, keys, members[0].seed, before.get("data", {}), teacher
+        )
         clock = Clock(before.get("seconds", 0.0), context.checkpoint_seconds, context.stopping)
         job = Job(context, spec, members, trainer, feed, course, kept, about, clock)
         with contextlib.closing(feed):
             state, histories = _epochs(job, state, before)
         checkpoints.settle(kept)
         timing = {"seconds": clock.seconds(), "together": len(members)}
-        ends = split(variables_of(course.network(state)))
-        for member, history, variables in zip(members, histories, ends, strict=True):
+        end = course.network(state)
+        ends, masks = split(variables_of(end)), _masks_at_end(recipe, end, len(members))
+        for member, history, variables, mask in zip(members, histories, ends, masks, strict=True):
             if is_known(context.store, member.id):
                 continue
             mine = {"spec": stated(_own(spec, member)), "seed": member.seed, "parent": member.parent}
             told = {**about, **mine, "history": history, **timing}
+            if mask is not None:
+                told |= disk.save_mask(context.store, member.id, mask)
+                told |= costs_of(spec, recipe.model, context.data.train_size)
             disk.save_stage(context.store, member.id, variables, told)
     checkpoints.drop_partial(context.store, cohort)
+
+
+def _begun(trainer: Trainer, starts: list[Start]) -> TrainState:
+    variables, masks, memories, _ = zip(*starts, strict=True)
+    return trainer.init(stacked(variables), _stacked_masks(masks), stacked(memories))
+
+
+def _masks_at_end(recipe: Recipe, state: TrainState, members: int) -> Iterable[Any]:
+    """Each replica's mask where a rule has changed it; else None, as it is that of a stage before."""
+    if recipe.masking is None:
+        return [None] * members
+    return split(collective.fetch(state.mask))
 
 
 def _stacked_masks(trees: Iterable[Any]) -> Any:

@@ -12,13 +12,17 @@ from prune_jax import data, models
 from prune_jax.experiment.devices import mesh
 from prune_jax.experiment.devices.mesh import Placement
 from prune_jax.experiment.specs import DataSpec
+from prune_jax.experiment.training.distillation import Distilling, distilled
 from prune_jax.pruning import masks
+from prune_jax.pruning.mask_rules.rule import HELD, MaskRule, MaskState
+from prune_jax.pruning.mask_rules.step import Trained, seen, take_step
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 REMATS = ("none", "elementwise")
 # Folded into a step's key: what a network draws, apart from augmentation. No small number: that fold is what a split
 # gives too, so that 1 would be the key of the flips.
 NETWORK = zlib.crc32(b"network")
+MASK = zlib.crc32(b"mask rule")  # the same, of what a mask rule draws
 KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not compute twice
 
 
@@ -26,7 +30,8 @@ class TrainState(NamedTuple):
     """What training changes, and the mask that it holds. Plain pytrees; R replicas: every leaf has an axis of R first.
 
     ``mask`` is like ``params``, of bools of each leaf's rank, size 1 on axes along which all entries are alike; where
-    it is False, a parameter is exactly 0 at every step. ``ema`` is the running mean of ``params``. None: not in use.
+    it is False, a parameter is exactly 0 at every step, unless a mask rule says otherwise. ``memory`` is what such a
+    rule keeps beside it. ``ema`` is the running mean of ``params``. None: not in use.
     """
 
     params: Any
@@ -34,6 +39,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     mask: Any = None
     ema: Any = None
+    memory: Any = None
 
 
 class StepPlan(NamedTuple):
@@ -63,26 +69,47 @@ def make_step(
     spec: DataSpec,
     plan: StepPlan,
     place: Placement,
+    rule: MaskRule = HELD,
+    distilling: Distilling | None = None,
 ) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """``step(state, images, labels, lr, key) -> (state, mean loss)`` on uint8 images and int32 labels."""
-    value_and_grad = _gradient(network, spec, plan, place)
+    """``step(state, images, labels, lr, key, turn, teacher) -> (state, mean loss)`` on uint8 images and int32 labels.
+
+    ``turn`` is that of ``rule``, where it has turns. ``teacher`` are the variables of the network of ``distilling``.
+    """
+    value_and_grad = _gradient(network, spec, plan, place, distilling)
 
     def step(
-        state: TrainState, images: jax.Array, labels: jax.Array, lr: jax.Array, key: jax.Array
+        state: TrainState,
+        images: jax.Array,
+        labels: jax.Array,
+        lr: jax.Array,
+        key: jax.Array,
+        turn: jax.Array | None = None,
+        teacher: Any = None,
     ) -> tuple[TrainState, jax.Array]:
         images = data.augment(key, images, crop_pad=spec.crop_pad, flip=spec.flip)
         images, labels = mesh.batch(place, (images, labels))
         drawn = jax.random.fold_in(key, NETWORK)
-        (loss, stats), gradients = value_and_grad(state.params, state.batch_stats, images, labels, drawn)
-        gradients = masked(gradients, state.mask)  # a pruned weight adds to no norm that an optimiser takes
+        shown = seen(rule, state.params, state.mask)
+        wanted = _targets(distilling, spec, place, teacher, images)
+        (loss, stats), gradients = value_and_grad(shown, state.batch_stats, images, labels, drawn, wanted)
         opt_state = state.opt_state._replace(hyperparams={"learning_rate": lr})
-        updates, opt_state = optimizer.update(gradients, opt_state, state.params)
-        params = masked(optax.apply_updates(state.params, updates), state.mask)
-        ema = averaged(state.ema, params, plan.ema)
-        new = TrainState(params, stats, opt_state, state.mask, ema)
+        before = Trained(state.params, opt_state, MaskState(state.mask, state.memory))
+        after = take_step(rule, optimizer, before, gradients, turn, jax.random.fold_in(key, MASK))
+        ema = averaged(state.ema, after.params, plan.ema)
+        new = TrainState(after.params, stats, after.opt_state, after.state.mask, ema, after.state.memory)
         return mesh.parameters(place, new), loss
 
     return step
+
+
+def _targets(
+    distilling: Distilling | None, spec: DataSpec, place: Placement, teacher: Any, images: jax.Array
+) -> jax.Array | None:
+    """The teacher's logits of a batch, as it computes them when it is evaluated; None without a teacher."""
+    if distilling is None:
+        return None
+    return distilling.apply(mesh.whole(place, teacher), floats(spec, images))
 
 
 def masked(tree: Any, mask: Any) -> Any:
@@ -98,8 +125,8 @@ def averaged(ema: Any, params: Any, decay: float) -> Any:
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """What is evaluated and kept of a state: its parameters, or their running mean, and batch statistics."""
-    params = state.params if state.ema is None else state.ema
+    """What is evaluated and kept of a state: its parameters, or their running mean, masked, and batch statistics."""
+    params = masked(state.params if state.ema is None else state.ema, state.mask)
     return {"params": params, "batch_stats": state.batch_stats}
 
 
@@ -119,9 +146,16 @@ def gathered(place: Placement, params: Any, batch_stats: Any) -> dict[str, Any]:
 
 
 def _gradient(
-    network: models.Network, spec: DataSpec, plan: StepPlan, place: Placement
+    network: models.Network,
+    spec: DataSpec,
+    plan: StepPlan,
+    place: Placement,
+    distilling: Distilling | None,
 ) -> Callable[..., tuple[tuple[jax.Array, Any], Any]]:
-    """``(params, batch_stats, images, labels, key) -> ((loss, new batch_stats), gradient)``, means over the batch."""
+    """``(params, batch_stats, images, labels, key, teacher's logits or None) -> ((loss, new batch_stats), gradient)``.
+
+    All are means over the batch.
+    """
 
     def forward(params: Any, stats: Any, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
         variables = gathered(place, params, stats)
@@ -131,13 +165,21 @@ def _gradient(
         forward = jax.checkpoint(forward, policy=lambda primitive, *_, **__: primitive.name in KEPT)
 
     def loss_of(
-        params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array
+        params: Any,
+        stats: Any,
+        images: jax.Array,
+        labels: jax.Array,
+        key: jax.Array,
+        wanted: jax.Array | None,
     ) -> tuple[jax.Array, Any]:
         x = floats(spec, images)
         x = x if spec.window else x.astype(PRECISIONS[plan.precision])
         logits, stats = forward(params, stats, x, key)
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return _cross_entropy(logits, labels, plan.label_smoothing).mean(), stats
+        loss = _cross_entropy(logits, labels, plan.label_smoothing)
+        if distilling is not None and wanted is not None:
+            loss = distilled(loss, logits, wanted, distilling.spec)
+        return loss.mean(), stats
 
     one_shot = jax.value_and_grad(loss_of, has_aux=True)
     return one_shot if plan.accumulate == 1 else _accumulated(one_shot, plan, place)
@@ -160,18 +202,25 @@ def _accumulated(
         return array.reshape(-1, count, *array.shape[1:]).swapaxes(0, 1)
 
     def total(
-        params: Any, stats: Any, images: jax.Array, labels: jax.Array, key: jax.Array
+        params: Any,
+        stats: Any,
+        images: jax.Array,
+        labels: jax.Array,
+        key: jax.Array,
+        wanted: jax.Array | None,
     ) -> tuple[tuple[jax.Array, Any], Any]:
         def add(carry: Any, each: Any) -> tuple[Any, None]:
-            (stats, summed), (part, drawn) = carry, each
-            (loss, stats), gradient = one_shot(params, stats, *mesh.batch(place, part), drawn)
+            (stats, summed), (part, drawn, targets) = carry, each
+            (loss, stats), gradient = one_shot(params, stats, *mesh.batch(place, part), drawn, targets)
             return (stats, jax.tree.map(jnp.add, summed, (loss, gradient))), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        microbatches = ((parts(images), parts(labels)), jax.random.split(key, count))
-        (stats, summed), _ = jax.lax.scan(
-            add, (stats, zero), microbatches, unroll=count if plan.unroll else 1
+        each_part = (
+            (parts(images), parts(labels)),
+            jax.random.split(key, count),
+            jax.tree.map(parts, wanted),
         )
+        (stats, summed), _ = jax.lax.scan(add, (stats, zero), each_part, unroll=count if plan.unroll else 1)
         loss, gradient = jax.tree.map(lambda leaf: leaf / count, summed)
         return (loss, stats), gradient
 

@@ -14,15 +14,18 @@ from prune_jax.experiment.devices import replicas
 from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
 from prune_jax.experiment.devices.strategy import Execution
 from prune_jax.experiment.networks import steps_per_epoch
-from prune_jax.experiment.specs import DataSpec, ModelSpec
+from prune_jax.experiment.specs import DataSpec, Distillation, ModelSpec
 from prune_jax.experiment.training import inputs, optimizers, penalties
+from prune_jax.experiment.training.distillation import Distilling
 from prune_jax.experiment.training.inputs import DeviceData, Inputs
 from prune_jax.experiment.training.inputs import to_device as to_device
 from prune_jax.experiment.training.judging import jacobian_of, judged
+from prune_jax.experiment.training.masking import MaskPlan, rule_of
 from prune_jax.experiment.training.optimizers import Rule
 from prune_jax.experiment.training.penalties import Pushing
 from prune_jax.experiment.training.step import StepPlan, TrainState, floats, make_step, masked, variables_of
 from prune_jax.experiment.twins import Channels, network_at
+from prune_jax.pruning.mask_rules.rule import HELD
 from prune_jax.pruning.regularizers.penalty import is_done
 
 
@@ -30,6 +33,7 @@ class Recipe(NamedTuple):
     """All that a compiled trainer depends on; learning rates, weights and data are its arguments.
 
     ``channels``: those that stay, of a network whose own code can't run at its sizes (see ``twins``).
+    ``masking``: the mask rule that training is under. ``distill``: how a teacher's outputs enter the loss.
     ``pushing``: the penalty that training is under.
     """
 
@@ -43,24 +47,29 @@ class Recipe(NamedTuple):
     plan: StepPlan = StepPlan()
     rule: Rule = Rule()
     channels: Channels = ()
+    masking: MaskPlan | None = None
+    distill: Distillation | None = None
     pushing: Pushing | None = None
 
 
 class Trainer(NamedTuple):
     """Compiled functions over R replicas: the leading axis of states, keys and results. Data are shared.
 
-    init(variables, mask=None) -> TrainState with a fresh optimiser, its parameters masked. ``mask`` as in TrainState.
-    epoch(state, data, keys, lrs) -> (state, mean train loss (R,)). The state is donated. lrs: (steps,), or (R, steps)
-    where every replica has its own.
-    step(state, images, labels, keys, lr) -> (state, mean loss (R,)) on one batch. The state is donated.
+    init(variables, mask=None, memory=None) -> TrainState with a fresh optimiser, its parameters masked. ``mask`` and
+    ``memory`` as in TrainState.
+    epoch(state, data, keys, lrs, turns=None, teacher=None) -> (state, mean train loss (R,)). The state is donated.
+    lrs: (steps,), or (R, steps) where every replica has its own. turns: (steps,), those of a mask rule. teacher:
+    variables of every replica's own.
+    step(state, images, labels, keys, lr, turn=None, teacher=None) -> (state, mean loss (R,)) on one batch. The state is
+    donated.
     accuracy(state, data) -> test accuracy in percent (R,), or of a text bits per byte.
     jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
     ended(state) -> whether the rule of the penalty has ended a replica's training, bool (R,).
     """
 
     init: Callable[..., TrainState]
-    epoch: Callable[[TrainState, DeviceData, jax.Array, Any], tuple[TrainState, jax.Array]]
-    step: Callable[[TrainState, jax.Array, jax.Array, jax.Array, Any], tuple[TrainState, jax.Array]]
+    epoch: Callable[..., tuple[TrainState, jax.Array]]
+    step: Callable[..., tuple[TrainState, jax.Array]]
     accuracy: Callable[[TrainState, Inputs], jax.Array]
     jsv: Callable[[TrainState, jax.Array], jax.Array]
     ended: Callable[[TrainState], jax.Array]
@@ -77,14 +86,16 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     penalty = penalties.penalty_of(recipe.model, recipe.pushing)
     optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay, penalty)
     place = devices_mesh.placement(recipe.mesh)
-    step = make_step(network, optimizer, recipe.data, recipe.plan, place)
+    rule = HELD if recipe.masking is None else rule_of(recipe.masking)
+    distilling = Distilling(recipe.distill, network_at(recipe.model, ()).apply) if recipe.distill else None
+    step = make_step(network, optimizer, recipe.data, recipe.plan, place, rule, distilling)
     lift = replicas.over(place, recipe.execution)
 
-    def init(variables: Any, mask: Any) -> TrainState:
-        params = masked(variables["params"], mask)
+    def init(variables: Any, mask: Any, memory: Any) -> TrainState:
+        params = variables["params"] if rule.between == "straight" else masked(variables["params"], mask)
         # A copy: where a state is donated, no two leaves may be one array.
         ema = jax.tree.map(jnp.copy, params) if recipe.plan.ema else None
-        return TrainState(params, variables["batch_stats"], optimizer.init(params), mask, ema)
+        return TrainState(params, variables["batch_stats"], optimizer.init(params), mask, ema, memory)
 
     def sum_judged(
         state: TrainState, images: jax.Array, labels: jax.Array, weights: jax.Array | None
@@ -100,9 +111,9 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         return trainability.jacobian_singular_values(*jacobian_of(network, recipe.data, variables, images))
 
     def fed(
-        state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array, lr: jax.Array
+        state: TrainState, images: jax.Array, labels: jax.Array, key: jax.Array, lr: jax.Array, *beside: Any
     ) -> tuple[TrainState, jax.Array]:
-        return step(state, images, labels, lr, key)
+        return step(state, images, labels, lr, key, *beside)
 
     total = _told(place, lift(sum_judged, (0, None, None, None)))
 
@@ -111,12 +122,17 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         parts = [total(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
         return sum(parts) / on.test_size
 
-    fresh = jax.jit(lift(init, (0, 0)))
+    fresh = jax.jit(lift(init, (0, 0, 0)))
     made = _scanned if recipe.execution.epoch == "scan" else _stepped
+    one = _training(place, lift(fed, (0, None, None, 0, None, None, 0)))
     return Trainer(
-        lambda variables, mask=None: devices_mesh.put_state(place, fresh(variables, mask)),
+        lambda variables, mask=None, memory=None: devices_mesh.put_state(
+            place, fresh(variables, mask, memory)
+        ),
         made(step, lift, recipe, place),
-        _training(place, lift(fed, (0, None, None, 0, None))),
+        lambda state, images, labels, keys, lr, turn=None, teacher=None: one(
+            state, images, labels, keys, lr, turn, teacher
+        ),
         accuracy,
         _one_by_one(network, recipe.data) if _on_cores() else _told(place, lift(jsv, (0, None))),
         _told(place, lambda state: is_done(state.opt_state)),
@@ -168,38 +184,51 @@ def _scanned(
     step: Callable[..., Any], lift: Callable[..., Any], recipe: Recipe, place: Placement
 ) -> Callable[..., Any]:
     def epoch(
-        state: TrainState, on: DeviceData, key: jax.Array, lrs: jax.Array
+        state: TrainState, on: DeviceData, key: jax.Array, lrs: jax.Array, turns: Any, teacher: Any
     ) -> tuple[TrainState, jax.Array]:
         def body(carry: TrainState, each: Any) -> tuple[TrainState, jax.Array]:
-            rows, step_key, lr = each
-            return step(carry, *_drawn(on, rows, place), lr, step_key)
+            rows, step_key, lr, turn = each
+            return step(carry, *_drawn(on, rows, place), lr, step_key, turn, teacher)
 
-        state, losses = jax.lax.scan(body, state, (*_order(recipe, on, key), lrs))
+        state, losses = jax.lax.scan(body, state, (*_order(recipe, on, key), lrs, turns))
         return state, jnp.mean(losses)
 
-    shared, own = (_training(place, lift(epoch, (0, None, 0, axis))) for axis in (None, 0))
-    return lambda state, on, keys, lrs: (shared if lrs.ndim == 1 else own)(state, on, keys, lrs)
+    shared, own = (_training(place, lift(epoch, (0, None, 0, axis, None, 0))) for axis in (None, 0))
+
+    def run(
+        state: TrainState, on: DeviceData, keys: jax.Array, lrs: Any, turns: Any = None, teacher: Any = None
+    ) -> tuple[TrainState, jax.Array]:
+        return (shared if lrs.ndim == 1 else own)(state, on, keys, lrs, turns, teacher)
+
+    return run
 
 
 def _stepped(
     step: Callable[..., Any], lift: Callable[..., Any], recipe: Recipe, place: Placement
 ) -> Callable[..., Any]:
     def one(
-        state: TrainState, on: DeviceData, order: tuple[jax.Array, jax.Array], lrs: jax.Array, i: jax.Array
+        state: TrainState,
+        on: DeviceData,
+        order: tuple[jax.Array, jax.Array],
+        lrs: jax.Array,
+        i: jax.Array,
+        turns: Any,
+        teacher: Any,
     ) -> tuple[TrainState, jax.Array]:
         rows, keys = order
-        return step(state, *_drawn(on, rows[i], place), lrs[i], keys[i])
+        turn = None if turns is None else turns[i]
+        return step(state, *_drawn(on, rows[i], place), lrs[i], keys[i], turn, teacher)
 
     order_of = jax.jit(lift(functools.partial(_order, recipe), (None, 0)))
-    shared, own = (_training(place, lift(one, (0, None, 0, axis, None))) for axis in (None, 0))
+    shared, own = (_training(place, lift(one, (0, None, 0, axis, None, None, 0))) for axis in (None, 0))
 
     def epoch(
-        state: TrainState, on: DeviceData, keys: jax.Array, lrs: jax.Array
+        state: TrainState, on: DeviceData, keys: jax.Array, lrs: Any, turns: Any = None, teacher: Any = None
     ) -> tuple[TrainState, jax.Array]:
         order, losses = order_of(on, keys), []
         one_step = shared if lrs.ndim == 1 else own
         for i in range(lrs.shape[-1]):
-            state, loss = one_step(state, on, order, lrs, i)
+            state, loss = one_step(state, on, order, lrs, i, turns, teacher)
             losses.append(loss)
         return state, jnp.mean(jnp.stack(losses), axis=0)
 
