@@ -85,7 +85,8 @@ def draw(
       True
     """
     if isinstance(groups, Pruned):
-        groups, keep = groups.groups, groups.keep if keep is None else keep
+        keep = groups.keep if keep is None else keep
+        groups = groups.groups
     kept = checked(groups, keep or {})
     after = [len(kept[group.name]) if group.name in kept else group.size for group in groups]
     return Drawing(svg_of(rows_of(groups, kept), groups, after, title))
