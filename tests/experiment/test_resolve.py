@@ -9,7 +9,7 @@ BAD = [
     ({"checkpoint.keep": 0}, r"checkpoint.keep is 0; at least 1 is kept"),
     (
         {"pipeline": "prunne"},
-        r"pipeline is 'prunne'; allowed: prune, prune_at_init, scratch; did you mean 'prune'",
+        r"pipeline is 'prunne'; allowed: prune, prune_at_init, scratch, gradual, sparse_scratch; did you mean 'prune'",
     ),
     ({"model.name": "mlp7_linaer"}, r"model: .*'mlp7_linaer'.*mlp7_linear"),
     ({"sparsify.criterion": "L1"}, r"sparsify.criterion is 'L1'; allowed: l1, l2"),

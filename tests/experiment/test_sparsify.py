@@ -12,7 +12,7 @@ from prune_jax.experiment import networks, specs
 from prune_jax.experiment.chain import record, restore, run
 from prune_jax.experiment.config import sweep
 from prune_jax.experiment.training.cohort import member_key
-from prune_jax.pruning import cost, surgery
+from prune_jax.pruning import allocation, cost, surgery
 
 LAYERS = ("0", "1", "head")
 
@@ -154,7 +154,7 @@ def test_every_group_of_every_network_of_the_catalog_can_be_priced(name):
     spec = specs.ModelSpec(name, (6,) if name == "decoder" else (32, 32, 3), 10)
     widths = networks.widths_of(spec, networks.uniform_ratios(spec, ("*",), 0.5))
     groups, network, x = networks.groups_of(spec), networks.network_of(spec), networks.example_of(spec)
-    assert set(widths) == {group.name for group in groups if group.frozen is None}
+    assert set(widths) == {group.name for group in allocation.chosen(groups, ("*",))}
     keep = {name: np.arange(width) for name, width in widths.items()}
     apply = surgery.slim(network.apply, network.variables, groups, keep, x)
     assert networks.cost_of(spec, widths) == cost.count(apply, networks.small_variables(spec, widths), x)

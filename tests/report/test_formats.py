@@ -56,7 +56,7 @@ def test_a_section_is_printed_in_each_format(runs, capsys):
     assert rows[0][:2] == ["network", "data"]
     assert rows[1][:2] == ["mlp", "digits"]
     assert command_line.main(["report", str(runs), "--section=base", "--format=latex"]) == 0
-    assert r"\begin{tabular}{lrrrrr}" in capsys.readouterr().out
+    assert r"\begin{tabular}{lrrrr}" in capsys.readouterr().out
     assert not list(runs.glob("*.html"))
 
 

@@ -239,7 +239,7 @@ def _together(model: ModelSpec, cut: Sparsify) -> float:
 def _result(store: disk.Store, arm: Arm, number: int, small: list[Cost]) -> fairness.SeedResult:
     """One seed: its curve through all rounds, and what was measured on the checkpoints at its stages' ends."""
     chain, last = arm.ids[number], arm.chain[-1]
-    assert isinstance(last, Retrain | Scratch)
+    assert isinstance(last, Gradual | Retrain | Scratch | SparseScratch)
     ends, curve = end_spectra.at_ends(store, arm, chain), _history(store, chain[-1], arm.measure)
     curve[0] |= ends.get("start", {})
     curve[-1] |= ends.get("end", {})
