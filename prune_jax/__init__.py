@@ -48,9 +48,14 @@ _SURFACE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _HOME: Mapping[str, str] = MappingProxyType(
     {name: module for module, names in _SURFACE.items() for name in names}
 )
-# Whole modules: every criterion by its name, and what turns scores into a keep.
+# Whole modules: every criterion, mask rule and regulariser by its name, and what turns scores into a keep.
 _MODULES: Mapping[str, str] = MappingProxyType(
-    {"allocation": "prune_jax.pruning.allocation", "criteria": "prune_jax.pruning.criteria.table"}
+    {
+        "allocation": "prune_jax.pruning.allocation",
+        "criteria": "prune_jax.pruning.criteria.table",
+        "mask_rules": "prune_jax.pruning.mask_rules.table",
+        "regularizers": "prune_jax.pruning.regularizers.table",
+    }
 )
 
 __all__ = sorted((*_HOME, *_MODULES))

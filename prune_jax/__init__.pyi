@@ -1,5 +1,7 @@
 """The public names for type checkers and editors; at run time each loads on first use."""
 
+import prune_jax.pruning.mask_rules.table
+import prune_jax.pruning.regularizers.table
 from prune_jax.fairness import RunRecord as RunRecord
 from prune_jax.fairness import compare as compare
 from prune_jax.fairness import cross_validate as cross_validate
@@ -44,4 +46,6 @@ from prune_jax.trainability.spectra import Spectrum as Spectrum
 from prune_jax.trainability.spectra import spectrum as spectrum
 
 criteria = table
+mask_rules = prune_jax.pruning.mask_rules.table
+regularizers = prune_jax.pruning.regularizers.table
 __version__: str

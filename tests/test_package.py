@@ -50,7 +50,11 @@ def test_the_version_has_one_place_and_the_citation_agrees():
 
 # Rooms whose names load on first use; what a stub can't import under its name stands beside it.
 LAZY = {
-    "prune_jax": {"criteria": ("prune_jax.pruning.criteria", "table")},
+    "prune_jax": {
+        "criteria": ("prune_jax.pruning.criteria", "table"),
+        "mask_rules": ("prune_jax.pruning.mask_rules", "table"),
+        "regularizers": ("prune_jax.pruning.regularizers", "table"),
+    },
     "prune_jax.trainability": {},
     "prune_jax.experiment": {},
 }

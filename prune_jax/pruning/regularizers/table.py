@@ -15,9 +15,17 @@ from prune_jax.pruning.regularizers import (
     slimming,
 )
 from prune_jax.pruning.regularizers.channels import counts_of
-from prune_jax.pruning.regularizers.penalty import Penalty
+from prune_jax.pruning.regularizers.penalty import Penalty, is_done, regularized
 
-__all__ = ["REGULARIZERS", "Penalty", "Regularizer", "arguments_of", "penalty_of"]
+__all__ = [
+    "REGULARIZERS",
+    "Penalty",
+    "Regularizer",
+    "arguments_of",
+    "is_done",
+    "penalty_of",
+    "regularized",
+]
 
 
 class Regularizer(NamedTuple):
