@@ -85,6 +85,27 @@ def test_no_method_at_initialisation_is_told_apart_from_random():
         assert "{:.2f} against {:.2f} % at {}".format(*pair, ratio) in TEXT
 
 
+def test_fine_tuning_at_the_last_lr_is_behind_other_retrainings_at_the_highest_ratio():
+    groups = fairness.rank_retrainings(fairness.read_folder(ROOT / "results/rewinding/records")).groups
+    assert [len(group.records) for group in groups] == [4] * 4
+    told, means = {}, {}
+    for group in groups:
+        names = [record.name for record in group.records]
+        means |= {r.name: statistics.mean(r.accuracies) for r in group.records}
+        told |= {frozenset((names[i], names[j])): p for (i, j), p in group.ps.items() if p < 0.05}
+    assert all("0.95" in name for pair in told for name in pair)
+    for epochs in (10, 8):
+        last = f"fine-tuning, 0.95, {epochs} epochs"
+        others = [n for n in means if n.endswith(f"0.95, {epochs} epochs") and n != last]
+        assert all(frozenset((last, other)) in told for other in others)
+        span = f"{min(means[n] for n in others):.2f} to {max(means[n] for n in others):.2f} %"
+        assert f"{means[last]:.2f} against {span} after {epochs}" in TEXT
+    assert len(told) == 7  # beside these six only one pair
+    early, rewound = "weights back to 0, 0.95, 10 epochs", "LRs back, 0.95, 10 epochs"
+    p = told[frozenset((early, rewound))]
+    assert f"({means[early]:.2f} against {means[rewound]:.2f} %, p = {p:.3f})" in TEXT
+
+
 def text_of(name):
     """A file's words, without line breaks."""
     return " ".join((ROOT / name).read_text().split())
