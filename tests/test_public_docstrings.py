@@ -18,7 +18,7 @@ from prune_jax import experiment, trainability
 
 NAMES = sorted(
     {(name, room.__name__) for room in (prune_jax, trainability, experiment) for name in room.__all__}
-    - {("allocation", "prune_jax"), ("criteria", "prune_jax")}  # modules
+    - {(name, "prune_jax") for name in ("allocation", "criteria", "mask_rules", "regularizers")}  # modules
     - {(name, "prune_jax.trainability") for name in prune_jax.__all__}  # the same objects
 )
 OWN = [name for name, room in NAMES if room == "prune_jax"]  # examples of trainability run in its own tests
