@@ -22,7 +22,7 @@ lint: $(VENV)/.dev
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
-# End-to-end tests: runs that are killed and resumed, every config in its quick form.
+# End-to-end tests: runs that are killed and resumed, quick forms of configs (all: PRUNE_JAX_EVERY_QUICK=1).
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadgroup --durations=10
 
