@@ -126,6 +126,6 @@ def test_bad_input_is_one_line_before_any_work(environment, tmp_path):
 def test_a_dry_run_starts_nothing(environment, tmp_path):
     code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", "--dry_run")
     assert code == 0, err
-    assert "run 8/8 L1+OrthP 0.9, LR 0.001, 4 epochs: mlp7_linear, seeds [0, 1]" in out
-    assert out.strip().splitlines()[-1].startswith("8 runs, 22 distinct stages")
+    assert "run 16/16 reinit 0.9, LR 0.001, 4 epochs: mlp7_linear, seeds [0, 1]" in out
+    assert out.strip().splitlines()[-1].startswith("16 runs, 42 distinct stages")
     assert not (tmp_path / "w").exists()

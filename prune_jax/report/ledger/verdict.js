@@ -36,6 +36,18 @@ const Verdict = (() => {
     return [a, b].map((facts) => (both ? merged(facts.optimiser) : facts.optimiser.stated));
   }
 
+  // Of two runs of this package where one distils, the other says that it doesn't.
+  function further(a, b) {
+    const own = a.optimiser.options !== null && b.optimiser.options !== null;
+    const distils = [a, b].some((facts) => facts.settings.some((setting) => setting[0] === "distillation"));
+    const left = own && distils ? [["distillation", JSON.stringify("no"), "no"]] : [];
+    const merged = (facts) => {
+      const map = new Map([...left, ...facts.settings].map((setting) => [setting[0], setting]));
+      return [...map.values()];
+    };
+    return [merged(a), merged(b)];
+  }
+
   function unlikeImages(x, y, forms) {
     const differ = [];
     if (x.classes !== y.classes) differ.push(["classes", x.classes || "unstated", y.classes || "unstated"]);
@@ -54,7 +66,7 @@ const Verdict = (() => {
       a[field] === null || b[field] === null || equal(a[field], b[field])
         ? null
         : broken(field, text(a[field]), text(b[field])),
-    settings: (field, a, b) => differing(field, a[field], b[field]),
+    settings: (field, a, b) => differing(field, ...further(a, b)),
     optimiser: (field, a, b) => differing(field, ...optimisers(a, b)),
     base: (field, a, b) => (sameBase(a, b) ? null : broken(field, text(a[field]), text(b[field]))),
     dataset: (field, a, b, table) => {
@@ -93,7 +105,7 @@ const Verdict = (() => {
     const all = [...new Set([...table.asked, ...x, ...y])].sort();
     names.push(...all.filter((name) => !x.has(name) || !y.has(name)).map((name) => `optimiser ${name}`));
     if (a.augmentation === null || b.augmentation === null) names.push("augmentation");
-    const [s, t] = [a, b].map((facts) => new Set(facts.settings.map((setting) => setting[0])));
+    const [s, t] = further(a, b).map((settings) => new Set(settings.map((setting) => setting[0])));
     const onesided = [...new Set([...s, ...t])].filter((name) => s.has(name) !== t.has(name)).sort();
     names.push(...onesided.map((name) => `settings ${name}`));
     const forms = [a, b].map((facts) => new Set(facts.dataset.form.map((setting) => setting[0])));
