@@ -107,6 +107,8 @@ LIKE = {
     "fashion_table4": "mystery2_convnet",
     "fashion_table6": "table6",
     "mystery1_convnet": "mystery1_mlp7",
+    "fashion_mystery1": "mystery1_mlp7",
+    "rewinding": "unstructured",
     "lm_sparsity": "lm_pruning_or_scratch",
 }
 
