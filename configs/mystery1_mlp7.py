@@ -18,18 +18,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
-from prune_jax.experiment.protocols import mystery1
+from prune_jax.experiment.protocols import mystery1, recipes
 
 
 def get_config() -> ConfigDict:
     """MLP-7-Linear on 4,000 MNIST images: prune by L1, retrain under two initial LRs for ever longer."""
-    config = default_config()
-    config.experiment = "mystery1_mlp7"
+    config = recipes.mlp7_mnist("mystery1_mlp7")
     config.seeds = (0, 1, 2, 3, 4)
-    config.model.name = "mlp7_linear"
-    config.model.options = ConfigDict({"init": "orthogonal", "hidden": 100})
-    config.optimizer.weight_decay = 1e-4
     config.pretrain.epochs = 30
     config.pretrain.schedule = "0:1e-2"
     config.sparsify.ratio = 0.9

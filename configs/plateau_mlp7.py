@@ -21,17 +21,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.protocols import recipes
 from prune_jax.schedules import halving
 
 
 def get_config() -> ConfigDict:
     """Prune by L1 at three ratios, retrain under three initial LRs: fixed schedules and plateau-extended ones."""
-    config = default_config()
-    config.experiment = "plateau_mlp7"
-    config.model.name = "mlp7_linear"
-    config.model.options = ConfigDict({"init": "orthogonal", "hidden": 100})
-    config.optimizer.weight_decay = 1e-4
+    config = recipes.mlp7_mnist("plateau_mlp7")
     config.measure.jsv = "spectrum"
     config.measure.examples = 512
     config.measure.every = 10

@@ -12,20 +12,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.defaults import default_config
-from prune_jax.experiment.protocols import mystery1
+from prune_jax.experiment.protocols import mystery1, recipes
 
 REGULARISERS = {"ssl": "group_lasso", "trained_on": "group_lasso"}  # methods that go by another name there
 
 
 def get_config() -> ConfigDict:
     """MLP-7-Linear on 4,000 MNIST images: methods that train before the cut, with and without OrthP, from two LRs."""
-    config = default_config()
-    config.experiment = "trained_towards_the_cut"
+    config = recipes.mlp7_mnist("trained_towards_the_cut")
     config.seeds = (0, 1, 2, 3, 4)
-    config.model.name = "mlp7_linear"
-    config.model.options = ConfigDict({"init": "orthogonal", "hidden": 100})
-    config.optimizer.weight_decay = 1e-4
     config.pretrain.epochs = 30
     config.pretrain.schedule = "0:1e-2"
     # The control 'trained_on' trains as long before the cut, under no penalty.

@@ -6,6 +6,7 @@ import importlib
 import pytest
 
 MODULES = (
+    "experiment.config.arguments",
     "data.idx",
     "data.subset",
     "fairness.cells",

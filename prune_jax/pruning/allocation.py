@@ -51,7 +51,9 @@ def fits(name: str, pattern: str) -> bool:
     Dimensions inside of heads (``q:inner``) are meant only where the pattern ends in ``:inner``. Most attention
     fixes the size of a head in its code, and could not run itself with smaller heads.
     """
-    return fnmatchcase(name, pattern) and name.endswith(":inner") <= pattern.endswith(":inner")
+    if name.endswith(":inner") and not pattern.endswith(":inner"):
+        return False
+    return fnmatchcase(name, pattern)
 
 
 def chosen(groups: Sequence[Group], patterns: Sequence[str]) -> list[Group]:

@@ -1,7 +1,7 @@
 """``config.mask_rule``: the rule under which a mask changes while the network trains, checked before any work."""
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from prune_jax import nearest
 from prune_jax.experiment import networks
+from prune_jax.experiment.config.arguments import joined
 from prune_jax.experiment.config.dataset import AnyDataset
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import Gradual, Masking, ModelSpec, Sparsify, Stage, TrainSpec
@@ -85,16 +86,7 @@ def _refuse_dense(rule: MaskRule, name: str, stage: str) -> None:
 def _arguments(section: ConfigDict) -> dict[str, Any]:
     """Every key that isn't None, and what ``arguments`` holds."""
     named = {key: value for key, value in section.items() if key not in OTHER and value is not None}
-    if not isinstance(section.arguments, Mapping | ConfigDict):
-        raise ValueError(
-            f"mask_rule.arguments is {section.arguments!r}; it holds names and values: {{'drop': 0.3}}"
-        )
-    more = dict(section.arguments)
-    for key in sorted(named.keys() & more.keys()):
-        raise ValueError(
-            f"mask_rule.{key} is {named[key]!r}, but mask_rule.arguments has {key}={more[key]!r}; say it once"
-        )
-    return named | more
+    return joined("mask_rule", named, section.arguments, "{'drop': 0.3}")
 
 
 def _complete(name: str, given: dict[str, Any]) -> dict[str, Any]:

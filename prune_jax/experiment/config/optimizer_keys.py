@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from prune_jax import fairness, nearest
+from prune_jax.experiment.config.arguments import joined
 from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.specs import TrainSpec
@@ -75,16 +76,8 @@ def stated_in_record(train: TrainSpec) -> fairness.Optimiser:
 def _arguments(section: ConfigDict) -> dict[str, Any]:
     """Every key that isn't the package's own, and what ``arguments`` holds."""
     extra = {key: value for key, value in section.items() if key not in KEYS}
-    if not isinstance(section.arguments, Mapping | ConfigDict):
-        raise ValueError(
-            f"optimizer.arguments is {section.arguments!r}; it holds names and values: {{'b1': 0.95}}"
-        )
-    more = dict(section.arguments)
-    for key in sorted(extra.keys() & more.keys()):
-        raise ValueError(
-            f"optimizer.{key} is {extra[key]!r}, but optimizer.arguments has {key}={more[key]!r}; say it once"
-        )
-    return {key: _plain(key, value) for key, value in (extra | more).items()}
+    told = joined("optimizer", extra, section.arguments, "{'b1': 0.95}")
+    return {key: _plain(key, value) for key, value in told.items()}
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from prune_jax.experiment import networks
 from prune_jax.experiment.config import layouts
+from prune_jax.experiment.config.arguments import joined
 from prune_jax.experiment.config.sparsify import ratios_of
 from prune_jax.experiment.own import parts as own_parts
 from prune_jax.experiment.own.regularizer import KEY, regularizer_of
@@ -67,21 +68,14 @@ def _arguments(section: ConfigDict, regularizer: Regularizer) -> dict[str, Any]:
     taken = arguments_of(regularizer.make)
     own = own_parts.is_own(section.name)
     given = {key: section[key] for key in section if key not in NOT_ARGUMENTS and section[key] is not None}
-    if not isinstance(section.arguments, Mapping | ConfigDict):
-        raise ValueError(f"regularise.arguments is {section.arguments!r}; it holds names and values")
-    more = dict(section.arguments)
-    for key in sorted(given.keys() & more.keys()):
-        raise ValueError(
-            f"regularise.{key} is {given[key]!r}, but regularise.arguments has {key}={more[key]!r}; say it once"
-        )
-    for key, value in (given | more).items():
-        if key not in taken and not (own and key in more):
+    told = joined("regularise", given, section.arguments, "{'scale': 0.5}")
+    for key, value in told.items():
+        if key not in taken and not (own and key in section.arguments):
             raise ValueError(
                 f"regularise.{key} is {value!r}, but {section.name} has no such number; it has "
                 f"{', '.join(f'regularise.{each}' for each in taken) or 'none'}: leave it at None"
             )
-    whole = taken | given | more
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in whole.items()}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in (taken | told).items()}
 
 
 def _refuse_rare(arguments: Mapping[str, Any], steps: int) -> None:

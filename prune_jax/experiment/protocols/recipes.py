@@ -37,6 +37,16 @@ def resnet34_imagenet100(experiment: str) -> ConfigDict:
     return config
 
 
+def mlp7_mnist(experiment: str) -> ConfigDict:
+    """What the configs of MLP-7-Linear share: orthogonal kernels, 100 hidden channels, 4,000 MNIST images."""
+    config = default_config()
+    config.experiment = experiment
+    config.model.name = "mlp7_linear"
+    config.model.options = ConfigDict({"init": "orthogonal", "hidden": 100})
+    config.optimizer.weight_decay = 1e-4
+    return config
+
+
 def conv5_fashion(experiment: str, seeds: int) -> ConfigDict:
     """What the configs on Fashion-MNIST share: five convolutions with batch norm, 10,000 training images.
 

@@ -25,27 +25,21 @@ const Verdict = (() => {
     return broken(field, side(first), side(other));
   }
 
+  // Whether both are runs of this package, whose options are known where nothing is said of them.
+  const ours = (a, b) => a.optimiser.options !== null && b.optimiser.options !== null;
+  // What is left unsaid, and what is stated, which takes its place.
+  const stated = (left, told) => [...new Map([...left, ...told].map((setting) => [setting[0], setting])).values()];
+
   // Options of a run of this package count only where both are such runs; a stated setting takes their place.
   function optimisers(a, b) {
-    const merged = (fact) => {
-      const map = new Map(fact.options.map((setting) => [setting[0], setting]));
-      fact.stated.forEach((setting) => map.set(setting[0], setting));
-      return [...map.values()];
-    };
-    const both = a.optimiser.options !== null && b.optimiser.options !== null;
-    return [a, b].map((facts) => (both ? merged(facts.optimiser) : facts.optimiser.stated));
+    return [a, b].map(({ optimiser }) => stated(ours(a, b) ? optimiser.options : [], optimiser.stated));
   }
 
   // Of two runs of this package where one distils, the other says that it doesn't.
   function further(a, b) {
-    const own = a.optimiser.options !== null && b.optimiser.options !== null;
     const distils = [a, b].some((facts) => facts.settings.some((setting) => setting[0] === "distillation"));
-    const left = own && distils ? [["distillation", JSON.stringify("no"), "no"]] : [];
-    const merged = (facts) => {
-      const map = new Map([...left, ...facts.settings].map((setting) => [setting[0], setting]));
-      return [...map.values()];
-    };
-    return [merged(a), merged(b)];
+    const left = ours(a, b) && distils ? [["distillation", JSON.stringify("no"), "no"]] : [];
+    return [a, b].map((facts) => stated(left, facts.settings));
   }
 
   function unlikeImages(x, y, forms) {
