@@ -104,11 +104,15 @@ def test_stacked_blocks_compute_what_they_do_one_by_one():
 
 
 def test_logits_of_embeddings_are_those_of_the_tokens():
-    net = Decoder(num_classes=11, input_shape=(4,), rngs=nnx.Rngs(0), scan=True, **SIZES)
-    tokens = jnp.asarray(TOKENS)
-    np.testing.assert_array_equal(net.from_embeddings(net.embedded(tokens)), net(tokens))
-    assert net.embedded(tokens).shape == (2, 4, 6)
-    kernel = net.blocks.mlp.gate.kernel[...]
+    @jax.jit
+    def run(tokens):
+        net = Decoder(num_classes=11, input_shape=(4,), rngs=nnx.Rngs(0), scan=True, **SIZES)
+        embedded = net.embedded(tokens)
+        return embedded, net.from_embeddings(embedded), net(tokens), net.blocks.mlp.gate.kernel[...]
+
+    embedded, of_embeddings, of_tokens, kernel = run(jnp.asarray(TOKENS))
+    np.testing.assert_array_equal(of_embeddings, of_tokens)
+    assert embedded.shape == (2, 4, 6)
     assert kernel.shape == (2, 6, 6)
     assert not np.array_equal(kernel[0], kernel[1])  # stacked blocks are drawn apart
 
