@@ -24,7 +24,7 @@ TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], np.int32)
 def decoder(depth, scan, seed=0):
     sizes = {"hidden": 8, "heads": 4, "kv_heads": 2, "head_dim": 2, "mlp": 6, "depth": depth, "scan": scan}
     return drawn(
-        lambda: models.abstract("decoder", num_classes=11, input_shape=(5,), tied=True, **sizes), seed
+        lambda _: models.abstract("decoder", num_classes=11, input_shape=(5,), tied=True, **sizes), seed
     )
 
 

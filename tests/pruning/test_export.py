@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import law
 import numpy as np
 import pytest
 from drawn import drawn
@@ -50,7 +49,7 @@ class ViT(nn.Module):
 def pruned(kind):
     """The twin of a Linen module: code that looks into its batch size."""
     model, (size, name) = {"cnn": (CNN(), (6, "Conv_0")), "vit": (ViT(), (16, "hidden"))}[kind]
-    variables = law.numbers(jax.eval_shape(model.init, jax.random.key(0), IMAGES))
+    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
 
     def apply(v, x):
         return model.apply(v, x)
