@@ -62,5 +62,7 @@ def compilation_cache(tmp_path_factory):
 def frozen_garbage():
     """What JAX keeps for good, from one file of tests to the next, is looked through once, not at each collection."""
     yield
-    gc.collect()
+    gc.collect(
+        1
+    )  # the young alone: what has lived through a look or two is kept by JAX's caches, nearly always
     gc.freeze()

@@ -66,9 +66,13 @@ def theirs(folder):
         return model(torch.tensor(TOKENS, dtype=torch.long)).logits.numpy()
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def run(graph, state):
+    return nnx.merge(graph, state)(jnp.asarray(TOKENS))
+
+
 def ours(net):
-    graph, state = nnx.split(net)
-    return np.asarray(jax.jit(lambda state: nnx.merge(graph, state)(jnp.asarray(TOKENS)))(state))
+    return np.asarray(run(*nnx.split(net)))
 
 
 # One kind in the fast part, stacked or not; the others share its code but for names and biases.
