@@ -6,16 +6,24 @@ WORKERS ?= 2
 # PyTorch is an oracle in tests and the peer in benchmarks; `make test ORACLE=` goes without, those tests skip.
 ORACLE ?= -r requirements-oracle.txt
 
-.PHONY: reproduce test lint test-fast test-slow docs notebooks clean
+.PHONY: reproduce test lint style types test-fast test-slow docs notebooks clean
 
 reproduce: $(VENV)/.run
 	$(BIN)/python run.py --config=configs/mystery1_mlp7.py
 
-test: lint test-fast
+# Types and imports are checked beside the tests, which leave a core idle now and then. What they say stands at the end.
+test: style
+	@$(MAKE) --no-print-directory types >$(VENV)/types.log 2>&1 & types=$$!; \
+	$(MAKE) --no-print-directory test-fast; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/types.log; [ $$tests = 0 ] && [ $$types = 0 ]
 
-lint: $(VENV)/.dev
+lint: style types
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -45,9 +45,11 @@ def pytest_collection_finish():
 def compilation_cache(tmp_path_factory):
     """What several tests compile alike is compiled once in a session, if it takes 0.1 s.
 
-    Processes that tests start share it, too, whatever it takes: most of what they compile another has compiled before.
+    All of pytest's processes share it. Those that tests start do too, whatever it takes: most of what they compile
+    another has compiled before.
     """
-    folder = str(tmp_path_factory.mktemp("compilation_cache"))
+    base = tmp_path_factory.getbasetemp()
+    folder = str((base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "compilation_cache")
     for flag, here, started in (
         ("jax_compilation_cache_dir", folder, folder),
         ("jax_persistent_cache_min_compile_time_secs", 0.1, 0.0),
@@ -60,5 +62,7 @@ def compilation_cache(tmp_path_factory):
 def frozen_garbage():
     """What JAX keeps for good, from one file of tests to the next, is looked through once, not at each collection."""
     yield
-    gc.collect()
+    gc.collect(
+        1
+    )  # the young alone: what has lived through a look or two is kept by JAX's caches, nearly always
     gc.freeze()

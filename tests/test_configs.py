@@ -40,14 +40,28 @@ def folder(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def opened():
+    """The data set of a config; configs that state the same one share it."""
+    found = {}
+
+    def open_once(config):
+        stated = config.dataset.to_json_best_effort(sort_keys=True)
+        if stated not in found:
+            found[stated] = open_dataset(config)
+        return found[stated]
+
+    return open_once
+
+
 def sweep_of(module, config):
     return module.sweep(config) if hasattr(module, "sweep") else [{"label": config.experiment}]
 
 
 @EACH
-def test_the_quick_form_resolves_and_can_be_planned(path):
+def test_the_quick_form_resolves_and_can_be_planned(path, opened):
     module, config = load(path, quick=True)
-    dataset = open_dataset(config)
+    dataset = opened(config)
     arms = sweep.plan_arms(config, lambda config: sweep_of(module, config), dataset)
     labels = [arm.label for arm in arms]
     assert len(set(labels)) == len(labels)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 from prune_jax import data, fairness
 from prune_jax.experiment import dry_run, specs
@@ -55,6 +56,7 @@ def test_a_kind_of_stage_is_a_spec_four_functions_and_one_line(tmp_path, monkeyp
     config = default_config()
     config.dataset.name, config.dataset.data_dir, config.seeds = "digits", str(tmp_path / "tfds"), (0,)
     config.pretrain.epochs = config.retrain.epochs = 1
+    config.model.options = ConfigDict({"hidden": 10, "depth": 3})
     digits = data.load("digits", data_dir=str(tmp_path / "tfds"))
     (arm,) = sweep.plan_arms(config, None, digits)
     chain = (arm.chain[0], Halve(0.5), *arm.chain[1:])

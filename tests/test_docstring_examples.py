@@ -4,25 +4,10 @@ import doctest
 import importlib
 
 import pytest
-
-MODULES = (
-    "experiment.config.arguments",
-    "data.idx",
-    "data.subset",
-    "fairness.cells",
-    "fairness.matched_macs",
-    "fairness.metrics",
-    "fairness.pruningbench",
-    "fairness.table_records",
-    "fairness.tidy",
-    "fairness.validation",
-    "models.conv_net",
-    "report.formats",
-    "schedules.printed",
-)
+from doctested import OTHERS
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", OTHERS)
 def test_examples_of_docstrings(module):
     found = doctest.testmod(importlib.import_module(f"prune_jax.{module}"))
     assert found.failed == 0

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doctested import is_run_with_its_module
 from flax import nnx
 from jax.tree_util import Partial
 
@@ -21,7 +22,12 @@ NAMES = sorted(
     - {(name, "prune_jax") for name in ("allocation", "criteria", "mask_rules", "regularizers")}  # modules
     - {(name, "prune_jax.trainability") for name in prune_jax.__all__}  # the same objects
 )
-OWN = [name for name, room in NAMES if room == "prune_jax"]  # examples of trainability run in its own tests
+# The others' examples run with all of their module.
+ALONE = [
+    name
+    for name, room in NAMES
+    if room == "prune_jax" and not is_run_with_its_module(getattr(prune_jax, name).__module__)
+]
 GLOBALS = {"jax": jax, "jnp": jnp, "np": np, "nnx": nnx, "Partial": Partial}
 
 
@@ -70,7 +76,7 @@ def test_every_attribute_is_explained(name, room):
     assert not [field for field in fields if not re.search(rf"^ +{field}: \S", text, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", ALONE)
 def test_the_example_does_what_it_says(name):
     found = getattr(prune_jax, name)
     module = importlib.import_module(found.__module__)

@@ -10,9 +10,9 @@ from prune_jax import data
 NUMBERS = itertools.count()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """The 8x8 digits, prepared for one file of tests."""
+    """The 8x8 digits, prepared once."""
     return data.load("digits", data_dir=str(tmp_path_factory.mktemp("tfds")))
 
 

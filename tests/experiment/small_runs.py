@@ -33,8 +33,12 @@ def mlp_config() -> ConfigDict:
     return config
 
 
-def context_of(root, dataset, *arms, progress=None, seconds=0.0):
-    """What the stages of ``arms``, the runs of a sweep, share in the workdir ``root``."""
+def context_of(root, dataset, *arms, progress=None, seconds=None):
+    """What the stages of ``arms``, the runs of a sweep, share in the workdir ``root``.
+
+    Where ``seconds`` isn't given, states inside a stage are written if ``progress`` may end the run, after every epoch.
+    """
     store = folder.open_workdir(root, "test")
+    seconds = (1e9 if progress is None else 0.0) if seconds is None else seconds
     shared = (arms[0].measure, seconds, progress or Progress(1))
     return cohort.Context(store, trainer.to_device(dataset), *shared, arms=arms)

@@ -72,10 +72,10 @@ def test_killed_between_the_publication_of_two_replicas(tmp_path, digits, monkey
 
     monkeypatch.setattr(disk, "save_stage", save_once)
     with pytest.raises(KilledError):
-        run.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
+        run.run_chain(context_of(tmp_path / "killed", digits, arm, seconds=0.0), arm)
     monkeypatch.setattr(disk, "save_stage", real)
     assert len(digests(tmp_path / "killed")) == 1
-    run.run_chain(context_of(tmp_path / "killed", digits, arm), arm)
+    run.run_chain(context_of(tmp_path / "killed", digits, arm, seconds=0.0), arm)
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
@@ -159,7 +159,7 @@ def test_what_is_measured_later_is_measured_from_checkpoints(tmp_path, digits, m
 def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
     config = small_config(**{"retrain.schedule": "0:1e-3,1:1e30", "retrain.epochs": 4})
     arm = arm_of(config, digits)
-    context = context_of(tmp_path / "w", digits, arm)
+    context = context_of(tmp_path / "w", digits, arm, seconds=0.0)
     with pytest.raises(
         divergence.TrainingDivergedError, match=r"in stage retrain .* at epoch [23] of 4 .* is kept in"
     ):
@@ -171,7 +171,7 @@ def test_a_diverging_run_stops_and_keeps_what_was_good(tmp_path, digits):
 
 def test_a_stage_that_diverged_is_not_trained_again_until_someone_says_so(tmp_path, digits, monkeypatch):
     arm = arm_of(small_config(**{"retrain.schedule": "0:1e30"}), digits)
-    context = context_of(tmp_path / "w", digits, arm)
+    context = context_of(tmp_path / "w", digits, arm, seconds=0.0)
     with pytest.raises(divergence.TrainingDivergedError, match="under LR 0:1e"):
         run.run_chain(context, arm)
     real = cohort.make_trainer

@@ -171,27 +171,56 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_any_optimiser_of_optax_trains_under_a_mask_and_goes_through_a_checkpoint(name, tmp_path):
-    rule = Rule(name, clip_norm=1.0)
-    optimizers.refuse_unfit(rule)
-    optimizer, network = optimizers.make(rule), linear()
+def with_each(states):
+    """One state that holds those of all optimisers."""
+    fields = {field: {name: getattr(state, field) for name, state in states.items()} for field in STORED}
+    return TrainState(batch_stats={}, **fields)
+
+
+STORED = ("params", "opt_state", "mask", "ema")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The mask, and states before, after a step, read back from a checkpoint, and after one more; in one program."""
+    network, optimizer = linear(), {name: optimizers.make(Rule(name, clip_norm=1.0)) for name in NAMES}
     mask = {"w": jnp.asarray(np.random.default_rng(1).random((1, 9, CLASSES)) > 0.4)}
     params = {"w": network.variables["params"]["w"][None] * mask["w"]}
-    state = TrainState(params, {}, jax.vmap(optimizer.init)(params), mask, params)
-    step = make_step(network, optimizer, IMAGES, StepPlan(ema=0.5), NOWHERE)
-    step = jax.jit(jax.vmap(step, in_axes=(0, None, None, None, None)))
-    first, _ = step(state, *batch(0), jnp.float32(0.1), jax.random.key(0))
-    with checkpoints.open_partial(folder.open_workdir(tmp_path / "w", "test"), "c", 1) as kept:
-        checkpoints.save(kept, 1, first, {})
+
+    @jax.jit
+    def begun(params):
+        init = {name: jax.vmap(each.init)(params) for name, each in optimizer.items()}
+        return {name: TrainState(params, {}, state, mask, params) for name, state in init.items()}
+
+    @jax.jit
+    def step(states, images, labels):
+        out, how = {}, (jnp.float32(0.1), jax.random.key(0))
+        for name, state in states.items():
+            one = make_step(network, optimizer[name], IMAGES, StepPlan(ema=0.5), NOWHERE)
+            out[name], _ = jax.vmap(one, in_axes=(0, None, None, None, None))(state, images, labels, *how)
+        return out
+
+    start = begun(params)
+    first = step(start, *batch(0))
+    with checkpoints.open_partial(folder.open_workdir(tmp_path_factory.mktemp("w"), "test"), "c", 1) as kept:
+        checkpoints.save(kept, 1, with_each(first), {})
         checkpoints.settle(kept)
-        back = checkpoints.load(kept, state)
-    jax.tree.map(np.testing.assert_array_equal, back, first)
-    last, _ = step(back, *batch(1), jnp.float32(0.1), jax.random.key(0))
-    for each in (first, last):
+        whole = checkpoints.load(kept, with_each(start))
+    back = {
+        name: TrainState(batch_stats={}, **{f: getattr(whole, f)[name] for f in STORED}) for name in NAMES
+    }
+    return np.asarray(mask["w"]), start, first, back, step(back, *batch(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_optimiser_of_optax_trains_under_a_mask_and_goes_through_a_checkpoint(name, runs):
+    optimizers.refuse_unfit(Rule(name, clip_norm=1.0))
+    mask, start, first, back, last = runs
+    jax.tree.map(np.testing.assert_array_equal, back[name], first[name])
+    for each in (first[name], last[name]):
         for tree in (each.params, each.ema):
-            assert not np.asarray(tree["w"])[~np.asarray(mask["w"])].any()
-    assert (np.asarray(last.params["w"]) != np.asarray(params["w"]))[np.asarray(mask["w"])].all()
+            assert not np.asarray(tree["w"])[~mask].any()
+    assert (np.asarray(last[name].params["w"]) != np.asarray(start[name].params["w"]))[mask].all()
 
 
 def test_the_names_are_those_of_optax():

@@ -18,6 +18,7 @@ def config(tmp_path_factory):
     made = tiny_sweep.get_config()
     made.dataset.data_dir = str(tmp_path_factory.mktemp("tfds"))
     made.pretrain.epochs = made.retrain.epochs = 1
+    made.checkpoint_seconds = 1e9
     made.ratios = (0.7, 0.5)
     return made
 
@@ -44,6 +45,8 @@ def test_a_notebooks_cell_may_run_in_a_thread_of_its_own(config, tmp_path):
     def cell():
         found.extend(prune_jax.experiment.run(config, workdir=tmp_path / "w"))
 
+    config.seeds = (0,)
+
     thread = threading.Thread(target=cell)
     thread.start()
     thread.join()
@@ -58,7 +61,8 @@ def test_a_file_brings_its_sweep_and_its_small_form(tmp_path, monkeypatch):
     pathlib.Path("mine").mkdir()
     pathlib.Path("mine/beside_it.py").touch()
     before = list(sys.path)
-    small = "def quick(config):\n    return {'pretrain.epochs': 1, 'retrain.epochs': 1, 'ratios': (0.9,)}\n"
+    values = "{'pretrain.epochs': 1, 'retrain.epochs': 1, 'ratios': (0.9,), 'seeds': (0,)}"
+    small = f"def quick(config):\n    return {values}\n"
     pathlib.Path("mine/config.py").write_text(f"{source}\n\n{small}")
     (record,) = prune_jax.experiment.run("mine/config.py:quick")
     assert sys.path == before

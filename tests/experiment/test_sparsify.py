@@ -24,9 +24,9 @@ def root(tmp_path_factory):
 
 
 def finished(root, digits, **changes):
-    """A run of two seeds, its context, and for each seed the networks before and after every sparsify stage."""
+    """A run, its context, and for each seed the networks before and after every sparsify stage."""
     config = mlp_config()
-    config.seeds = (0, 1)
+    config.seeds = (0,)
     config.pretrain.epochs = config.retrain.epochs = 1
     (arm,) = sweep.plan_arms(sweep.override(config, changes), None, digits)
     context = context_of(root, digits, arm)
@@ -67,7 +67,7 @@ def test_a_small_network_holds_its_parents_numbers_at_the_kept_places(root, digi
 
 def test_single_weights_of_all_layers_go_by_magnitude_and_stay_gone(root, digits):
     changes = {"sparsify.granularity": "unstructured", "sparsify.allocation": "global", "sparsify.ratio": 0.7}
-    arm, context, cuts = finished(root, digits, **changes, **{"sparsify.rounds": 2})
+    arm, context, cuts = finished(root, digits, **changes, **{"sparsify.rounds": 2, "seeds": (0, 1)})
     chosen = networks.unit_sizes(arm.model, (), "unstructured")
     for seed in cuts:
         gone = {name: np.zeros(size, bool) for name, size in chosen.items()}
@@ -91,7 +91,7 @@ def test_single_weights_of_all_layers_go_by_magnitude_and_stay_gone(root, digits
 
 def test_the_record_holds_the_seconds_of_all_actions_and_none_where_an_older_stage_tells_none(root, digits):
     changes = {"sparsify.granularity": "unstructured", "sparsify.allocation": "global", "sparsify.ratio": 0.7}
-    arm, context, _ = finished(root, digits, **changes, **{"sparsify.rounds": 2})
+    arm, context, _ = finished(root, digits, **changes, **{"sparsify.rounds": 2, "seeds": (0, 1)})
     places = [i for i, spec in enumerate(arm.chain) if isinstance(spec, specs.Sparsify)]
     files = [[root / "stages" / ids[i] / "stage.json" for i in places] for ids in arm.ids]
     told = [[json.loads(path.read_text())["seconds"] for path in paths] for paths in files]
@@ -118,11 +118,11 @@ def test_a_target_speedup_is_met_and_one_channel_more_would_miss_it(root, digits
 
 
 def test_taylor_is_the_gradient_of_the_loss_by_hand(root, digits):
-    changes = {"sparsify.criterion": "taylor", "sparsify.evidence.batches": 3, "optimizer.batch_size": 64}
+    changes = {"sparsify.criterion": "taylor", "sparsify.evidence.batches": 3}
     arm, _, cuts = finished(root, digits, **changes)
     data = arm.chain[0].data
     for seed, ((before, after),) in zip(arm.seeds, cuts, strict=True):
-        rows = jax.random.permutation(member_key(seed, "evidence"), len(digits.train.labels))[: 3 * 64]
+        rows = jax.random.permutation(member_key(seed, "evidence"), len(digits.train.labels))[: 3 * 100]
         images = np.asarray(digits.train.images, np.float64)[np.asarray(rows)]
         x = ((images / 255 - np.asarray(data.mean)) / np.asarray(data.std)).reshape(len(rows), -1)
         scores = taylor_by_hand(before, x, np.asarray(digits.train.labels)[np.asarray(rows)])

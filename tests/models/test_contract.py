@@ -52,7 +52,7 @@ def filled(name):
 
 
 def images(size):
-    return jax.random.normal(jax.random.key(9), (size, *SHAPE))
+    return np.random.default_rng(9).normal(size=(size, *SHAPE)).astype(np.float32)
 
 
 def shapes(tree):
@@ -193,7 +193,7 @@ def test_an_example_does_not_see_its_neighbours_in_evaluation(name):
     net, x, apply = filled(name), images(2), jax.jit(filled(name).apply)
     logits = apply(net.variables, x)
     assert np.isfinite(logits).all()
-    other = apply(net.variables, x.at[1].set(0))
+    other = apply(net.variables, np.stack([x[0], 0 * x[1]]))
     np.testing.assert_array_equal(other[0], logits[0])
     assert not np.array_equal(other[1], logits[1])
 

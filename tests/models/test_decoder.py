@@ -3,9 +3,9 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn
 from flax import nnx
 
 from prune_jax import find_groups, models, shrink
@@ -104,13 +104,25 @@ def test_stacked_blocks_compute_what_they_do_one_by_one():
 
 
 def test_logits_of_embeddings_are_those_of_the_tokens():
-    net = Decoder(num_classes=11, input_shape=(4,), rngs=nnx.Rngs(0), scan=True, **SIZES)
-    tokens = jnp.asarray(TOKENS)
-    np.testing.assert_array_equal(net.from_embeddings(net.embedded(tokens)), net(tokens))
-    assert net.embedded(tokens).shape == (2, 4, 6)
-    kernel = net.blocks.mlp.gate.kernel[...]
+    graph, state = nnx.split(
+        drawn(lambda rngs: Decoder(num_classes=11, input_shape=(4,), rngs=rngs, **SIZES))
+    )
+    embedded = jax.jit(lambda state, x: nnx.merge(graph, state).embedded(x))(state, TOKENS)
+    of_embeddings = jax.jit(lambda state, x: nnx.merge(graph, state).from_embeddings(x))(state, embedded)
+    of_tokens = jax.jit(lambda state, x: nnx.merge(graph, state)(x))(state, TOKENS)
+    np.testing.assert_array_equal(of_embeddings, of_tokens)
+    assert embedded.shape == (2, 4, 6)
+
+
+def test_stacked_blocks_are_drawn_apart():
+    @jax.jit  # what isn't returned isn't drawn
+    def drawn_kernel():
+        net = Decoder(num_classes=11, input_shape=(4,), rngs=nnx.Rngs(0), scan=True, **SIZES)
+        return net.blocks.mlp.gate.kernel[...]
+
+    kernel = drawn_kernel()
     assert kernel.shape == (2, 6, 6)
-    assert not np.array_equal(kernel[0], kernel[1])  # stacked blocks are drawn apart
+    assert not np.array_equal(kernel[0], kernel[1])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Modules of any kind as pure functions: modes, dropout and state that is neither parameter nor statistic."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,13 @@ class Layered(nnx.Module):
         return self.head(x) + self.table[None]
 
 
+@functools.cache
+def layered():
+    """Taken apart, and compiled once for all tests."""
+    net = models.functional(Layered(nnx.Rngs(0)))
+    return net._replace(apply=jax.jit(net.apply), apply_train=jax.jit(net.apply_train))
+
+
 class Told(nnx.Module):
     """Is told its mode, but does not hand it to its dropout."""
 
@@ -42,7 +51,7 @@ class Told(nnx.Module):
 
 
 def test_all_but_parameters_and_random_streams_is_carried_as_state():
-    net = models.functional(Layered(nnx.Rngs(0)))
+    net = layered()
     assert set(net.variables["batch_stats"]) == {"norm", "calls", "table"}
     assert set(net.variables["params"]) == {"first", "norm", "head"}
     _, stats = net.apply_train(net.variables, X, jax.random.key(0))
@@ -53,8 +62,8 @@ def test_all_but_parameters_and_random_streams_is_carried_as_state():
 
 
 def test_dropout_is_drawn_from_the_key_alone_and_each_layer_has_its_own_draw():
-    net = models.functional(Layered(nnx.Rngs(0)))
-    train = jax.jit(net.apply_train)
+    net = layered()
+    train = net.apply_train
     (one, stats), (again, _), (other, _) = (train(net.variables, X, jax.random.key(k)) for k in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 0.01
@@ -62,7 +71,7 @@ def test_dropout_is_drawn_from_the_key_alone_and_each_layer_has_its_own_draw():
     np.testing.assert_array_equal(one, after)  # no stream goes on from where it was
 
     wide = models.functional(Wide(nnx.Rngs(0)))
-    both, _ = wide.apply_train(wide.variables, jnp.ones((1, 4000)), jax.random.key(0))
+    both, _ = jax.jit(wide.apply_train)(wide.variables, jnp.ones((1, 4000)), jax.random.key(0))
     shares = [float(np.mean(np.asarray(both) == value)) for value in (0.0, 4.0)]
     np.testing.assert_allclose(shares, (0.75, 0.25), atol=0.03)  # 4 standard errors; one draw twice: a half
 
@@ -77,7 +86,7 @@ class Wide(nnx.Module):
 
 
 def test_evaluation_draws_nothing_and_uses_running_statistics():
-    net = models.functional(Layered(nnx.Rngs(0)))
+    net = layered()
     leaves = jax.tree.map(np.asarray, net.variables)
     p = leaves["params"]
     hidden = (X @ p["first"]["kernel"] + p["first"]["bias"]) / np.sqrt(
@@ -108,7 +117,7 @@ def test_the_module_is_left_as_it_is():
 
 
 def test_the_cut_network_runs_in_both_modes():
-    net = models.functional(Layered(nnx.Rngs(0)))
+    net = layered()
     groups = find_groups(net.apply, net.variables, X[:1])
     small = surgery.shrink(net.variables, groups, {"first": np.array([1, 6])})
     assert small["params"]["head"]["kernel"].shape == (2, 3)

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 import prune_jax
+from prune_jax import models
 from prune_jax.models.checkpoints import load_checkpoint, save_checkpoint
-from prune_jax.models.decoder import Decoder
+from prune_jax.pruning.depth import keep_blocks
 
 TOKENS = np.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]], np.int32)
 SIZES = {
@@ -64,9 +66,13 @@ def theirs(folder):
         return model(torch.tensor(TOKENS, dtype=torch.long)).logits.numpy()
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def run(graph, state):
+    return nnx.merge(graph, state)(jnp.asarray(TOKENS))
+
+
 def ours(net):
-    graph, state = nnx.split(net)
-    return np.asarray(jax.jit(lambda state: nnx.merge(graph, state)(jnp.asarray(TOKENS)))(state))
+    return np.asarray(run(*nnx.split(net)))
 
 
 # One kind in the fast part, stacked or not; the others share its code but for names and biases.
@@ -133,14 +139,29 @@ def test_a_pruned_checkpoint_is_read_by_the_own_class(written, tmp_path, kind, w
     np.testing.assert_array_equal(ours(load_checkpoint(small, scan=scan)), ours(pruned.model))
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_checkpoint_without_blocks_is_read_by_the_own_class(written, tmp_path, scan):
+    small = keep_blocks(load_checkpoint(written("llama tied")[0], scan=scan), [0, 2])
+    folder = save_checkpoint(tmp_path / "small", small)
+    assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 2
+    np.testing.assert_allclose(theirs(folder), ours(small), atol=1e-4)
+    np.testing.assert_array_equal(ours(load_checkpoint(folder, scan=scan)), ours(small))
+
+
 def decoder(**sizes):
-    return Decoder(num_classes=11, input_shape=(4,), rngs=nnx.Rngs(0), **{"hidden": 16, "depth": 2, **sizes})
+    shapes = {"hidden": 16, "depth": 2, **sizes}
+    return drawn(lambda _: models.abstract("decoder", num_classes=11, input_shape=(4,), **shapes))
+
+
+plain = functools.cache(decoder)
 
 
 def test_bfloat16_stays_and_can_be_widened(tmp_path):
-    net = decoder()
+    net = plain()
     graph, state = nnx.split(net)
-    low = nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state))
+    low = nnx.merge(
+        graph, jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(jnp.bfloat16)), state)
+    )
     folder = save_checkpoint(tmp_path / "low", low)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert load_checkpoint(folder).norm.scale[...].dtype == jnp.bfloat16
@@ -184,14 +205,14 @@ def changed(folder, **keys):
     ],
 )
 def test_a_config_of_another_network_is_refused(tmp_path, keys, message):
-    folder = save_checkpoint(tmp_path / "net", decoder())
+    folder = save_checkpoint(tmp_path / "net", plain())
     changed(folder, **keys)
     with pytest.raises(ValueError, match=message):
         load_checkpoint(folder)
 
 
 def test_other_names_are_refused_with_those_expected(tmp_path):
-    folder = save_checkpoint(tmp_path / "net", decoder())
+    folder = save_checkpoint(tmp_path / "net", plain())
     file = folder / "model.safetensors"
     save_file({f"transformer.{name}": array for name, array in load_file(file).items()}, file)
     with pytest.raises(
@@ -203,9 +224,9 @@ def test_other_names_are_refused_with_those_expected(tmp_path):
 def test_missing_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json; name the folder"):
         load_checkpoint(tmp_path)
-    folder = save_checkpoint(tmp_path / "net", decoder())
+    folder = save_checkpoint(tmp_path / "net", plain())
     with pytest.raises(FileExistsError, match="holds a checkpoint already; name an empty folder"):
-        save_checkpoint(folder, decoder())
+        save_checkpoint(folder, plain())
     (folder / "model.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match="no readable safetensors file"):
         load_checkpoint(folder)
@@ -228,4 +249,4 @@ def test_what_is_no_decoder_and_a_type_that_does_not_fit_are_refused(tmp_path):
     with pytest.raises(
         ValueError, match="model_type is 'qwen2', but queries, keys and values have no biases"
     ):
-        save_checkpoint(tmp_path, decoder(), model_type="qwen2")
+        save_checkpoint(tmp_path, plain(), model_type="qwen2")

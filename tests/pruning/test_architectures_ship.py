@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import zoo_architectures
+from drawn import drawn
 from flax import nnx
 
 import prune_jax
@@ -36,9 +37,11 @@ CASES = [
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_saved_loaded_and_exported(name, tmp_path):
     make, shapes = zoo_architectures.NETS[name]
-    pruned = prune_jax.prune(make(nnx.Rngs(0)), *arrays(shapes, 1), ratio=0.5)
+    pruned = prune_jax.prune(drawn(make), *arrays(shapes, 1), ratio=0.5)
     state = nnx.state(pruned.model, nnx.Param)
-    nnx.update(pruned.model, jax.tree.map(lambda a: a + 0.01, state))  # as training does, in place
+    nnx.update(
+        pruned.model, jax.tree.map(lambda a: jnp.asarray(np.asarray(a) + np.float32(0.01)), state)
+    )  # as training does, in place
     path = prune_jax.save(tmp_path / "small.safetensors", pruned)
     loaded = prune_jax.load(path, lambda: make(nnx.Rngs(1)))
     now = nnx.state(pruned.model)

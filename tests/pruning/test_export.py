@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn
 from flax import nnx
 from jax import lax
 
@@ -48,7 +49,7 @@ class ViT(nn.Module):
 def pruned(kind):
     """The twin of a Linen module: code that looks into its batch size."""
     model, (size, name) = {"cnn": (CNN(), (6, "Conv_0")), "vit": (ViT(), (16, "hidden"))}[kind]
-    variables = model.init(jax.random.key(0), IMAGES)
+    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
 
     def apply(v, x):
         return model.apply(v, x)
@@ -94,11 +95,8 @@ def test_several_inputs_and_outputs(tmp_path):
 
 
 def test_what_a_module_learned_since_is_exported(tmp_path):
-    net = nnx.Sequential(
-        nnx.Linear(2, 4, rngs=nnx.Rngs(0)),
-        nnx.Dropout(0.5, rngs=nnx.Rngs(1)),
-        nnx.Linear(4, 2, rngs=nnx.Rngs(2)),
-    )
+    layers = (nnx.Linear, 2, 4), (nnx.Dropout, 0.5), (nnx.Linear, 4, 2)
+    net = drawn(lambda rngs: nnx.Sequential(*(make(*how, rngs=rngs) for make, *how in layers)))
     small = prune_jax.prune(net, np.ones((1, 2), "float32"), ratio=0.5)
     small.model.layers[2].bias[...] += 3
     x = np.ones((3, 2), "float32")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import zoo_linen
 import zoo_nnx
+from drawn import drawn
 from flax import nnx
 from jax import lax
 
@@ -269,9 +270,8 @@ def test_any_pytree_and_leaf_types_are_read():
 
 
 def test_nnx_state_is_read_as_it_is():
-    graph, state = nnx.split(
-        nnx.Sequential(nnx.Linear(4, 6, rngs=nnx.Rngs(0)), nnx.Linear(6, 2, rngs=nnx.Rngs(0)))
-    )
+    net = drawn(lambda rngs: nnx.Sequential(nnx.Linear(4, 6, rngs=rngs), nnx.Linear(6, 2, rngs=rngs)))
+    graph, state = nnx.split(net)
     groups = find_groups(lambda s, x: nnx.merge(graph, s)(x), state, vector())
     assert [g.name for g in groups if g.frozen is None] == ["layers/0"]
 

@@ -150,15 +150,14 @@ NORMS = {
 
 @pytest.mark.parametrize("name", NORMS)
 def test_the_scale_of_any_norm_is_found(name):
-    net = Normed(NORMS[name], nnx.Rngs(0))
-    definition, state = nnx.split(net)
+    definition, state = nnx.split(nnx.eval_shape(lambda: Normed(NORMS[name], nnx.Rngs(0))))
     params = nnx.to_pure_dict(state)
 
     def function(tree, x):
         module = nnx.merge(definition, tree)
         return module(x)
 
-    groups = find_groups(function, params, jnp.ones((2, 4, 4, 2)))
+    groups = find_groups(function, params, jax.ShapeDtypeStruct((2, 4, 4, 2), "float32"))
     (group,) = [group for group in groups if group.name == "conv"]
     shift = None if name == "root mean square" else "norm/bias"
     assert group.gains == (("norm/scale", shift),)

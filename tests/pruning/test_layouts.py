@@ -1,11 +1,13 @@
 """N:M, blocks, ERK and heads: worked cases, and plain loops as the oracle."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn
 from flax import nnx
 
 from prune_jax import models
@@ -214,7 +216,7 @@ class Heads(nnx.Module):
 
 
 def test_heads_are_found_whatever_their_form():
-    network = models.functional(Heads(nnx.Rngs(0)))
+    network = models.functional(nnx.eval_shape(lambda: Heads(nnx.Rngs(0))))
     groups = find_groups(network.apply, network.variables, jax.ShapeDtypeStruct((1, 5, 6), "float32"))
     found = head_groups(groups, network.variables)
     assert [(group.name, group.size) for group in found] == [("att/query/kernel:1", 4), ("q", 5)]
@@ -232,15 +234,18 @@ class Cell(nnx.Module):
 
 
 def test_gates_and_convolutions_are_no_heads():
-    cell = models.functional(Cell(nnx.Rngs(0)))
+    cell = models.functional(nnx.eval_shape(lambda: Cell(nnx.Rngs(0))))
     groups = find_groups(cell.apply, cell.variables, jax.ShapeDtypeStruct((1, 4), "float32"))
     assert any(group.frozen is None for group in groups)
     with pytest.raises(ValueError, match="no group's channels are attention heads, groups are gates"):
         head_groups(groups, cell.variables)
 
 
+@functools.cache
 def small(width=8):
-    return nnx.Sequential(nnx.Linear(4, width, rngs=nnx.Rngs(0)), nnx.Linear(width, 3, rngs=nnx.Rngs(1)))
+    return drawn(
+        lambda rngs: nnx.Sequential(nnx.Linear(4, width, rngs=rngs), nnx.Linear(width, 3, rngs=rngs))
+    )
 
 
 def test_one_call_masks_by_a_pattern_and_by_blocks():
@@ -255,7 +260,7 @@ def test_one_call_masks_by_a_pattern_and_by_blocks():
 
 def test_one_call_prunes_whole_heads():
     x = jnp.ones((1, 5, 6))
-    pruned = prune(Heads(nnx.Rngs(0)), x, granularity="head", ratio=0.5)
+    pruned = prune(drawn(Heads), x, granularity="head", ratio=0.5)
     assert {name: len(kept) for name, kept in pruned.keep.items()} == {"att/query/kernel:1": 2, "q": 2}
     shapes = {path: leaf.shape for path, leaf in leaf_paths(pruned.variables)}
     assert [shape for path, shape in shapes.items() if path.startswith("q/kernel")] == [(8, 4)]
@@ -302,7 +307,7 @@ def test_every_network_of_the_catalog_lies_as_it_is_read():
         paths = kernels(network.variables)
         x = jax.ShapeDtypeStruct((1, side, side, channels), "float32")
         refuse_other_orders(network.apply, network.variables, x, paths=paths)
-    attention = models.functional(Heads(nnx.Rngs(0)))
+    attention = models.functional(nnx.eval_shape(lambda: Heads(nnx.Rngs(0))))
     x = jax.ShapeDtypeStruct((1, 5, 6), "float32")
     paths = {name: path for name, path in kernels(attention.variables).items() if path.endswith("kernel")}
     refuse_other_orders(attention.apply, attention.variables, x, paths=paths)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from drawn import drawn
 from flax import nnx
 from optax import contrib
 
@@ -230,7 +231,9 @@ def test_a_line_search_computes_its_loss_and_gradient_anew():
 
 @pytest.mark.parametrize("name", ["adam", "sm3", "adafactor", "muon"])
 def test_the_state_of_an_nnx_optimizer_is_cut_in_its_boxes(name):
-    net = nnx.Sequential(nnx.Linear(8, 6, rngs=nnx.Rngs(0)), jnp.tanh, nnx.Linear(6, 2, rngs=nnx.Rngs(1)))
+    net = drawn(
+        lambda rngs: nnx.Sequential(nnx.Linear(8, 6, rngs=rngs), jnp.tanh, nnx.Linear(6, 2, rngs=rngs))
+    )
     graphdef, params = nnx.split(net)
     groups = find_groups(
         lambda p, x: nnx.merge(graphdef, p)(x), params, jax.ShapeDtypeStruct((3, 8), "float32")

@@ -341,8 +341,11 @@ def mlp(params, x):
 
 
 KEY = jax.random.key(0)
-PARAMS = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"), "b": jnp.ones((8, 3))}
-X = jnp.ones((2, 4))
+PARAMS = {
+    "a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"),
+    "b": jnp.asarray(np.ones((8, 3), "float32")),
+}
+X = jnp.asarray(np.ones((2, 4), "float32"))
 
 
 def test_a_function_and_its_params():

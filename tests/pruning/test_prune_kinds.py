@@ -5,15 +5,20 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import law
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from drawn import drawn
 from flax import nnx
 
 import prune_jax
 
-PARAMS = {"a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"), "b": jnp.ones((8, 3))}
-X = jnp.ones((2, 4))
+PARAMS = {
+    "a": jnp.asarray(np.random.default_rng(0).normal(size=(4, 8)), "float32"),
+    "b": jnp.asarray(np.ones((8, 3), "float32")),
+}
+X = jnp.asarray(np.ones((2, 4), "float32"))
 
 
 def mlp(params, x):
@@ -102,7 +107,9 @@ def test_boxed_linen_variables_keep_their_boxes():
             x = nn.relu(nn.Dense(8, kernel_init=init)(x))
             return nn.Dense(3)(x)
 
-    pruned = prune_jax.prune((Net(), Net().init(jax.random.key(0), X)), X, ratio=0.5)
+    pruned = prune_jax.prune(
+        (Net(), law.numbers(jax.eval_shape(Net().init, jax.random.key(0), X))), X, ratio=0.5
+    )
     kernel = pruned.variables["params"]["Dense_0"]["kernel"]
     assert kernel.names == (None, "model")
     assert kernel.value.shape == (4, 4)
@@ -126,7 +133,7 @@ class Free(Fixed):
 
 @pytest.mark.parametrize("make", [Free, Fixed])
 def test_flax_and_orbax_take_the_module_that_comes_back(make, tmp_path):
-    model = prune_jax.prune(make(nnx.Rngs(0)), X, ratio=0.5).model
+    model = prune_jax.prune(drawn(make), X, ratio=0.5).model
     assert model.a.out_features == (4 if make is Free else 8)
     assert make.__name__ in nnx.tabulate(model, X)
     again = nnx.clone(model)
@@ -150,7 +157,7 @@ def test_a_module_of_shapes_is_cut_by_a_keep_alone():
 
 
 def test_layers_may_be_an_nnx_filter():
-    net = Free(nnx.Rngs(0))
+    net = drawn(Free)
     assert prune_jax.prune(net, X, ratio=0.5, layers=nnx.PathContains("a")).sizes["a"] == (8, 4)
     with pytest.raises(ValueError, match="picks the maker of no group"):
         prune_jax.prune(net, X, ratio=0.5, layers=nnx.BatchStat)

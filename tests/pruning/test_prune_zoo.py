@@ -9,6 +9,7 @@ import zoo_architectures
 import zoo_linen
 import zoo_nnx
 import zoo_wild
+from drawn import drawn
 from flax import nnx
 
 import prune_jax
@@ -54,7 +55,7 @@ def some_fast(names, fast):
 @pytest.mark.parametrize("name", some_fast(zoo_nnx.NETS, {"shufflenet", "groupnorm", "lstm"}))
 def test_every_module_of_the_zoo_is_made_again_small(name):
     make, shape = zoo_nnx.NETS[name]
-    net = make(nnx.Rngs(0))
+    net = drawn(make)
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape), "float32")
     pruned = prune_jax.prune(net, x, ratio=0.5)
     assert (pruned.wrapped is not None) == (name in WRAPPED)
@@ -78,7 +79,7 @@ def inputs_of(shapes):
 @pytest.mark.parametrize("name", some_fast(zoo_architectures.NETS, {"experts"}))
 def test_an_architecture_is_halved_and_trained(name):
     make, shapes = zoo_architectures.NETS[name]
-    net, inputs = make(nnx.Rngs(0)), inputs_of(shapes)
+    net, inputs = drawn(make), inputs_of(shapes)
     pruned = prune_jax.prune(net, *inputs, ratio=0.5)
     print(pruned.wrapped, pruned.sizes)
     assert (pruned.wrapped is not None) == (name in CODE_FIXES)

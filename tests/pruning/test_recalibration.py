@@ -38,7 +38,7 @@ def averages(first, second):
 
 def linen(**options):
     model = Net(**options)
-    return model, model.init(jax.random.key(0), BATCHES[0])
+    return model, jax.jit(model.init)(jax.random.key(0), BATCHES[0])
 
 
 def train(model):

@@ -10,6 +10,7 @@ import sys
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import law
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -72,7 +73,7 @@ WIDE, OUT = (
 )
 NETS = {
     "nnx": lambda: net(),
-    "linen": lambda: (Linen(), Linen().init(jax.random.key(0), X)),
+    "linen": lambda: (Linen(), law.numbers(jax.eval_shape(Linen().init, jax.random.key(0), X))),
     "plain": lambda: (plain, {"wide": jnp.asarray(WIDE), "rest": (jnp.asarray(OUT),)}),
     "callable": lambda: Callable(jnp.asarray(WIDE), jnp.asarray(OUT)),
 }

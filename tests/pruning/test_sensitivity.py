@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn
 from flax import nnx
 
 from prune_jax import models
@@ -36,9 +37,8 @@ class Net(nnx.Module):
 
 @pytest.fixture(scope="module")
 def net():
-    network = models.functional(Net(nnx.Rngs(0)))
-    variables = jax.tree.map(lambda leaf: leaf + 0.1, network.variables)
-    x = jax.random.normal(jax.random.key(1), (50, 6))
+    network = models.functional(drawn(Net))
+    variables, x = network.variables, np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
     groups = find_groups(network.apply, variables, x)
     scores = {
         g.name: np.random.default_rng(len(g.name)).permutation(g.size) for g in groups if g.frozen is None
@@ -94,7 +94,7 @@ def test_what_no_mask_stands_for_is_refused():
         def __call__(self, x):
             return self.b(jax.nn.softmax(self.a(x)))
 
-    network = models.functional(Softmaxed(nnx.Rngs(0)))
+    network = models.functional(drawn(Softmaxed))
     groups = find_groups(network.apply, network.variables, jnp.ones((1, 4)))
     without = without_channels(network.variables, groups, {"a": np.arange(6)})
     with pytest.raises(ValueError, match="zeroed channels of 'a' don't stand for pruned ones"):

@@ -6,9 +6,11 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import law
 import numpy as np
 import optax
 import pytest
+from drawn import drawn
 from flax import nnx
 
 from prune_jax.pruning.coupling import find_groups
@@ -20,11 +22,8 @@ X = np.linspace(-1, 1, 12, dtype="float32").reshape(3, 4)
 
 
 def network():
-    net = nnx.Sequential(
-        nnx.Linear(4, 6, rngs=nnx.Rngs(0)),
-        nnx.BatchNorm(6, rngs=nnx.Rngs(0)),
-        nnx.Linear(6, 2, rngs=nnx.Rngs(1)),
-    )
+    layers = (nnx.Linear, 4, 6), (nnx.BatchNorm, 6), (nnx.Linear, 6, 2)
+    net = drawn(lambda rngs: nnx.Sequential(*(make(*sizes, rngs=rngs) for make, *sizes in layers)))
     net.eval()
     return net
 
@@ -162,7 +161,7 @@ class Boxed(nn.Module):
 @pytest.mark.parametrize("partition", [nn.with_partitioning, nn.with_logical_partitioning])
 def test_boxes_of_linen_are_seen_through(partition):
     model = Boxed(partition)
-    boxed = model.init(jax.random.key(0), X)
+    boxed = law.numbers(jax.eval_shape(model.init, jax.random.key(0), X))
     bare = nn.unbox(boxed)
     assert jax.tree.structure(boxed) != jax.tree.structure(bare)
     for traced in (boxed, bare):
@@ -187,7 +186,7 @@ class Normed(nn.Module):
 
 
 def test_collections_of_linen_are_known_without_their_name():
-    variables = Normed().init(jax.random.key(0), X)
+    variables = law.numbers(jax.eval_shape(Normed().init, jax.random.key(0), X))
     groups = find_groups(lambda v, x: Normed().apply(v, x), variables, X)
     keep = {"wide": KEPT}
     small = shrink(variables, groups, keep)

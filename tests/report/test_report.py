@@ -7,7 +7,7 @@ from scipy import stats
 
 from prune_jax import fairness, report
 from prune_jax.report import figures, pruning_value, reading, tables
-from prune_jax.report.write import FIGURES
+from prune_jax.report.write import FIGURES, TABLES
 
 
 def record(lr, epochs, finals, ratio="0.9", method="l1", regime="", jsv=True, drop=None):
@@ -94,33 +94,47 @@ def test_curves_keep_every_seed():
     np.testing.assert_allclose(values, [[0, 40, 80], [0, 30, 60]])
 
 
-@pytest.mark.parametrize("name", report.SECTIONS)
-def test_every_section_stands_on_any_records(tmp_path, name):
-    """Also on none at all, on one run, and where no Jacobian was measured."""
-    some = [
-        record(0.01, 3, (90.0, 91.0)),
-        record(0.001, 3, (80.0, 81.0)),
-        record(0.1, 4, (70.0, 71.0), method="scratch"),
-    ]
-    for records in ([], some[:1], some, [record(0.01, 3, (90.0,), jsv=False)]):
-        layout = {"title": "T", "text": "", "sections": (name,)}
-        path = report.write(tmp_path, records, layout, runs=len(records))
-        assert path.read_text().startswith("# T")
+SOME = [
+    record(0.01, 3, (90.0, 91.0), drop=2),
+    record(0.001, 3, (80.0, 81.0)),
+    record(0.1, 4, (70.0, 71.0), method="scratch"),
+]
+ALL = {"title": "T", "text": "Words.", "sections": report.SECTIONS}
 
 
-def test_a_report_is_the_same_twice_and_says_what_is_missing(tmp_path):
-    records = [record(0.01, 3, (90.0, 91.0), drop=2), record(0.001, 3, (80.0, 81.0))]
-    layout = {"title": "T", "text": "Words.", "sections": ("lr_gap", *FIGURES)}
-    first = report.write(tmp_path / "a", records, layout, runs=3).read_text()
-    report.write(tmp_path / "b", records, layout, runs=3)
-    files = [
-        sorted(p.relative_to(f) for p in f.rglob("*") if p.is_file())
-        for f in (tmp_path / "a", tmp_path / "b")
-    ]
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with a report of three of four runs, all sections."""
+    folder = tmp_path_factory.mktemp("written")
+    report.write(folder, SOME, ALL, runs=4)
+    return folder
+
+
+def test_every_section_stands(written):
+    text = (written / "report.md").read_text()
+    headings = {name: heading for name, (heading, *_) in (*TABLES.items(), *FIGURES.items())}
+    missing = {name for name, heading in headings.items() if f"## {heading}\n" not in text}
+    assert missing == {"spectra", "retraining_curves"}  # no spectra were measured, no run names a row
+
+
+FEW = {"none": [], "one": SOME[:1], "without Jacobians": [record(0.01, 3, (90.0,), jsv=False)]}
+
+
+@pytest.mark.parametrize("which", FEW)
+def test_every_section_stands_on_few_records(tmp_path, which):
+    text = report.write(tmp_path, FEW[which], ALL, runs=len(FEW[which])).read_text()
+    assert text.startswith("# T")
+    assert all(f"## {heading}\n" in text for heading, _ in TABLES.values())
+
+
+def test_a_report_is_the_same_twice_and_says_what_is_missing(written, tmp_path):
+    first = (written / "report.md").read_text()
+    report.write(tmp_path, SOME, ALL, runs=4)
+    files = [sorted(p.relative_to(f) for p in f.rglob("*") if p.is_file()) for f in (written, tmp_path)]
     assert files[0] == files[1]
     for file in files[0]:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert "**2 of 3 runs are finished" in first
+        assert (written / file).read_bytes() == (tmp_path / file).read_bytes()
+    assert "**3 of 4 runs are finished" in first
     assert "Words." in first
     shown = {line.split("](")[1].rstrip(")") for line in first.splitlines() if line.startswith("![")}
     assert shown == {str(file) for file in files[0] if file.suffix == ".png"}

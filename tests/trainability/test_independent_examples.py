@@ -2,14 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.tree_util import Partial
 
 from prune_jax import trainability
 from prune_jax.trainability import checks
 
-W = jnp.eye(3)
-X = jax.random.normal(jax.random.key(0), (4, 3))
+W = np.eye(3, dtype=np.float32)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 KEY = jax.random.key(1)
 
 

@@ -1,9 +1,11 @@
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import drawn
 from flax import nnx
 
 from prune_jax import models
@@ -78,7 +80,7 @@ class Residual(nnx.Module):
 
 
 def test_blocks_with_shortcuts_multiply_to_the_whole_and_their_insides_are_bypassed():
-    net, x = Residual(), images(2, 5)
+    net, x = drawn(lambda _: Residual()), images(2, 5)
     net.blocks[1].norm.mean[...], net.blocks[1].norm.var[...] = jnp.full(5, 0.1), jnp.full(5, 1.7)
     paths = ["blocks/0", "blocks/1", "head"]
 
@@ -143,13 +145,18 @@ class Custom(nnx.Module):
         return self.head(jnp.concatenate(self.pair(y), -1))
 
 
+@functools.cache
+def custom():
+    return Custom()
+
+
 class Pair(nnx.Module):
     def __call__(self, y):
         return y, -y
 
 
 def test_any_module_and_the_way_into_it():
-    net, x = Custom(), images(3, 4)
+    net, x = custom(), images(3, 4)
     apply, entering = module_part(net, x, "norm", "drop")
     np.testing.assert_allclose(apply(entering), entering)  # evaluation mode: nothing is dropped
     assert not net.norm.use_running_average  # but only on the copy that ran
@@ -181,20 +188,22 @@ def test_any_module_and_the_way_into_it():
     ],
 )
 def test_what_no_part_can_be_made_of_is_named(source, target, message):
-    net, x = Custom(), images(3, 4)
+    net, x = custom(), images(3, 4)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda v: module_part(net, v, source, target).apply(v), x)
 
 
 def test_weights_that_are_not_finite_are_named():
-    net = Residual()
+    net = drawn(lambda _: Residual())
     net.blocks[1].dense.kernel[...] = net.blocks[1].dense.kernel[...].at[0, 0].set(jnp.nan)
     with pytest.raises(ValueError, match="leaf 'blocks/1/dense/kernel' holds NaN"):
         measure_modules(net, images(2, 5), ["blocks/0"])
 
 
 def test_a_sequential_is_cut_at_its_layers():
-    net = nnx.Sequential(nnx.Linear(4, 5, rngs=nnx.Rngs(0)), nnx.tanh, nnx.Linear(5, 2, rngs=nnx.Rngs(1)))
+    net = drawn(
+        lambda rngs: nnx.Sequential(nnx.Linear(4, 5, rngs=rngs), nnx.tanh, nnx.Linear(5, 2, rngs=rngs))
+    )
     x = images(3, 4)
     values = jax.jit(lambda v: jacobians(*module_part(net, v, "layers/0", "layers/2")))(x)
     first = net.layers[0]
@@ -205,7 +214,7 @@ def test_a_sequential_is_cut_at_its_layers():
 
 def test_no_paths_are_refused():
     with pytest.raises(ValueError, match="no paths"):
-        measure_modules(Custom(), images(3, 4), [])
+        measure_modules(custom(), images(3, 4), [])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doctested import SLOW_OF_TRAINABILITY
 from flax import nnx
 from jax.tree_util import Partial
 
@@ -15,12 +16,14 @@ from prune_jax import trainability
 
 NAMES = {"jax": jax, "jnp": jnp, "np": np, "nnx": nnx, "Partial": Partial}
 MODULES = sorted({getattr(trainability, name).__module__ for name in trainability.__all__})
-SLOW = ("isometry", "learning", "mean_estimate", "parts", "quadrature")
 
 
 @pytest.mark.parametrize(
     "module",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name.split(".")[-1] in SLOW)) for name in MODULES],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name.split(".")[-1] in SLOW_OF_TRAINABILITY))
+        for name in MODULES
+    ],
 )
 def test_examples_in_docstrings(module):
     found = doctest.testmod(importlib.import_module(module), extraglobs=NAMES)

@@ -187,6 +187,8 @@ def _with(config: ConfigDict, link: Link) -> ConfigDict:
         known = list(config.get(link.kind, ()))
         if key not in known:
             raise ValueError(nearest.unknown(f"key of {link.where} ({link.kind}):", key, known))
+    if not link.own:
+        return config
     try:
         return override(config, {f"{link.kind}.{key}": value for key, value in link.own.items()})
     except ValueError as error:

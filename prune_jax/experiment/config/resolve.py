@@ -88,7 +88,7 @@ def _model(config: ConfigDict, dataset: AnyDataset) -> ModelSpec:
         own_network.abstract_network(spec)
         return spec
     try:
-        networks.abstract_model(spec)
+        networks.network_of(spec)
     except ValueError as error:
         raise ValueError(f"model: {error}") from error
     return spec

@@ -88,14 +88,29 @@ def alone(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
 
 
 def stacked(trees: Iterable[Any]) -> Any:
-    """One tree of replicas: every leaf is the trees' leaves along a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """One tree of replicas: every leaf is the trees' leaves along a new leading axis.
+
+    On the host where the numbers can be read there, as a device compiles a program for every shape.
+    """
+    return jax.tree.map(lambda *leaves: _stack(leaves), *trees)
 
 
 def split(tree: Any) -> Iterator[Any]:
     """The replicas of a tree, one after another, without the leading axis; none is cut out before it is asked for."""
     for i in range(len(jax.tree.leaves(tree)[0])):
-        yield jax.tree.map(lambda leaf, i=i: leaf[i], tree)
+        yield jax.tree.map(lambda leaf, i=i: (np.asarray(leaf) if _is_readable(leaf) else leaf)[i, ...], tree)
+
+
+def _stack(leaves: tuple[Any, ...]) -> Any:
+    return np.stack(leaves) if all(map(_is_readable, leaves)) else jnp.stack(leaves)
+
+
+def _is_readable(leaf: Any) -> bool:
+    """Whether this process holds all numbers of the leaf, which is no tracer and holds no keys."""
+    if not isinstance(leaf, jax.Array):
+        return isinstance(leaf, np.ndarray)
+    keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return not keys and not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable
 
 
 def one_device_per_core() -> None:
