@@ -7,6 +7,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
+import config_keys  # noqa: E402
 import methods_table  # noqa: E402
 import outside_links  # noqa: E402
 
@@ -60,5 +61,6 @@ def _skip(app, what, name, obj, skip, options):
 def setup(app):
     """Generated pages first; then links that leave the folder become links to the repository."""
     methods_table.write(DOCS / "_generated")
+    config_keys.write(DOCS / "_generated")
     app.connect("autodoc-skip-member", _skip)
     app.connect("source-read", lambda _, name, source: outside_links.rewrite(app, name, source, REPOSITORY))
