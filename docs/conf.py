@@ -18,7 +18,7 @@ author = "The prune_jax developers"
 copyright = author
 version = release = prune_jax.__version__
 
-# Where the sources are. OWNER stands for the account that hosts the repository.
+# Where the sources are. OWNER stands for the account until `python docs/set_address.py ADDRESS` names it.
 REPOSITORY = os.environ.get("PRUNE_JAX_REPOSITORY", "https://github.com/OWNER/prune_jax")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
