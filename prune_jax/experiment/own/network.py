@@ -43,7 +43,7 @@ def abstract_network(spec: ModelSpec) -> models.Network:
         spec: its name is a reference ``module:function``.
 
     Returns:
-        The network; its functions raise ValueError, in one line, for what the user's code raises.
+        The network. Its functions raise ValueError, in one line, for what the user's code raises.
 
     Raises:
         ValueError: as ``load_own``, and where the function raises, returns something else than a network, has no
@@ -113,7 +113,7 @@ def _rescaled(dense: Any, small: Any) -> Any:
 
 
 def _network(spec: ModelSpec, key: jax.Array) -> models.Network:
-    """The network with random variables; what is raised inside it names the config's key."""
+    """The network with random variables. What is raised inside it names the config's key."""
     function = load_own(spec.name, KEY)
     refuse_changed(spec.name, KEY, spec.source)
     offered = {"num_classes": spec.num_classes, "input_shape": spec.input_shape, "rngs": nnx.Rngs(key)}

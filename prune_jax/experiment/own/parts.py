@@ -31,7 +31,7 @@ def load_own(reference: str, key: str) -> Callable[..., Any]:
     """The function that ``reference`` names, its module imported where it isn't yet.
 
     Args:
-        reference: ``'module:function'``, such as ``'my_parts:small_cnn'``; the module may be in a package.
+        reference: ``'module:function'``, such as ``'my_parts:small_cnn'``. The module may be in a package.
         key: the config key that holds it, for the messages.
 
     Returns:
@@ -112,7 +112,7 @@ def source_of_loaded(reference: str, key: str) -> str:
 
 
 def call_own(function: Callable[..., Any], reference: str, key: str, *arguments: Any, **named: Any) -> Any:
-    """``function(*arguments, **named)``; what it raises becomes a ValueError of one line that names key and value."""
+    """``function(*arguments, **named)``. What it raises becomes a ValueError of one line that names key and value."""
     try:
         return function(*arguments, **named)
     except Exception as error:
