@@ -159,7 +159,7 @@ class SeedResult:
         best_accuracy: of the best epoch, in the record's metric.
         base_accuracy: of the base model, in the record's metric.
         base_mean_jsv: of the base model.
-        seconds: that the last stage took.
+        seconds: of the training, where they are stated.
         epochs: the curve of the last stage. Its epoch 0 is what retraining starts from.
         base_spectrum: the dense network's before pruning.
         pruned_spectrum: the pruned network's before any recovery.
