@@ -27,7 +27,8 @@ def mask_of(
       ratio: as in ``unstructured_mask``. A pattern reads it for the layers alone, where it is a mapping.
       block: inputs and outputs of a block.
       pad: whether a last group of M, or a block at the edge, may be smaller.
-      **how: ``where`` and ``before``. Other granularities than patterns take ``scope``, ``normalise`` and ``at_least`` too.
+      **how: ``where`` and ``before``. Other granularities than patterns take ``scope``, ``normalise`` and ``at_least``
+        too.
 
     Returns:
       A pytree like ``params`` of boolean NumPy arrays: True stays.
