@@ -16,7 +16,6 @@ the small ones as it is. Where code fixes them, as Linen modules do, a twin of i
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ from flax import linen, nnx
 
 from prune_jax import models, nearest
 from prune_jax.experiment.own.pairs import KEY, STATE, kind, linen_pair, of_pair
-from prune_jax.experiment.own.parts import call_own, load_own, refuse_changed, taken
+from prune_jax.experiment.own.parts import call_own, load_own, parameters_of, refuse_changed, taken
 from prune_jax.experiment.specs import ModelSpec
 from prune_jax.models.functional import Variables
 from prune_jax.pruning import surgery
@@ -186,7 +185,7 @@ def _refuse_unknown(function: Callable[..., Any], name: str, options: Mapping[st
     known_ones = taken(function, options)
     for option in options:
         if option not in known_ones:
-            known = list(inspect.signature(function).parameters)
+            known = list(parameters_of(function))
             near = nearest.closest(option, known)
             hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(known) or 'nothing'}"
             raise ValueError(

@@ -121,10 +121,18 @@ def call_own(function: Callable[..., Any], reference: str, key: str, *arguments:
 
 def taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the offered arguments that the function's signature names. All where it takes ``**named``."""
-    known = inspect.signature(function).parameters
+    known = parameters_of(function)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return dict(offered)
     return {name: value for name, value in offered.items() if name in known}
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a function, or of a class's ``__init__``, which Flax hides behind a metaclass."""
+    if not inspect.isclass(function):
+        return dict(inspect.signature(function).parameters)
+    _, *own = inspect.signature(function.__init__).parameters.items()  # the first is self
+    return dict(own)
 
 
 def stated(references: Mapping[str, str]) -> dict[str, dict[str, str]]:
