@@ -112,5 +112,7 @@ def report() -> ConfigDict:
             "text": "",
             # Its sections, in this order: names of prune_jax.report.SECTIONS.
             "sections": ("accuracy",),
+            # Whether report.html is made, a page with every curve.
+            "interactive": True,
         }
     )
