@@ -7,6 +7,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
+import config_keys  # noqa: E402
 import methods_table  # noqa: E402
 import outside_links  # noqa: E402
 
@@ -17,7 +18,7 @@ author = "The prune_jax developers"
 copyright = author
 version = release = prune_jax.__version__
 
-# Where the sources are. OWNER stands for the account that hosts the repository.
+# Where the sources are. OWNER stands for the account until `python docs/set_address.py ADDRESS` names it.
 REPOSITORY = os.environ.get("PRUNE_JAX_REPOSITORY", "https://github.com/OWNER/prune_jax")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
@@ -60,5 +61,6 @@ def _skip(app, what, name, obj, skip, options):
 def setup(app):
     """Generated pages first; then links that leave the folder become links to the repository."""
     methods_table.write(DOCS / "_generated")
+    config_keys.write(DOCS / "_generated")
     app.connect("autodoc-skip-member", _skip)
     app.connect("source-read", lambda _, name, source: outside_links.rewrite(app, name, source, REPOSITORY))

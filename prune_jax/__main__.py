@@ -55,7 +55,7 @@ DRAWINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Unknown commands and arguments end with code 2."""
+    """Run one command. Returns its exit code. Unknown commands and arguments end with code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     listing = "\n".join(f"  {name:12}{does}" for name, (_, does) in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drawing(name: str) -> Callable[..., bool]:
-    """What draws a command's figure; without matplotlib nothing is drawn, which False says."""
+    """What draws a command's figure. Without matplotlib nothing is drawn, which False says."""
     module, function = DRAWINGS[name]
     try:
         return getattr(import_module(module), function)
@@ -89,7 +89,7 @@ def _drawing(name: str) -> Callable[..., bool]:
 
 
 def _hush() -> None:
-    """TFDS talks; what goes wrong reaches us as an exception."""
+    """TFDS talks. What goes wrong reaches us as an exception."""
     from absl import logging
 
     logging.set_verbosity(logging.FATAL)

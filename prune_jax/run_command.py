@@ -122,7 +122,7 @@ def _launch(
 
 
 def _rewritten(config: ConfigDict, sweep: launch.Sweep | None, root: Path) -> Path:
-    """The report over the records of ``root``, in the sweep's order; of those alone that it names, if it names any."""
+    """The report over the records of ``root``, in the sweep's order. Where it names some of them, of those alone."""
     labels = [str(run.get("label")) for run in sweep(config)] if sweep else []
     records = fairness.read_folder(root)
     named = sorted((r for r in records if r.name in labels), key=lambda record: labels.index(record.name))

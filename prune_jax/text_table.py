@@ -14,7 +14,7 @@ def aligned(rows: Rows) -> str:
 
 
 def markdown(head: Sequence[str], rows: Rows, *, pad: bool = False) -> str:
-    """A Markdown table; with ``pad``, cells filled up so that it is read as text too."""
+    """A Markdown table. With ``pad``, cells are filled up so that it is read as text too."""
     first, *rest = padded([head, *rows]) if pad else [head, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in (first, ["---"] * len(head), *rest))
 

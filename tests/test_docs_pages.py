@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
+from prune_jax.experiment.config.defaults import default_config
 from prune_jax.pruning.criteria.table import CRITERIA
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -15,15 +17,16 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("index", "faq", "which_setup")
 
 
-def table():
-    spec = importlib.util.spec_from_file_location("methods_table", DOCS / "methods_table.py")
+def generator(name):
+    """A file of docs/ that writes a page, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_table_of_methods_has_every_criterion_its_needs_and_their_cost():
-    made = table()
+    made = generator("methods_table")
     rows = {row[0].strip("`"): row for row in made.rows()}
     assert list(rows) == list(CRITERIA)
     for name, criterion in CRITERIA.items():
@@ -36,10 +39,48 @@ def test_the_table_of_methods_has_every_criterion_its_needs_and_their_cost():
 
 
 def test_the_table_is_written_as_one_line_a_row(tmp_path):
-    table().write(tmp_path)
+    generator("methods_table").write(tmp_path)
     lines = (tmp_path / "methods.md").read_text().splitlines()
     assert len(lines) == len(CRITERIA) + 2
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table().HEAD) + 1}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {
+        len(generator("methods_table").HEAD) + 1
+    }
+
+
+def leaves(config, before=""):
+    for key, value in config.items():
+        if isinstance(value, ConfigDict) and value:
+            yield from leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def test_every_key_of_a_config_is_explained_with_its_default():
+    documented = {
+        f"{section.name}.{key.path}".removeprefix("."): key
+        for section in generator("config_keys").sections()
+        for key in section.keys
+    }
+    keys = dict(leaves(default_config()))
+    assert set(documented) == set(keys)
+    for name, value in keys.items():
+        key = documented[name]
+        assert re.match(r"\S.{8,}\.$", key.meaning), (
+            f"config.{name} needs a comment above it, in full sentences"
+        )
+        default = eval(key.default, {})
+        assert default == (value.to_dict() if isinstance(value, ConfigDict) else value), name
+
+
+def test_the_page_of_keys_has_a_table_for_each_section(tmp_path):
+    made = generator("config_keys")
+    made.write(tmp_path)
+    page = (tmp_path / "config_keys.md").read_text()
+    sections = re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+    assert sections == [f"config.{section.name}".rstrip(".") for section in made.sections()]
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) == sum(len(section.keys) for section in made.sections())
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
 def test_every_page_is_in_the_table_of_contents():

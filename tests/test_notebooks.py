@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_a_notebook_begins_with_its_badge_and_the_installation(source):
     first = code_of(source)[0]
     assert first.startswith("REPOSITORY = ")
     assert "git+{REPOSITORY}" in first
+
+
+def test_one_command_sets_the_address_of_the_repository_everywhere(tmp_path):
+    docs = shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_*"))
+    command = [sys.executable, str(docs / "set_address.py")]
+    for owner in ("somebody", "somebody-else"):  # it can be changed again
+        address = f"https://github.com/{owner}/prune_jax"
+        assert not subprocess.run([*command, address], capture_output=True).returncode
+        for path in [*docs.glob("notebooks/*.ipynb"), *docs.glob("notebooks/source/*.md")]:
+            text = path.read_text()
+            assert len(re.findall(rf"github(?:\.com)?/{owner}/prune_jax", text)) == 2
+            assert "OWNER" not in text
+            assert address in text
+        assert f'"{address}"' in (docs / "conf.py").read_text()
+    refused = subprocess.run([*command, "https://example.org/a/b"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "it has the form https://github.com/NAME/REPOSITORY" in refused.stderr
 
 
 @pytest.mark.slow

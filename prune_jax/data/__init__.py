@@ -1,4 +1,4 @@
-"""Data sets: packaged ones and TensorFlow Datasets by name, whole or streamed; image recipes."""
+"""Data sets: packaged ones and TensorFlow Datasets by name, whole or streamed, and image recipes."""
 
 from prune_jax.data.arrays import from_arrays
 from prune_jax.data.augment import augment, normalize, random_crop, random_flip

@@ -24,8 +24,8 @@ def from_arrays(name: str, made: Any, source: str = "") -> Dataset:
         source: the hash of the file that makes them, which becomes part of the data set's.
 
     Returns:
-        The data set, its images uint8 or float32, its labels int32; its ``content`` is a SHA-256, 64 hex digits, of
-        ``source`` and of the four arrays, their types and shapes.
+        The data set. Its images are uint8 or float32, its labels int32. Its ``content`` is a SHA-256 of 64 hex digits,
+        of ``source`` and of the four arrays with their types and shapes.
 
     Raises:
         ValueError: in one line, for another form, shape, type or length, an empty split, a number that is not finite,

@@ -49,7 +49,7 @@ def find_files(name: str, data_dir: str | None, debian: Mapping[str, Path] = DEB
     """The four IDX files of ``name``.
 
     Args:
-        name: the set, such as 'fashion_mnist'; after a slash a part that the files are named after: 'emnist/letters'.
+        name: the set, such as 'fashion_mnist'. A part that the files are named after follows a slash: 'emnist/letters'.
         data_dir: a folder that holds them, or that holds a folder ``name`` which does. None: the next place alone.
         debian: where packages put them, by name, which is looked at last.
 
@@ -135,7 +135,7 @@ def read_files(files: IdxFiles) -> IdxArrays:
 
 
 def parse(data: bytes, axes: int, source: str) -> np.ndarray:
-    """The uint8 array of ``axes`` axes in the bytes of an IDX file; ``source`` names it in errors.
+    """The uint8 array of ``axes`` axes in the bytes of an IDX file. ``source`` names it in errors.
 
     >>> parse(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), 1, "labels").tolist()
     [7, 8, 9]
@@ -190,7 +190,7 @@ class IdxConfig(tfds.core.BuilderConfig):
 
 
 class IdxImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A TFDS builder over four IDX files, in their order; what a stream reads is prepared from them."""
+    """A TFDS builder over four IDX files, in their order. What a stream reads is prepared from them."""
 
     name = "idx_images"
     VERSION = tfds.core.Version("1.0.0")

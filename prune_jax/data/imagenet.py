@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
 ALL_CLASSES = 1000
-# ImageNet100 is 100 of ImageNet's classes; which ones the paper doesn't say.
+# ImageNet100 is 100 of ImageNet's classes. The paper doesn't say which.
 ENTRIES: Mapping[str, Entry] = MappingProxyType(
     {
         "imagenet2012": Entry("imagenet2012", ALL_CLASSES),
@@ -46,7 +46,7 @@ def draw_classes(classes: int, wanted: int, seed: int) -> tuple[int, ...]:
 
 
 def read_classes(file: Path, wanted: int, label_names: Sequence[str]) -> tuple[int, ...]:
-    """The ids in a file of one class a line, as a number or a WordNet id such as n01440764; '#' comments.
+    """The ids in a file of one class a line, each a number or a WordNet id such as n01440764. '#' begins a comment.
 
     Raises ValueError naming the line of an unknown or repeated class, and for a number of them that isn't
     ``wanted``.

@@ -14,7 +14,7 @@ from prune_jax import atomic
 from prune_jax.data.turns import turn
 
 CHUNK = 1024  # records read at once
-SILENT = 100_000  # examples; more take minutes or hours, which a line explains
+SILENT = 100_000  # examples. More take minutes or hours, which a line explains
 
 
 def records_of(builder: tfds.core.DatasetBuilder, split: str, classes: Sequence[int]) -> np.ndarray:
@@ -67,7 +67,7 @@ def label_files(
 
 
 def _load(file: Path, examples: int) -> np.ndarray | None:
-    """The labels in a file; None where it is not there, damaged, or of another number."""
+    """The labels in a file. None where it is not there, is damaged, or holds another number of them."""
     try:
         labels = np.load(file)
     except (OSError, ValueError, EOFError):

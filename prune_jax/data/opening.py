@@ -46,14 +46,25 @@ def open_dataset(
 ) -> Dataset | StreamedDataset:
     """Data set ``name``: whole in memory, or to be streamed.
 
-    ``stream`` 'auto' streams what takes more than ``fits_gib`` and what ``recipe`` prepares on the host, which
-    images of varying size need. 'imagenet100' uses the classes in ``classes_file``, else those drawn with
-    ``classes_seed``; 'synthetic' has ``sizes``. ``train_examples`` takes so many of the training split, in its
-    proportions of classes, drawn with ``split_seed``; 0 takes all. A text is cut into windows of ``window`` bytes, see
-    ``text.load_text``.
+    Args:
+        name: of a packaged set, of IDX files, of a set of TFDS, or of a text.
+        split_seed: says what packaged sets hold out for testing. It also draws ``train_examples``.
+        data_dir: the folder of its files. None: where the system or TFDS keeps them.
+        stream: True, False or 'auto'. 'auto' streams what takes more than ``fits_gib``, and what ``recipe`` prepares.
+        fits_gib: GiB that a set may take in memory under 'auto'.
+        recipe: how the host prepares each image. Images that vary in size need one.
+        classes_seed: draws the classes of 'imagenet100', where no file names them.
+        classes_file: names the classes of 'imagenet100', one a line.
+        sizes: of 'synthetic'.
+        train_examples: so many of the training split, in its proportions of classes. 0: all.
+        window: bytes that a text is cut into, see ``text.load_text``.
 
-    Raises ValueError for an unknown name and choices that don't go together, NotPreparedError for a set whose files
-    are missing; both before anything is read.
+    Returns:
+        The whole data set as arrays, or one whose images are read while it is used.
+
+    Raises:
+        ValueError: the name is unknown, or choices don't go together. This comes before anything is read.
+        NotPreparedError: files of the set are missing. This comes before anything is read too.
     """
     if stream not in STREAM:
         raise ValueError(f"dataset.stream is {stream!r}; allowed: 'auto', True, False")
@@ -163,7 +174,7 @@ def _streamed(
 def _subset_records(
     builder: tfds.core.DatasetBuilder, split: str, records: np.ndarray | None, examples: int, seed: int
 ) -> np.ndarray | None:
-    """Of these records, or of all (None), a stratified subset of ``examples``; 0 leaves them as they are."""
+    """A stratified subset of ``examples`` of these records, or of all records (None). 0 leaves them as they are."""
     if not examples:
         return records
     labels = list_labels(builder, split)

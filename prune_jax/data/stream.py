@@ -22,7 +22,7 @@ ENDLESS = 2**31  # steps of a training stream, for Grain wants to know
 
 
 class Stream(Iterator[Batch]):
-    """Batches one after another; ``step`` counts those handed out since the start of training.
+    """Batches one after another. ``step`` counts those handed out since the start of training.
 
     Its ``state()`` depends neither on the number of workers nor on that of processes, so a run goes on with
     others than it began with.
@@ -98,14 +98,28 @@ def open_stream(
 ) -> Stream:
     """This process's part of every global batch of ``batch_size`` examples, from ``start_step`` on.
 
-    Training: endless ``(images, labels)``, uint8 ``(batch_size / process_count, h, w, c)`` and int32, the
-    examples in a new order each epoch, what is left over after an epoch's last full batch dropped.
-    Evaluation: one pass in order, ``(images, labels, weights)``; the last batch is filled up with zeros whose
-    float32 weight is 0. The processes' parts, one below the other, are the batch of a single process; order
-    and random crops depend on ``seed``, epoch and example alone. ``recipe`` None leaves images as they are.
-    ``workers`` processes read ahead, no more than an evaluation has batches. 0: a thread of this one does. Raises
-    ValueError for sizes that don't fit, and when a batch is asked for: for an image that can't be read, and
-    ReaderLostError for a process that is gone.
+    The processes' parts, one below the other, are the batch of a single process. Order and random crops depend on
+    ``seed``, epoch and example alone.
+
+    Args:
+        source: the data set.
+        batch_size: examples of a batch of all processes together.
+        seed: of the order of examples, and of random crops and flips.
+        train: whether batches are for training, endless and in a new order each epoch. Then what is left over after an
+            epoch's last full batch is dropped. Else the test split comes once, in order.
+        recipe: what is done to each image. None: it stays as it is.
+        process_index: which of the processes this is, from 0.
+        process_count: of how many.
+        workers: processes that read ahead, no more than an evaluation has batches. 0: a thread of this one does.
+        start_step: batches that are left out at the start.
+
+    Returns:
+        In training ``(images, labels)`` one after another, uint8 ``(batch_size / process_count, h, w, c)`` and int32.
+        In evaluation ``(images, labels, weights)``. The last batch is filled up with zeros whose float32 weight is 0.
+
+    Raises:
+        ValueError: sizes don't fit. When a batch is asked for: an image can't be read.
+        ReaderLostError: when a batch is asked for, a process that reads is gone.
     """
     split = source.train if train else source.test
     examples = len(split)
@@ -147,7 +161,7 @@ def prefetch_to_device(
 ) -> Iterator[tuple[jax.Array, ...]]:
     """The batches as global arrays laid out by ``sharding``, ``depth`` of them on their way ahead of use.
 
-    Every process gives its part of the rows; None puts them on the default device.
+    Every process gives its part of the rows. None puts them on the default device.
     """
     waiting: deque[tuple[jax.Array, ...]] = deque()
     for batch in batches:

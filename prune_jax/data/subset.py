@@ -46,7 +46,7 @@ def stratified_subset(labels: np.ndarray, examples: int, seed: int) -> np.ndarra
 
 
 def take_train(dataset: Dataset, examples: int, seed: int) -> Dataset:
-    """The data set with ``examples`` of its training split, by ``stratified_subset``; 0 takes all.
+    """The data set with ``examples`` of its training split, by ``stratified_subset``. 0 takes all.
 
     Raises ValueError for a number that is too small or too large.
     """

@@ -57,7 +57,7 @@ def load_text(
         length: positions of a window.
         data_dir: of 'text_folder' the folder. Its files are taken as bytes, whatever they are called.
         split_seed: of 'text_folder', which files are held out.
-        train_examples: so many training windows, drawn with ``split_seed``; 0 takes all.
+        train_examples: so many training windows, drawn with ``split_seed``. 0 takes all.
         test_fraction: of 'text_folder', the part of the files that is held out, at least one.
 
     Returns:
@@ -65,7 +65,7 @@ def load_text(
         256 classes. ``content`` is a SHA-256 of the files' names and bytes.
 
     Raises:
-        ValueError: there is no text, one file alone, or no window in a split; the message says what is allowed.
+        ValueError: there is no text, one file alone, or no window in a split. The message says what is allowed.
     """
     if length < 1:
         raise ValueError(f"dataset.window is {length}; it must be at least 1 byte")
@@ -172,7 +172,7 @@ def _split(windows: np.ndarray) -> Split:
 
 @dataclasses.dataclass(eq=False)
 class TextConfig(tfds.core.BuilderConfig):
-    """Which text a builder cuts into windows; its name says its length and content."""
+    """Which text a builder cuts into windows. Its name says its length and content."""
 
     text: str = STDLIB
     folder: str = ""

@@ -30,7 +30,7 @@ class Split(NamedTuple):
 class Dataset(NamedTuple):
     """A data set that fits the host: its name, its two splits and its number of classes.
 
-    ``content``: of a user's own arrays and of IDX files the hash of their bytes; '' for a set that its name says
+    ``content``: of a user's own arrays and of IDX files the hash of their bytes. '' for a set that its name says
     everything about.
     """
 
@@ -57,7 +57,7 @@ class Dataset(NamedTuple):
 
 
 def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-    """The TFDS builder of ``name``; the packaged sets are split by ``split_seed``, IDX files are wrapped.
+    """The TFDS builder of ``name``. Packaged sets are split by ``split_seed``, IDX files are wrapped.
 
     For 'imagenet100' it is the builder of the whole of ImageNet. Raises ValueError for a name that neither
     this package nor TFDS knows, for one that TFDS can't open without a package that isn't here, and for data
@@ -93,7 +93,9 @@ def find_builder(name: str, *, split_seed: int = 0, data_dir: str | None = None)
 
 
 def idx_files(name: str, data_dir: str | None) -> idx.IdxFiles | None:
-    """The four IDX files of ``name``, in ``data_dir`` or where a package of the system puts them; None: there are none.
+    """The four IDX files of ``name``, in ``data_dir`` or where a package of the system puts them.
+
+    None where there are none.
 
     Names that are packaged, synthetic, or TFDS's and of another form are never read from such files.
     """
@@ -124,7 +126,7 @@ def refuse_other_features(name: str, features: Any) -> None:
 def prepared_builder(
     name: str, *, split_seed: int = 0, data_dir: str | None = None
 ) -> tfds.core.DatasetBuilder:
-    """``find_builder`` of a set whose files are there; packaged ones and IDX files are prepared on first use.
+    """``find_builder`` of a set whose files are there. Packaged ones and IDX files are prepared on first use.
 
     Raises NotPreparedError, which says the exact command, when they are missing or not as ArrayRecord.
     """
@@ -145,11 +147,11 @@ def prepared_builder(
 def load(name: str, *, split_seed: int = 0, data_dir: str | None = None, max_gib: float = 8.0) -> Dataset:
     """Read splits ``train`` and ``test`` of ``name`` whole into host memory.
 
-    The packaged sets (``mnist5k``, ``digits``) are prepared on first use; IDX files are read as they are.
-    ``data_dir`` defaults to TFDS's (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
+    The packaged sets (``mnist5k``, ``digits``) are prepared on first use. IDX files are read as they are. ``data_dir``
+    defaults to TFDS's (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``).
 
-    Raises ValueError for an unknown name, a data set without these splits, of images that vary in size, or larger than
-    ``max_gib``; NotPreparedError when its files are missing.
+    Raises ValueError for an unknown name, for a data set without these splits, for images that vary in size, and for a
+    set larger than ``max_gib``. Raises NotPreparedError where its files are missing.
     """
     files = idx_files(name, data_dir)
     if files:
@@ -204,7 +206,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     root = Path(builder.data_dir_root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # TFDS announces a download; nothing is downloaded
+        # TFDS announces a download, but nothing is downloaded
         with turn(root / f".{builder.name}.preparing"), contextlib.redirect_stdout(io.StringIO()):
             if not builder.is_prepared():
                 builder.download_and_prepare()

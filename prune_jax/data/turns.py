@@ -8,7 +8,7 @@ import filelock
 
 from prune_jax import leases
 
-# A process that died loses its lease after so long; one that lives renews it three times in it.
+# A process that died loses its lease after so long. A living one renews it three times in that time.
 LEASE_SECONDS = 60.0
 
 

@@ -45,7 +45,7 @@ class Arm(NamedTuple):
 
     @property
     def ratios(self) -> Ratios:
-        """(group, ratio) pairs: what the whole chain removes; empty where the scores decide."""
+        """(group, ratio) pairs: what the whole chain removes. Empty where the scores decide."""
         return next((s.ratios for s in reversed(self.chain) if isinstance(s, Sparsify | Scratch)), ())
 
 
@@ -72,7 +72,7 @@ class Link(NamedTuple):
 
     @property
     def parents(self) -> tuple[str | None, ...]:
-        """The id of the stage before, for each seed; None at the head of the chain."""
+        """The id of the stage before, for each seed. None at the head of the chain."""
         return tuple(ids[self.position - 1] if self.position else None for ids in self.arm.ids)
 
     @property

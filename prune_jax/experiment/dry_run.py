@@ -51,7 +51,7 @@ def describe(arms: Sequence[Arm], dataset: AnyDataset, shard: Shard = WHOLE) -> 
 
 
 def _flops(cost: Cost, spec: Any, dataset: AnyDataset) -> float:
-    """FLOPs of a training stage; the field's rule of thumb: a backward pass costs two forward passes."""
+    """FLOPs of a training stage, by the field's rule of thumb: a backward pass costs two forward passes."""
     steps = steps_per_epoch(dataset.train_size, spec.train.batch_size)
     return 6.0 * cost.macs * steps * spec.train.batch_size * spec.train.epochs
 

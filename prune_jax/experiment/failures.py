@@ -1,4 +1,4 @@
-"""Known failures of a launch as one line on stderr and exit code 1; bugs keep their traceback."""
+"""Known failures of a launch as one line on stderr and exit code 1. Bugs keep their traceback."""
 
 import contextlib
 import sys

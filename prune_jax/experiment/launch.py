@@ -43,7 +43,7 @@ class Launched(NamedTuple):
 
 
 def dry_run(config: ConfigDict, sweep: Sweep | None, shard: Shard = WHOLE) -> None:
-    """Print what ``launch`` would do; nothing is started or written but a packaged data set."""
+    """Print what ``launch`` would do. Nothing is started or written but a packaged data set."""
     dataset = open_dataset(config)
     for line in describe(config_sweep.plan_arms(config, sweep, dataset), dataset, shard):
         print(line)
@@ -58,12 +58,26 @@ def launch(
     shard: Shard = WHOLE,
     claimed: Callable[[Path], None] = lambda root: None,
 ) -> Launched:
-    """Run what of ``config``, or of one shard of its sweep, is not finished under ``workdir``.
+    """Run what is not finished of an experiment, or of one shard of its sweep.
 
-    Other processes may do the same there at the same time: nothing is computed twice at once. ``claimed`` is called
-    with ``workdir`` once that belongs to the experiment, before any work. Raises ValueError before any work for a
-    config that can't be run; CheckpointError or OSError later, with everything finished kept; TrainingDivergedError
-    at the end, when all runs that don't diverge are done.
+    Other processes may launch the same in the same workdir at the same time. Nothing is computed twice at once.
+
+    Args:
+        config: the experiment's.
+        sweep: a function of the config that lists overrides, one entry a run. None: one run.
+        workdir: folder of stages and records.
+        command: what started the launch. Records keep it.
+        write_report: brings the report up to date.
+        shard: the part of the sweep that is run.
+        claimed: called with ``workdir`` once that belongs to the experiment, before any work.
+
+    Returns:
+        The report's path and all records that are present.
+
+    Raises:
+        ValueError: before any work, for a config that can't be run.
+        CheckpointError, OSError: later. Everything that was finished is kept.
+        TrainingDivergedError: at the end, when all runs that don't diverge are done.
     """
     dataset = collective.main_first(lambda: open_dataset(config))
     arms = config_sweep.plan_arms(config, sweep, dataset)
@@ -112,7 +126,9 @@ def launch(
 def submit(
     config: ConfigDict, sweep: Sweep | None, workdir: Path, arguments: Sequence[str], launcher: str
 ) -> None:
-    """Submit the sweep as ``config.cluster.shards`` jobs that run ``arguments`` as shards; a local one is waited for.
+    """Submit the sweep as ``config.cluster.shards`` jobs that run ``arguments`` as shards.
+
+    A local launcher waits for them.
 
     Raises ValueError before anything is submitted for a config that can't be run or a workdir that can't be written,
     JobFailedError for a local job that failed.
@@ -131,7 +147,10 @@ def submit(
 
 
 def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -> bool:
-    """Bring ``arm`` to its record, its curves written as they grow; whether it was made now, not found finished."""
+    """Bring ``arm`` to its record, its curves written as they grow.
+
+    Returns whether it was made now, not found finished.
+    """
     if collective.from_main(lambda: board.path(name).exists()) and is_chain_finished(context, arm):
         return False
     with leases.held(context.store.locks, [f"run-{name}"]):  # its metrics and its record have one writer
@@ -152,7 +171,7 @@ def _finish(context: Context, arm: Arm, board: Board, name: str, command: str) -
 
 
 def _writer(context: Context, arm: Arm, name: str) -> WriteMetrics:
-    """What takes the curves down in process 0; in the others nothing does."""
+    """What takes the curves down in process 0. In the others nothing does."""
     if not collective.is_main():
         return lambda *_: None
     return Metrics(context.store.root, name, arm.label, arm.config["tensorboard"]).write

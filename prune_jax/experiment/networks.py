@@ -125,7 +125,7 @@ def widths_of(spec: ModelSpec, ratios: Ratios, round_to: int = 1) -> dict[str, i
 
 
 def uniform_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratios:
-    """``ratio`` for every group that a pattern of ``layers`` names; by default what the paper prunes.
+    """``ratio`` for every group that a pattern of ``layers`` names. Without patterns, for what the paper prunes.
 
     Raises ValueError for a pattern that names no group that can be pruned.
     """
@@ -241,15 +241,15 @@ def default_patterns(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Full batches in an epoch; what is left over is dropped and, reshuffled, used in a later epoch."""
+    """Full batches in an epoch. What is left over is dropped and, reshuffled, used in a later epoch."""
     return examples // batch_size
 
 
 class StageNetwork(NamedTuple):
     """What a stage hands on: its network's state, and what that network is of.
 
-    ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are;
-    groups that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
+    ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are. Groups
+    that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
     """
 
     model: ModelSpec

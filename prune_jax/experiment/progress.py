@@ -14,7 +14,7 @@ ACCURACY = fairness.METRICS["top-1 accuracy"]
 class Progress:
     """Where a launch stands: stage, run i of n, epoch, accuracy, time left. Used as a context manager.
 
-    ``mine`` is how many of a sweep's ``runs`` this launch is about; by default all.
+    ``mine`` is how many of a sweep's ``runs`` this launch is about. By default all.
     """
 
     def __init__(

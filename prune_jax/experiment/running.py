@@ -20,19 +20,18 @@ def run(
     workdir: str | Path | None = None,
     write_report: WriteReport | None = None,
 ) -> tuple[fairness.RunRecord, ...]:
-    """Run what of ``config`` is not finished in its workdir, as ``run.py`` does. Called again, it finds all finished.
+    """Run an experiment: every run of ``config`` that is not finished in its workdir.
 
-    It changes nothing of the process for good. ``run.py`` also lets JAX see every CPU core as a device
-    (``replicas.one_device_per_core``) and keeps compiled programs (``folder.use_compilation_cache``). Call these
-    first to have the same.
+    Called again, it finds all finished and returns the same records. It changes nothing of the process for good.
+    ``run.py`` does two things more. It lets JAX see every CPU core as a device (``replicas.one_device_per_core``), and
+    it keeps compiled programs (``folder.use_compilation_cache``). Call these first to have the same.
 
     Args:
-        config: a config, as a file's ``get_config()`` makes it; or such a file, ``configs/NAME.py``, or its small
-            form, ``configs/NAME.py:quick``.
-        sweep: gives a list of overrides, one entry a run. Without it one run, or a file's own sweep.
-        workdir: folder of stages and records; ``runs/EXPERIMENT`` by default.
-        write_report: such as ``prune_jax.report.write``, which writes ``report.md`` and figures there. Without it
-            there is no report.
+        config: a config, as a file's ``get_config()`` makes it. A path is read: ``configs/NAME.py``, or its small form,
+            ``configs/NAME.py:quick``.
+        sweep: a function of the config that lists overrides, one entry a run. None: the file's own sweep, or one run.
+        workdir: folder of stages and records. By default ``runs/EXPERIMENT``.
+        write_report: what writes the report, such as ``prune_jax.report.write``. None: there is no report.
 
     Returns:
         The runs' records in the sweep's order.
@@ -40,7 +39,7 @@ def run(
     Raises:
         ValueError: before any work, for a config that can't be run or a workdir that can't be written.
         TrainingDivergedError: when all runs that don't diverge are done.
-        CheckpointError, OSError, PreemptedError: later; what was finished is kept.
+        CheckpointError, OSError, PreemptedError: later. What was finished is kept.
 
     Example:
         >>> from prune_jax import experiment

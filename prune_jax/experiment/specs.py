@@ -238,10 +238,10 @@ class Sparsify:
 class Regularise:
     """Train under a penalty that pushes the network towards the cut to come: see ``pruning.regularizers``.
 
-    ``arguments`` are all that the regulariser has, by name. It looks at the groups in ``layers``; one that pushes
+    ``arguments`` are all that the regulariser has, by name. It looks at the groups in ``layers``. One that pushes
     chosen channels takes as many of them as ``ratios`` say, always of the dense network, and ``round_to``.
-    ``train.epochs`` are its budget. ``stop``: whether its own rule may end it before.
-    ``source``: of a regulariser of the user's own the SHA-256 of the file that holds it.
+    ``train.epochs`` are its budget. ``stop``: whether its own rule may end it before. ``source``: of a regulariser of
+    the user's own the SHA-256 of the file that holds it.
     """
 
     data: DataSpec
@@ -260,7 +260,8 @@ class Distillation:
     """What a teacher's outputs add to the loss: see ``training.distillation.loss``.
 
     ``weight`` of the teacher in the loss, the labels have the rest. ``temperature`` that soft outputs are taken at.
-    ``teacher``: the SHA-256 of the file that it is read from; empty, it is the base model of the chain.
+    ``teacher``: the SHA-256 of the file that it is read from. Where it is empty, the teacher is the base model of the
+    chain.
     """
 
     weight: float
@@ -283,7 +284,7 @@ class Masking:
 
 @dataclasses.dataclass(frozen=True)
 class Retrain:
-    """Train the small network on, with a fresh optimiser; ``distill``: towards a teacher's outputs too."""
+    """Train the small network on, with a fresh optimiser. ``distill``: towards a teacher's outputs too."""
 
     data: DataSpec
     train: TrainSpec
@@ -301,7 +302,7 @@ class Gradual:
 
 @dataclasses.dataclass(frozen=True)
 class Rewind:
-    """Give the weights that are left the values that they had after ``to`` epochs of pretraining; 0: at random.
+    """Give the weights that are left the values that they had after ``to`` epochs of pretraining. 0: their random ones.
 
     Batch statistics go back too. What was pruned stays pruned.
     """

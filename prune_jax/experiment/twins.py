@@ -70,7 +70,7 @@ def keep_of(channels: Channels) -> Keep:
 
 
 def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
-    """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode; equal networks compile once."""
+    """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode. Equal networks compile once."""
     found = network_at(network.model, channels_of(network.model, network.keep))
     return jax.tree_util.Partial(found.apply, network.variables)
 

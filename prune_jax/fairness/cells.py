@@ -30,12 +30,12 @@ _CELL = re.compile(
 
 
 def read_number(text: Any, column: str, place: str) -> float | None:
-    """The number in a cell; None where it is empty or says that nothing is stated.
+    """The number in a cell. None where it is empty or says that nothing is stated.
 
     Args:
-        text: a number, or text: a percent sign, a factor's 'x' and thousands' commas are read; of 'mean ± std' the
-            mean. Text without a point gives an int.
-        column: its column; of a fraction, such as 'pruning_ratio', '50%' is 0.5.
+        text: a number, or text. A percent sign, a factor's 'x' and thousands' commas are read. Of 'mean ± std' the mean
+            is read. Text without a point gives an int.
+        column: its column. In that of a fraction, such as 'pruning_ratio', '50%' is 0.5.
         place: what errors call the row.
 
     Raises:
@@ -61,7 +61,7 @@ def read_number(text: Any, column: str, place: str) -> float | None:
 
 
 def read_row(row: Row, place: str) -> Row:
-    """The row with numbers in the columns that hold numbers; 'mean ± std' also fills an absent ``acc_std``."""
+    """The row with numbers in the columns that hold numbers. 'mean ± std' also fills an absent ``acc_std``."""
     read = {key: read_number(cell, key, place) if key in NUMBERS else cell for key, cell in row.items()}
     for key in ACCURACY:
         text = row.get(key)
@@ -72,7 +72,7 @@ def read_row(row: Row, place: str) -> Row:
 
 
 def half_unit(value: float) -> float:
-    """Half a unit of the last decimal that a number shows: what rounding may have hidden; of an int 0.5.
+    """Half a unit of the last decimal that a number shows: what rounding may have hidden. For an int 0.5.
 
     >>> half_unit(4.1), half_unit(252.89), half_unit(3)
     (0.05, 0.005, 0.5)

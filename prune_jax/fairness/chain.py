@@ -1,4 +1,4 @@
-"""What a record's chain of stages says, read off for comparison; None wherever it says too little."""
+"""What a record's chain of stages says, read off for comparison. None wherever it says too little."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ FORWARD_PASSES = 3  # a training step costs as much as so many: a backward pass 
 
 
 def base_ids(record: RunRecord) -> frozenset[str] | None:
-    """Ids of the base model over the seeds; empty when there is no base model.
+    """Ids of the base model over the seeds. Empty when there is no base model.
 
     It is the last pretrain stage, or the random weights that were pruned at initialisation: §2.1 calls both base
     models. A rewound run has the base model that was pruned, not the early weights that it went back to.
@@ -27,7 +27,7 @@ def base_ids(record: RunRecord) -> frozenset[str] | None:
 
 
 def base_text(record: RunRecord) -> str | None:
-    """The base models' ids as a verdict shows them; None where they are unstated."""
+    """The base models' ids as a verdict shows them. None where they are unstated."""
     ids = base_ids(record)
     if ids is None:
         return None
@@ -36,7 +36,7 @@ def base_text(record: RunRecord) -> str | None:
 
 
 def same_base(a: RunRecord, b: RunRecord) -> bool:
-    """Whether both state a base model and it is the same one; scratch has none and shares none."""
+    """Whether both state a base model and it is the same one. Scratch has none and shares none."""
     ours, theirs = base_ids(a), base_ids(b)
     return bool(ours) and ours == theirs
 
@@ -54,7 +54,7 @@ def epochs(record: RunRecord, kinds: Collection[str]) -> int | None:
 
 
 def schedules(record: RunRecord, kinds: Collection[str]) -> str | None:
-    """Schedule and length of each stage of these kinds, as text; 'none' when no epoch is trained.
+    """Schedule and length of each stage of these kinds, as text. 'none' when no epoch is trained.
 
     Of a stage under a rule it is the rule and what every seed's schedule came to be: the same rule gives no
     equal schedules by itself.

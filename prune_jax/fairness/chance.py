@@ -8,7 +8,7 @@ MARGIN = 1.25
 
 
 def chance(record: RunRecord) -> float | None:
-    """The accuracy of a guess in percent, 100 / classes, from the network that a stage states; None where none does.
+    """The accuracy of a guess in percent, 100 / classes, from the network that a stage states. None where none does.
 
     Args:
         record: any record.
@@ -36,7 +36,7 @@ def at_chance(record: RunRecord) -> tuple[int, ...]:
         record: any record.
 
     Returns:
-        Seeds in the record's order; empty where the number of classes is unstated, and for any metric but top-1
+        Seeds in the record's order. Empty where the number of classes is unstated, and for any metric but top-1
         accuracy.
 
     Example:

@@ -15,7 +15,7 @@ from prune_jax.fairness.storage import read, read_folder
 from prune_jax.text_table import aligned
 
 PREFIXES = ("paper:", "published:")
-MATRIX = 40  # records; of more no matrix is printed
+MATRIX = 40  # records. Of more no matrix is printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +95,7 @@ def load(runs: Sequence[str]) -> tuple[RunRecord, ...]:
 
 
 def selected(records: Sequence[RunRecord], text: str | None) -> tuple[RunRecord, ...]:
-    """Those whose name holds ``text``; ValueError where none does."""
+    """Those whose name holds ``text``. ValueError where none does."""
     if not text:
         return tuple(records)
     found = tuple(record for record in records if text.lower() in record.name.lower())

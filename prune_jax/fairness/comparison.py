@@ -140,7 +140,7 @@ def _lead(first: str, second: str, points: float, numbers: str, metric: Metric) 
 
 
 def _amount(points: float, metric: Metric) -> str:
-    """'2.00 points'; of a metric other than accuracy also its name and direction."""
+    """'2.00 points'. Of a metric other than accuracy also its name and direction."""
     named = "" if metric == ACCURACY else f" in {metric.name} ({metric.direction} is better)"
     return f"{points:.2f}{_unit(metric)}{named}"
 

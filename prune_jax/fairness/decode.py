@@ -1,4 +1,4 @@
-"""JSON data -> frozen dataclasses, checked against their annotations; every error names the place."""
+"""JSON data -> frozen dataclasses, checked against their annotations. Every error names the place."""
 
 import math
 import types

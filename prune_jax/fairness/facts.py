@@ -13,7 +13,7 @@ from prune_jax.fairness import chain, images, training_settings
 from prune_jax.fairness.comparison import sample
 from prune_jax.fairness.record import RunRecord
 
-Fact = list[Any] | None  # a key and its text; equal keys mean equal values; None is unstated
+Fact = list[Any] | None  # a key and its text. Equal keys mean equal values, None is unstated
 Kinds = tuple[str, ...]
 
 
@@ -125,8 +125,8 @@ def facts(record: RunRecord) -> dict[str, Any]:
         record: any.
 
     Returns:
-        A fact for each field of ``RULES``, and: ``pretraining``, settings of the training from random weights;
-        ``measure``, the metric's name, unit, direction, sign and whether it is stated; ``sample``, mean, std, n and
+        A fact for each field of ``RULES``, and: ``pretraining``, settings of the training from random weights.
+        ``measure``, the metric's name, unit, direction, sign and whether it is stated. ``sample``, mean, std, n and
         their text, None where the record has no result.
 
     Example:

@@ -1,6 +1,6 @@
 """Which images a record's network saw and in what form, read off its last stage's spec, for comparison.
 
-Two draws of ImageNet100's classes bear one name, and so do 224 and 32 pixels of the same images; the spec that every
+Two draws of ImageNet100's classes bear one name, and so do 224 and 32 pixels of the same images. The spec that every
 stage states says more: ``spec["data"]`` with ``classes`` (ids), ``recipe`` (``size``, ``resize``), ``mean``, ``std``.
 """
 
@@ -19,7 +19,7 @@ FORMS = (
 
 
 def classes(record: RunRecord) -> str | None:
-    """A digest of the classes used of the data set, and their number, e.g. '1a2b3c4d of 100'; None: nothing stated."""
+    """A digest of the classes used of the data set, and their number, e.g. '1a2b3c4d of 100'. None: nothing stated."""
     ids = _data(record).get("classes")
     if not isinstance(ids, Sequence) or isinstance(ids, str) or not ids:
         return None
@@ -36,14 +36,14 @@ def form(record: RunRecord) -> dict[str, Any]:
 
 
 def content(record: RunRecord) -> str:
-    """The beginning of the digest of a user's own arrays; 'unstated' without one."""
+    """The beginning of the digest of a user's own arrays. 'unstated' without one."""
     return str(_data(record).get("content", "unstated"))[:16]
 
 
 def unlike(a: RunRecord, b: RunRecord) -> tuple[str, str] | None:
-    """What of the two differs, as text for each; None where nothing is known to.
+    """What of the two differs, as text for each. None where nothing is known to differ.
 
-    Classes that one side alone states differ from none; a form that one side leaves unstated is ``assumed`` equal.
+    Classes that one side alone states differ from none. A form that one side leaves unstated is ``assumed`` equal.
     """
     x, y = form(a), form(b)
     differing = {key: (x[key], y[key]) for key in FORMS if key in x and key in y and x[key] != y[key]}

@@ -8,7 +8,9 @@ BINS_PER_DECADE = 5
 
 @dataclass(frozen=True)
 class JSVSummary:
-    """JSVs of the network's outputs by its inputs, pooled over ``examples`` inputs; never the Jacobians.
+    """JSVs of the network's outputs by its inputs, pooled over ``examples`` inputs.
+
+    The Jacobians themselves are never kept.
 
     ``mean_error`` is the standard error of ``mean`` over examples. ``unresolved`` values are those that the
     arithmetic can't tell from 0. ``minimum`` and ``condition`` (largest over smallest, mean over examples)

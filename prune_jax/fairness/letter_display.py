@@ -18,7 +18,7 @@ def indistinct_sets(count: int, apart: Pairs) -> tuple[tuple[int, ...], ...]:
         apart: pairs of numbers that are told apart.
 
     Returns:
-        The sets, each in ascending order, sorted; none for no members.
+        The sets, each in ascending order, sorted. None for no members.
 
     Raises:
         ValueError: a pair names a member twice, or one that is not there.
@@ -27,8 +27,9 @@ def indistinct_sets(count: int, apart: Pairs) -> tuple[tuple[int, ...], ...]:
         >>> indistinct_sets(3, [(0, 2)])  # 1 can be told from neither
         ((0, 1), (1, 2))
 
-    Source: H.-P. Piepho, J. Comput. Graph. Statist. 13 (2004), 456-466 (each told pair splits the sets that hold
-    both; what lies in a larger set is absorbed); as cliques: Gramm et al., Comput. Stat. Data Anal. 52 (2007).
+    Source: H.-P. Piepho, J. Comput. Graph. Statist. 13 (2004), 456-466. There each
+    told pair splits the sets that hold both, and a set inside a larger one is absorbed. As cliques: Gramm et al.,
+    Comput. Stat. Data Anal. 52 (2007).
     """
     sets = {frozenset(range(count))} if count else set()
     for pair in apart:

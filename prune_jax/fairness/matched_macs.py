@@ -32,7 +32,7 @@ def spreads(records: Sequence[RunRecord]) -> tuple[Spread, ...]:
         records: of which each states network, data set, speedup, compression and a summary.
 
     Returns:
-        The spreads; a group of one record has none.
+        The spreads. A group of one record has none.
 
     Example:
         >>> from prune_jax.fairness import published

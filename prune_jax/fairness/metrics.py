@@ -14,7 +14,7 @@ class Metric:
 
     Args:
         name: what it is called, such as 'perplexity'.
-        unit: '%' for a percentage from 0 to 100; '' for a bare number.
+        unit: '%' for a percentage from 0 to 100. '' for a bare number.
         direction: 'higher' or 'lower': which of two values is better.
 
     Raises:
@@ -48,7 +48,7 @@ class Metric:
         return 1 if self.direction == "higher" else -1
 
     def check(self, name: str, value: float | None) -> None:
-        """Raise ValueError unless a value stated under ``name`` is possible; a percentage lies in 0 to 100."""
+        """Raise ValueError unless a value stated under ``name`` is possible. A percentage lies in 0 to 100."""
         if value is not None and self.unit == "%" and not 0.0 <= value <= 100.0:
             raise ValueError(
                 f"{name} is a percentage from 0 to 100, got {value!r}; if it is no {self.name}, state the record's "

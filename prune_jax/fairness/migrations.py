@@ -14,7 +14,7 @@ FLAT_KEYS = (
 
 
 def lift_flat(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 0 -> 1. F1 and F2 are MACs per sample, dense and pruned; ``params`` those of the pruned net.
+    """Version 0 -> 1. F1 and F2 are MACs per sample, dense and pruned. ``params`` are those of the pruned net.
 
     Raises ValueError for an unknown key. What the row leaves out stays unstated.
     """

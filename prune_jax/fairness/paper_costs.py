@@ -1,8 +1,8 @@
 """Costs of the paper's four networks in closed form, as functions of the ratio, to check printed tables.
 
-Counted as the companion repositories do: multiply-accumulates of convolutions and dense layers, nothing
-else; params with batch norm's scale and shift and the dense layer's bias. ``ceil(ratio * n)`` filters go,
-never all. These formulas know nothing of the library's own counter, so each can check the other.
+Counted as the companion repositories do. Multiply-accumulates are those of convolutions and dense layers, nothing
+else. Params include batch norm's scale and shift and the dense layer's bias. ``ceil(ratio * n)`` filters go, never all.
+These formulas know nothing of the library's own counter, so each can check the other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ def dense(inputs: int, outputs: int) -> Count:
 
 
 def resnet34(ratio: float, classes: int = 100) -> Count:
-    """224 x 224; conv1 of all 16 basic blocks pruned; option-B shortcuts, stem and head whole (Table 4)."""
+    """224 x 224. Conv1 of all 16 basic blocks is pruned. Option-B shortcuts, stem and head stay whole (Table 4)."""
     total, inputs = conv_bn(3, 64, 7, 112), 64
     for blocks, width, side in ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7)):
         for block in range(blocks):
@@ -52,7 +52,7 @@ def resnet34(ratio: float, classes: int = 100) -> Count:
 
 
 def resnet56(ratio: float, classes: int = 10) -> Count:
-    """32 x 32; conv1 of all 27 basic blocks pruned; option-A shortcuts cost nothing (Table 6)."""
+    """32 x 32. Conv1 of all 27 basic blocks is pruned. Option-A shortcuts cost nothing (Table 6)."""
     total, inputs = conv_bn(3, 16, 3, 32), 16
     for width, side in ((16, 32), (32, 16), (64, 8)):
         for _ in range(9):
@@ -62,7 +62,7 @@ def resnet56(ratio: float, classes: int = 10) -> Count:
 
 
 def vgg19(ratio: float, classes: int = 100) -> Count:
-    """32 x 32, 16 convolutions and one dense layer; convolutions 1 to 15 pruned, 0 spared (Table 7)."""
+    """32 x 32, 16 convolutions and one dense layer. Convolutions 1 to 15 are pruned, 0 is spared (Table 7)."""
     widths = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
     total, inputs, first = Count(0, 0), 3, True
     for stage, side in zip(widths, (32, 16, 8, 4, 2), strict=True):
@@ -74,7 +74,7 @@ def vgg19(ratio: float, classes: int = 100) -> Count:
 
 
 def resnet50(ratios: Sequence[float], classes: int = 1000) -> Count:
-    """224 x 224, stride on the 3x3; conv1 and conv2 of each bottleneck pruned, one ratio a stage (App. A)."""
+    """224 x 224, stride on the 3x3. Conv1 and conv2 of each bottleneck are pruned, one ratio a stage (App. A)."""
     total, inputs = conv_bn(3, 64, 7, 112), 64
     stages = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
     for (blocks, width, side), ratio in zip(stages, ratios, strict=True):

@@ -14,7 +14,7 @@ def rank_several(records: Sequence[RunRecord], tolerance: float = 0.02) -> tuple
     """The groups of ``rank`` with two records or more, without comparing every record with every other.
 
     Args:
-        records: any; what comes first decides which groups come first.
+        records: any. What comes first decides which groups come first.
         tolerance: as for ``strictest_setup``.
 
     Returns:

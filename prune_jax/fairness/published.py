@@ -40,7 +40,7 @@ OTHERS: Mapping[str, str] = MappingProxyType({pruningbench.NAME: pruningbench.SO
 
 
 def rows(table: str) -> tuple[Row, ...]:
-    """The cells of a table: numbers as float, empty cells as None; KeyError for an unknown table."""
+    """The cells of a table: numbers as float, empty cells as None. KeyError for an unknown table."""
     if table not in TABLES and table not in OTHERS:
         raise KeyError(unknown("published table", table, (*TABLES, *OTHERS)))
     text = files("prune_jax.fairness").joinpath(f"{table}.csv").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def source(table: str) -> str:
 
 
 def records(table: str) -> tuple[RunRecord, ...]:
-    """A table's rows as records, as far as the paper states them; what it doesn't state stays None.
+    """A table's rows as records, as far as the paper states them. What it doesn't state stays None.
 
     ``fig2_fig3_points`` gives one record per curve. n = 3 where the paper says "at least three" runs.
     KeyError for a table that holds no runs.

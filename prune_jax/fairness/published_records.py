@@ -1,4 +1,4 @@
-"""Rows of the paper's tables -> records, as far as the paper states them; ``spec`` says what is inferred."""
+"""Rows of the paper's tables -> records, as far as the paper states them. ``spec`` says what is inferred."""
 
 import re
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ CIFAR_SCRATCH = LRSchedule.parse("0:1e-1,100:1e-2,150:1e-3", 200)  # App. C
 # Which row of Table 3 holds the finetuning settings of a method in Table 1.
 TABLE3_NAME = {"GAL-0.5": "GAL-0.5/1", "GAL-1": "GAL-0.5/1", "GReg-1": "GReg-1/2", "GReg-2": "GReg-1/2"}
 REIMPLEMENTED = "L1-norm (reimpl)"
-# App. A states the whole schedule of the reimplementation; Table 3 gives only decay epochs for the others.
+# App. A states the whole schedule of the reimplementation. Table 3 gives only decay epochs for the others.
 REIMPLEMENTED_SCHEDULE = "0:1e-2,30:1e-3,60:1e-4,75:1e-5"
 
 
 def table1(rows: Sequence[Row], settings: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
-    """Published ResNet50 results; retraining from Table 3 where that names the method. One run, no std."""
+    """Published ResNet50 results, with retraining from Table 3 where that names the method. One run, no std."""
     known = {row["method"]: row for row in settings if row["dataset"] == "imagenet"}
     return tuple(
         RunRecord(
@@ -71,7 +71,7 @@ def table4(rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
 
 
 def table5(rows: Sequence[Row], table4_rows: Sequence[Row], source: str) -> tuple[RunRecord, ...]:
-    """Table 4's retraining with extra epochs, all of them in the first LR stage (§5.2); speedup from there."""
+    """Table 4's retraining with extra epochs, all of them in the first LR stage (§5.2). The speedup is from there."""
     scratch_tails = {(30, 1e-2), (60, 1e-3), (90, 1e-4)}
     speedups = {row["pruning_ratio"]: row["speedup"] for row in table4_rows}
     out = []
@@ -169,7 +169,7 @@ def _filter_axes(method: str, ratio: float) -> Axes:
 
 
 def _published_chain(setting: Row | None) -> tuple[Stage, ...]:
-    """Pretraining and pruning unstated; retraining as Table 3 has it, which is seldom a whole schedule."""
+    """Pretraining and pruning are unstated. Retraining is as Table 3 has it, which is seldom a whole schedule."""
     if setting is None:
         return _unstated(None, None, {})
     epochs = None if setting["finetune_epochs"] is None else int(setting["finetune_epochs"])

@@ -49,7 +49,7 @@ def rankings(records: Sequence[RunRecord], breaks: Breaks, significance: float, 
     """Rank records by accuracy, those together between which nothing ``breaks``.
 
     Args:
-        records: any; what comes first decides which groups come first. One without an accuracy is in no group.
+        records: any. What comes first decides which groups come first. One without an accuracy is in no group.
         breaks: of two records and the verdict on them what makes them incomparable. Nothing where they are comparable.
         significance: two records are told apart where their corrected p is below it.
         tolerance: as for ``strictest_setup``.
@@ -75,7 +75,7 @@ def comparable(
         holds: whether two records are comparable. It need not be transitive, as rates have a tolerance.
 
     Returns:
-        The groups; every record is in exactly one.
+        The groups. Every record is in exactly one.
 
     Example:
         >>> from prune_jax.fairness import RunRecord

@@ -19,12 +19,12 @@ def rank(
 ) -> Rankings:
     """Rank records by accuracy, only those together between all of which ``required`` holds.
 
-    A record joins the first group with all of whose members it is comparable. Scratch has no base model, so of it and
-    a run that was pruned at initialisation ``UNTRAINED`` and equal settings of the training are asked instead. Test
-    and level are ours; the paper names none.
+    A record joins the first group with all of whose members it is comparable. Scratch has no base model, so of it and a
+    run that was pruned at initialisation ``UNTRAINED`` and equal settings of the training are asked instead. Test and
+    level are ours. The paper names none.
 
     Args:
-        records: any, in any order; what comes first decides which groups come first.
+        records: any, in any order. What comes first decides which groups come first.
         required: S3.2, S4.1 or S4.2.
         significance: two records are told apart where their corrected p is below it.
         rate_tolerance: as for ``strictest_setup``.
@@ -96,7 +96,7 @@ def rank_equal_compute(
     Args:
         records: as for ``rank``.
         significance: as for ``rank``.
-        rate_tolerance: as for ``rank``; it bounds the difference of the compute too.
+        rate_tolerance: as for ``rank``. It bounds the difference of the compute too.
 
     Returns:
         The rankings, and the reasons why there is more than one.
@@ -132,7 +132,7 @@ def _untrained(a: RunRecord, b: RunRecord) -> bool:
 
 
 def _pruned_ids(record: RunRecord) -> tuple[str, ...]:
-    """The ids of the last sparsifying action, one for each seed; none where they are unstated."""
+    """The ids of the last sparsifying action, one for each seed. None where they are unstated."""
     actions = [stage for stage in record.stages or () if stage.kind == "sparsify"]
     return (actions[-1].ids or ()) if actions else ()
 

@@ -20,9 +20,12 @@ STAGE_KINDS = ("pretrain", "initialise", "sparsify", "rewind", "retrain", "scrat
 class Axes:
     """The five axes of a pruning method (§2.1), in the field's words.
 
-    ``base_model``: 'pretrained' or 'random'; ``granularity``: 'filter', 'channel', 'head', 'unstructured', '2:4',
-    'block 4x4'; ``ratio``: the fraction removed, as written ('0.9', '[0, 0.6, 0.6]', 'global 0.5'); ``criterion``;
-    ``schedule``: 'one-shot', 'iterative' or 'progressive'.
+    Attributes:
+        base_model: 'pretrained' or 'random'.
+        granularity: 'filter', 'channel', 'head', 'unstructured', '2:4' or 'block 4x4'.
+        ratio: the fraction removed, as written, such as '0.9', '[0, 0.6, 0.6]' or 'global 0.5'.
+        criterion: its name.
+        schedule: 'one-shot', 'iterative' or 'progressive'.
     """
 
     base_model: str | None = None
@@ -36,10 +39,10 @@ class Axes:
 class Costs:
     """Costs of one forward pass per sample. ``convention`` says what ``macs`` counts, e.g. 'macs, conv+fc'.
 
-    ``speedup`` (dense / pruned MACs) and ``compression`` (dense / pruned params) may be stated alone, as
-    papers do; where the counts are there, leave them out and they follow. ``latency_ms`` is milliseconds of a forward
-    pass on ``latency_device``, without which it says little. ``training_flops`` is the whole training's, over those of
-    training the dense network once, as papers print it ('0.66x').
+    ``speedup`` (dense / pruned MACs) and ``compression`` (dense / pruned params) may be stated alone, as papers do.
+    Where the counts are there, leave them out and they follow. ``latency_ms`` is milliseconds of a forward pass on
+    ``latency_device``, without which it says little. ``training_flops`` is the whole training's, over those of training
+    the dense network once, as papers print it ('0.66x').
     """
 
     convention: str | None = None
@@ -67,17 +70,23 @@ class Costs:
 class Stage:
     """One link of the chain: 'pretrain' or 'initialise', 'sparsify', 'rewind', 'retrain', or 'scratch'.
 
-    'initialise' are random weights that are pruned, 'rewind' gives what is left its weights of an early epoch; both
+    'initialise' are random weights that are pruned. 'rewind' gives what is left its weights of an early epoch. Both
     train nothing.
 
-    ``ids``: the content hash for each seed, in the order of the seeds. ``schedule``: canonical LR schedule
-    text over ``epochs``, or as papers print it where that leaves nothing open; a one-shot sparsify has epochs 0
-    and needs none. Under a rule that ends LR stages it
-    is the rule, ``plateau(...)``, and ``epochs`` are stated where all seeds took as many. ``macs``: forward
-    MACs per sample while the stage runs; unstated, it is the dense network's, or the pruned one's in retrain
-    and scratch. ``extra_macs``: MACs per sample that a training step takes beside its forward and backward pass,
-    such as the Gram matrices of a penalty; unstated, none. ``masked_macs``: those of ``macs`` that are left where
-    multiplications by masked weights are skipped, a mean over the stage; unstated, all.
+    Attributes:
+        kind: one of ``STAGE_KINDS``.
+        ids: the content hash for each seed, in the order of the seeds.
+        epochs: of training. A one-shot sparsify has 0. Under a rule that ends LR stages they are stated where all seeds
+            took as many.
+        schedule: canonical LR schedule text over ``epochs``, or as papers print it where that leaves nothing open. A
+            one-shot sparsify needs none. Under a rule that ends LR stages it is the rule, ``plateau(...)``.
+        macs: forward MACs per sample while the stage runs. Unstated, it is the dense network's. In retrain and scratch
+            it is the pruned one's.
+        spec: what else the stage states, as JSON.
+        extra_macs: MACs per sample that a training step takes beside its forward and backward pass, such as the Gram
+            matrices of a penalty. Unstated, none.
+        masked_macs: those of ``macs`` that are left where multiplications by masked weights are skipped, a mean over
+            the stage. Unstated, all.
     """
 
     kind: str
@@ -111,7 +120,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """Measured after ``epoch`` epochs of the record's last stage; epoch 0 is before its first step.
+    """Measured after ``epoch`` epochs of the record's last stage. Epoch 0 is before its first step.
 
     ``mean_jsv_error`` is the standard error of ``mean_jsv`` over examples. ``train_jsv`` is the mean JSV of
     training examples that a plateau rule watched.
@@ -132,7 +141,7 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class RoundCurve:
-    """The curve of a training stage between the base model and the last stage; ``stage`` is its place in the chain."""
+    """The curve of a training stage between the base model and the last stage. ``stage`` is its place in the chain."""
 
     stage: int
     epochs: tuple[EpochMetrics, ...] = ()
@@ -143,12 +152,22 @@ class SeedResult:
     """One seed: accuracy at the last and at the best epoch, the base model's, and the curve between.
 
     The paper reports the last epoch (facts: Table 5's 78.18 is Fig. 3's last point, not its best).
-    ``base_spectrum`` is the dense network's before pruning, ``pruned_spectrum`` the pruned one's before any
-    recovery; what retraining starts from is epoch 0 of the curve. ``schedule`` is the LR schedule that this
-    seed came to have, where the stage states a rule. ``rounds`` are the curves of the stages before the last one,
-    in a chain of several rounds; ``epochs`` is the last stage's. ``macs`` and ``params`` are this seed's own, where
-    the seeds' small networks differ; the record's costs are then means. ``last_accuracy``, ``best_accuracy`` and
-    ``base_accuracy`` are in the record's metric; ``top5`` is the top-5 accuracy after the last epoch.
+
+    Attributes:
+        seed: the random seed.
+        last_accuracy: after the last epoch, in the record's metric.
+        best_accuracy: of the best epoch, in the record's metric.
+        base_accuracy: of the base model, in the record's metric.
+        base_mean_jsv: of the base model.
+        seconds: of the training, where they are stated.
+        epochs: the curve of the last stage. Its epoch 0 is what retraining starts from.
+        base_spectrum: the dense network's before pruning.
+        pruned_spectrum: the pruned network's before any recovery.
+        schedule: the LR schedule that this seed came to have, where the stage states a rule.
+        rounds: the curves of the stages before the last one, in a chain of several rounds.
+        macs: this seed's own, where the seeds' small networks differ. The record's costs are then means.
+        params: this seed's own, as ``macs``.
+        top5: the top-5 accuracy after the last epoch.
     """
 
     seed: int
@@ -178,9 +197,9 @@ class SeedResult:
     def from_epochs(
         cls, seed: int, epochs: Sequence[EpochMetrics], *, metric: Metric | None = None, **stated: Any
     ) -> "SeedResult":
-        """Take last and best accuracy from the curve; ValueError when its last epoch has none.
+        """Take last and best accuracy from the curve. ValueError when its last epoch has none.
 
-        ``metric`` says which of two values is better; unstated, the higher one.
+        ``metric`` says which of two values is better. Unstated, the higher one is.
         """
         if not epochs or epochs[-1].test_accuracy is None:
             raise ValueError(f"seed {seed}: the last epoch states no test accuracy")
@@ -192,9 +211,9 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a paper prints: mean, standard deviation, number of runs; for records without seeds.
+    """What a paper prints: mean, standard deviation, number of runs. For records without seeds.
 
-    ``mean``, ``std`` and ``base_accuracy`` are in the record's metric; ``top5`` is top-5 accuracy beside it.
+    ``mean``, ``std`` and ``base_accuracy`` are in the record's metric. ``top5`` is top-5 accuracy beside it.
     """
 
     mean: float
@@ -317,7 +336,7 @@ class RunRecord:
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Last-epoch accuracy of every seed, in percent; empty where only a summary is stated."""
+        """Last-epoch accuracy of every seed, in percent. Empty where only a summary is stated."""
         return tuple(result.last_accuracy for result in self.results)
 
 

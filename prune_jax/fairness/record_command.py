@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write a record for each row, all or none; name what contradicts itself. Returns 0, or 2 on bad input."""
+    """Write a record for each row, all or none. Name what contradicts itself. Returns 0, or 2 on bad input."""
     try:
         made = records(read_csv(args.table), args.table)
         folder = Path(args.out) / "records"

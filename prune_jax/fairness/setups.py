@@ -49,7 +49,7 @@ class Verdict:
     differing: tuple[Break, ...] = ()
 
     def holds(self, setup: str) -> bool:
-        """Whether a setup holds; KeyError naming the nearest for an unknown one."""
+        """Whether a setup holds. KeyError naming the nearest for an unknown one."""
         return not self.breaks[known_setup(setup)]
 
     @property
@@ -63,7 +63,7 @@ class Verdict:
         return tuple(setup for setup in SETUPS if self.holds(setup))
 
     def explain(self, setup: str) -> str:
-        """One clause: that the setup holds, or what breaks it; and which settings differ though it doesn't ask."""
+        """One clause: that the setup holds, or what breaks it. Then which settings differ though it doesn't ask."""
         if self.holds(setup):
             return f"{setup} holds{self.though()}"
         return f"{setup} doesn't hold ({'; '.join(map(str, self.breaks[setup]))}){self.though(setup)}"
@@ -114,7 +114,7 @@ def strictest_setup(a: RunRecord, b: RunRecord, rate_tolerance: float = 0.02) ->
 
 
 def known_setup(setup: str) -> str:
-    """The name itself; KeyError with the nearest known one otherwise."""
+    """The name itself. For an unknown one KeyError with the nearest."""
     if setup not in SETUPS:
         raise KeyError(unknown("setup", setup, SETUPS))
     return setup

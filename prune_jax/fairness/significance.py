@@ -1,4 +1,4 @@
-"""Welch's two-sided t-test from runs or from printed mean, std and n, and Holm's correction; never a NaN."""
+"""Welch's two-sided t-test from runs or from printed mean, std and n, and Holm's correction. Never a NaN."""
 
 import math
 import statistics
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Welch:
-    """``difference`` of means (a - b); t, degrees of freedom and two-sided p, or None and ``why_not``."""
+    """``difference`` of means (a - b), and t, degrees of freedom and two-sided p. Else None and ``why_not``."""
 
     difference: float
     t: float | None = None
@@ -45,8 +45,8 @@ class Welch:
 def welch(a: Sample | Sequence[float], b: Sample | Sequence[float]) -> Welch:
     """Test that two means differ, without assuming equal variances (Welch-Satterthwaite df).
 
-    The paper names no test; Welch at 0.05 on sample stds with n = 3 reproduces its claims on Table 4.
-    With n < 2 on a side, an unstated std or n, or no spread at all, p is None and ``why_not`` says so.
+    The paper names no test. Welch at 0.05 on sample stds with n = 3 reproduces its claims on Table 4. With n < 2 on a
+    side, an unstated std or n, or no spread at all, p is None and ``why_not`` says so.
     """
     a, b = (side if isinstance(side, Sample) else Sample.of(side) for side in (a, b))
     difference, why_not = a.mean - b.mean, _untestable(a, b)
@@ -69,7 +69,7 @@ def holm(ps: Sequence[float | None]) -> tuple[float | None, ...]:
         ps: the p of each test, in any order. None is a test that could not be made. It is not counted.
 
     Returns:
-        The corrected p of each, in the same order; None stays None.
+        The corrected p of each, in the same order. None stays None.
 
     Raises:
         ValueError: a p is no number from 0 to 1.

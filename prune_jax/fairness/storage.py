@@ -27,7 +27,7 @@ MIGRATIONS: Mapping[int, Migration] = MappingProxyType(
 
 
 def to_json(record: RunRecord) -> str:
-    """The record as JSON text; ValueError when it holds a NaN, an infinity or something JSON can't hold."""
+    """The record as JSON text. ValueError when it holds a NaN, an infinity or something JSON can't hold."""
     try:
         return json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, allow_nan=False, default=_scalar)
     except (TypeError, ValueError) as error:
@@ -35,7 +35,7 @@ def to_json(record: RunRecord) -> str:
 
 
 def from_json(text: str, place: str = "record") -> RunRecord:
-    """Read a record of this or an older schema; ValueError naming ``place``, the key and what is allowed."""
+    """Read a record of this or an older schema. ValueError naming ``place``, the key and what is allowed."""
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -71,7 +71,7 @@ def write(record: RunRecord, path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> RunRecord:
-    """Read one record; FileNotFoundError or ValueError naming the file."""
+    """Read one record. FileNotFoundError or ValueError naming the file."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no record at {path}")

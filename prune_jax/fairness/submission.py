@@ -10,7 +10,7 @@ NEEDED = ("dataset", "network", "method")
 
 
 def faults(record: RunRecord) -> tuple[str, ...]:
-    """Why a record can't be taken, a line each with what to do; empty for one that can.
+    """Why a record can't be taken, a line each with what to do. Empty for one that can.
 
     Args:
         record: a run with its seeds, or a printed result with its summary.

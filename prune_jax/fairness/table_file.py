@@ -64,8 +64,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
 def read_csv(path: str | Path) -> tuple[Row, ...]:
     """The rows of a CSV file under its header.
 
-    Raises FileNotFoundError for no such file, ValueError for an unknown or repeated column, a row of another length
-    and a table without rows; each names the place.
+    Raises FileNotFoundError for no such file, ValueError for an unknown or repeated column, a row of another length and
+    a table without rows. Each names the place.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Rows of a table that somebody typed in, to records; ``table_file`` reads the file and explains the columns."""
+"""Rows of a table that somebody typed in, to records. ``table_file`` reads the file and explains the columns."""
 
 import re
 from collections.abc import Sequence
@@ -180,7 +180,7 @@ def _costs(cells: _Cells) -> Costs:
 
 
 def _stages(cells: _Cells, seeds: int) -> tuple[Stage, ...] | None:
-    """Pretrain, sparsify, retrain; or scratch alone; None where a row states nothing of any."""
+    """Pretrain, sparsify, retrain, or scratch alone. None where a row states nothing of any."""
     kinds = ("pretrain", "sparsify", "retrain", "scratch")
     keys = {kind: [f"{kind}_epochs", f"{kind}_schedule"] for kind in kinds}
     keys["pretrain"].append("base_model_id")

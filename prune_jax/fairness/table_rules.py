@@ -98,7 +98,7 @@ def ranks_follow(rows: Sequence[Row], table: str) -> list[Anomaly]:
 def shrinking(rows: Sequence[Row], table: str) -> list[Anomaly]:
     """Of one method and network, a larger speedup leaves fewer params.
 
-    No law, as layers with few multiply-accumulates may hold many params; but it is worth a look.
+    It is no law, as layers with few multiply-accumulates may hold many params. But it is worth a look.
     """
     found = []
     groups: dict[object, list[Row]] = {}

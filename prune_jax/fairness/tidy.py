@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def to_csv(records: Sequence[RunRecord]) -> str:
-    """The rows of ``tidy`` as CSV text with a header; unstated cells are empty."""
+    """The rows of ``tidy`` as CSV text with a header. Unstated cells are empty."""
     rows, out = tidy(records), io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
@@ -52,7 +52,7 @@ def to_csv(records: Sequence[RunRecord]) -> str:
 
 
 def tidy(records: Sequence[RunRecord]) -> tuple[Row, ...]:
-    """One row for each seed of a record; of a record with a printed summary alone one row without a seed.
+    """One row for each seed of a record. A record with a printed summary alone has one row without a seed.
 
     Args:
         records: any.

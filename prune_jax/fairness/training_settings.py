@@ -7,7 +7,7 @@ from typing import Any
 
 from prune_jax.fairness.record import RunRecord
 
-ASKED = ("momentum", "weight_decay", "batch_size", "name")  # of an optimiser; unstated they are assumed equal
+ASKED = ("momentum", "weight_decay", "batch_size", "name")  # of an optimiser. Unstated they are assumed equal
 TRAINED = ("pretrain", "scratch")
 # What a stage's spec leaves out is at these values (a test holds them to experiment.specs): so between two runs of this
 # package an option that one alone uses is a difference, not something unstated.
@@ -30,7 +30,7 @@ OPTIONS = ("precision", "accumulate", "clip_norm", "label_smoothing", "ema")
 
 @dataclass(frozen=True)
 class Break:
-    """A field that breaks a setup, with both values as text; None is unstated."""
+    """A field that breaks a setup, with both values as text. None is unstated."""
 
     field: str
     a: str | None
@@ -101,27 +101,30 @@ def _differing(field: str, x: Mapping[str, Any], y: Mapping[str, Any]) -> Break 
 
 
 def _optimisers(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What both state; of two runs of this package also the options that their last stages' specs leave at default."""
+    """What both state.
+
+    Two runs of this package also have the options that their last stages' specs leave at default.
+    """
     stated = (stated_optimiser(a), stated_optimiser(b))
     x, y = options(a), options(b)
     return stated if x is None or y is None else (x | stated[0], y | stated[1])
 
 
 def _further(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What both state; of two runs of this package also that there is no distillation, where neither says more."""
+    """What both state. Two runs of this package also state that there is no distillation, where neither says more."""
     own = None not in (options(a), options(b))
     left = {"distillation": "no"} if own and "distillation" in {*a.settings, *b.settings} else {}
     return left | a.settings, left | b.settings
 
 
 def options(record: RunRecord) -> dict[str, Any] | None:
-    """Options of the last stage's training, those at their default included; None where its spec states no training."""
+    """Options of the last stage's training, those at their default included. None where its spec states no training."""
     spec = _section(record.stages[-1].spec, "train") if record.stages else None
     return None if spec is None else {key: {**TRAIN_DEFAULTS, **spec}[key] for key in OPTIONS}
 
 
 def first_training(record: RunRecord) -> dict[str, Any]:
-    """Settings of the training from random weights, as its stage's spec says; empty where it says nothing."""
+    """Settings of the training from random weights, as its stage's spec says. Empty where it says nothing."""
     spec = next((stage.spec for stage in record.stages or () if stage.kind in TRAINED), {})
     train, data = _section(spec, "train"), _section(spec, "data")
     told = {} if train is None else {**TRAIN_DEFAULTS, **train}

@@ -116,7 +116,7 @@ def validate(
 
 
 def validate_published(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
-    """Every contradiction found in the paper's tables and between them; ``docs/errata.md`` explains each."""
+    """Every contradiction found in the paper's tables and between them. ``docs/errata.md`` explains each."""
     found: list[Anomaly] = []
     for table in ("table4", "table5", "table6", "table7"):
         found.extend(
@@ -126,7 +126,7 @@ def validate_published(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
 
 
 def validate_pruningbench(tolerance: float = 0.02) -> tuple[Anomaly, ...]:
-    """Every contradiction found in PruningBench's leaderboards; ``docs/matched_macs.md`` lists them."""
+    """Every contradiction found in PruningBench's leaderboards. ``docs/matched_macs.md`` lists them."""
     named = pruningbench.to_validate(published.rows(pruningbench.NAME))
     return validate(named, pruningbench.NAME, tolerance=tolerance)
 

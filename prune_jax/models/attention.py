@@ -12,7 +12,7 @@ class Attention(nnx.Module):
     in each is read off the kernels, so what is left of a cut network runs as it is. The size of a head is fixed, since
     rotary positions turn pairs of its entries.
 
-    Source: Ainslie et al., 2023, GQA, arXiv 2305.13245; Su et al., 2021, RoFormer, arXiv 2104.09864.
+    Source: Ainslie et al., 2023, GQA, arXiv 2305.13245. Su et al., 2021, RoFormer, arXiv 2104.09864.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class ModelInfo(NamedTuple):
     stages: patterns for each entry of a stage list of pruning ratios (stem, stages, head).
     options: further arguments of the constructor with their defaults.
     ndim: rank of input_shape, without the batch axis (None: any).
-    dtype: of the inputs; integers are tokens.
+    dtype: of the inputs. Integers are tokens.
     """
 
     build: Callable[..., nnx.Module]
@@ -42,7 +42,7 @@ class ModelInfo(NamedTuple):
 
 
 def _stages(*blocks: int) -> tuple[Patterns, ...]:
-    """Stem, one entry of blocks for each stage, head; blocks are numbered through all stages."""
+    """Stem, one entry of blocks for each block stage, head. Blocks are numbered through all block stages."""
     starts = [sum(blocks[:i]) for i in range(len(blocks) + 1)]
     return (("stem",), *(tuple(f"blocks/{i}/*" for i in range(a, b)) for a, b in pairwise(starts)), ("head",))
 
@@ -131,14 +131,20 @@ def create(
     key: jax.Array,
     **options: Any,
 ) -> nnx.Module:
-    """Network `name`, randomly initialised; module(x, train=False) -> logits.
+    """Network `name`, randomly initialised. Call it as module(x, train=False) -> logits.
 
-    input_shape: of one example, (height, width, channels) for convolutional networks, (length,) for the decoder, whose
-    num_classes is the size of its vocabulary.
-    widths: channels by layer path, e.g. {'blocks/3/conv1': 8}, named after the layer that makes
-    them; layers that are not named keep their own. A layer whose width a residual add ties to
-    others has none: the first producer of the sum sets it for all.
-    Raises ValueError that names what is wrong and what is allowed.
+    Args:
+        name: of the catalog.
+        num_classes: the size of the output. Of the decoder the size of its vocabulary.
+        input_shape: of one example. (height, width, channels) for convolutional networks, (length,) for the decoder.
+        widths: channels by layer path, such as {'blocks/3/conv1': 8}, named after the layer that makes them. Layers
+            that are not named keep their own. A layer whose width a residual add ties to others has none. There the
+            first producer of the sum sets the width for all.
+        key: draws the weights.
+        **options: further arguments of the network.
+
+    Raises:
+        ValueError: it names what is wrong and what is allowed.
     """
     entry = info(name)
     for option in options:

@@ -26,10 +26,10 @@ class ConvNet(nnx.Module):
         num_classes: outputs.
         input_shape: (height, width, channels) of an image.
         rngs: random streams of the initial weights.
-        widths: channels by layer path, e.g. {'convs/1': 8}; layers that are not named have those of `channels`.
+        widths: channels by layer path, e.g. {'convs/1': 8}. Layers that are not named have those of `channels`.
         channels: channels of each convolution.
-        strides: stride of each convolution; as many as `channels`.
-        init: 'default' as above; or 'orthogonal': every kernel, flattened to its inputs and outputs, is
+        strides: stride of each convolution, as many as `channels`.
+        init: 'default' as above, or 'orthogonal'. Then every kernel, flattened to its inputs and outputs, is
             (semi-)orthogonal with gain 1, and the dense layer's bias is 0.
 
     Raises:
@@ -81,7 +81,7 @@ class ConvNet(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits; with `train` the norms use and record the statistics of x."""
+        """Logits. With `train` the norms use and record the statistics of x."""
         for layer, norm in zip(self.convs, self.bns, strict=True):
             x = nnx.relu(norm(layer(x), train=train))
         return self.head(jnp.mean(x, axis=(1, 2)))

@@ -47,15 +47,15 @@ class DecoderBlock(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A language model: ``embed``, ``blocks``, ``norm`` and ``head``; the head is the embedding where it is tied.
+    """A language model: ``embed``, ``blocks``, ``norm`` and ``head``. Where it is tied, the head is the embedding.
 
-    Blocks have RMS norms before attention and MLP, rotary positions, grouped queries and a SwiGLU MLP. Their leaves
-    are ``blocks/0/attention/q/kernel`` and so on. With ``scan`` one block runs over stacked leaves
-    ``blocks/attention/q/kernel`` of shape (depth, ...), which compile once; then all layers lose the same channels.
+    Blocks have RMS norms before attention and MLP, rotary positions, grouped queries and a SwiGLU MLP. Their leaves are
+    ``blocks/0/attention/q/kernel`` and so on. With ``scan`` one block runs over stacked leaves
+    ``blocks/attention/q/kernel`` of shape (depth, ...), which compile once. Then all layers lose the same channels.
 
     Args:
         num_classes: size of the vocabulary.
-        input_shape: (length,), the positions that cost counts are made for; a call takes any length.
+        input_shape: (length,), the positions that cost counts are made for. A call takes any length.
         rngs: where the weights are drawn from.
         widths: sizes by group: 'embed' the residual width ('embed/embedding:1' where it is tied),
             'blocks/0/attention/q' key and value heads, 'blocks/0/mlp/gate' inner channels ('blocks/attention/q' and

@@ -12,15 +12,17 @@ Variables = dict[str, Any]
 
 
 class Network(NamedTuple):
-    """A network without state.
+    """A network without state: its variables, and functions of them.
 
-    variables: {'params': nested dict, 'batch_stats': nested dict}. The second holds all that training updates
-    without a gradient: running statistics, counters; it is empty for a network without such state.
-    apply(variables, x) -> logits, evaluation mode: a function of its arguments alone.
-    apply_train(variables, x, key) -> (logits, new batch_stats), batch statistics of x; ``key`` is for dropout and
-    other random layers, a network without them ignores it.
-    embedded(variables, tokens) -> embeddings (n, length, hidden), and last_logits(variables, embeddings) -> logits of
-    the last position (n, K): of a language model, what its Jacobian is taken of. None for other networks.
+    Attributes:
+        variables: {'params': nested dict, 'batch_stats': nested dict}. The second holds all that training updates
+            without a gradient: running statistics and counters. It is empty for a network without such state.
+        apply: (variables, x) -> logits, in evaluation mode. A function of its arguments alone.
+        apply_train: (variables, x, key) -> (logits, new batch_stats), with batch statistics of x. ``key`` is for
+            dropout and other random layers. A network without them ignores it.
+        embedded: (variables, tokens) -> embeddings (n, length, hidden). Of a language model, else None.
+        last_logits: (variables, embeddings) -> logits of the last position (n, K). Of a language model, whose Jacobian
+            is taken of it, else None.
     """
 
     variables: Variables
@@ -33,10 +35,9 @@ class Network(NamedTuple):
 def functional(module: nnx.Module) -> Network:
     """Take `module` apart: its variables, and its call in both modes.
 
-    Lists of layers become dicts with integer keys. Leaves of another size than the module was
-    built with are fine as long as they fit each other, so pruned variables run as they are; on a
-    module without arrays (`abstract`) the variables are ShapeDtypeStructs. Call the functions
-    inside a trace (jit, grad, eval_shape): each call rebuilds the module.
+    Lists of layers become dicts with integer keys. Leaves may have another size than the module was built with, as long
+    as they fit each other. So pruned variables run as they are. On a module without arrays (`abstract`) the variables
+    are ShapeDtypeStructs. Call the functions inside a trace (jit, grad, eval_shape): each call rebuilds the module.
 
     A call that takes `train` is told the mode by it. Otherwise, and always in a module with random layers, the
     layers are set to their mode as `nnx.Module.train()` and `.eval()` do. The state of random number generators is

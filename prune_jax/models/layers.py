@@ -27,7 +27,7 @@ def uniform_bias(fan_in: int) -> Init:
 
 
 def dense(in_width: int, out_width: int, *, rngs: nnx.Rngs) -> nnx.Linear:
-    """Dense layer with bias; weights and bias as `torch.nn.Linear` draws them."""
+    """Dense layer with bias. Weights and bias are drawn as `torch.nn.Linear` draws them."""
     return nnx.Linear(
         in_width, out_width, kernel_init=torch_default, bias_init=uniform_bias(in_width), rngs=rngs
     )
@@ -36,7 +36,7 @@ def dense(in_width: int, out_width: int, *, rngs: nnx.Rngs) -> nnx.Linear:
 def conv(
     in_width: int, out_width: int, size: int, *, stride: int = 1, rngs: nnx.Rngs, init: Init = he_fan_out
 ) -> nnx.Conv:
-    """Square convolution without bias, padded by size // 2 on every side; `init` is He fan-out normal.
+    """Square convolution without bias, padded by size // 2 on every side. `init` is He fan-out normal.
 
     The padding is explicit since Flax's 'SAME' pads a strided convolution on one side only.
     """
@@ -54,7 +54,7 @@ def conv(
 
 
 def max_pool(x: jax.Array, size: int, *, stride: int, padding: int = 0) -> jax.Array:
-    """Maximum over size x size windows of an NHWC array; what is padded counts as -inf."""
+    """Maximum over size x size windows of an NHWC array. What is padded counts as -inf."""
     return nnx.max_pool(x, (size, size), (stride, stride), ((padding, padding), (padding, padding)))
 
 

@@ -15,10 +15,9 @@ _SMALLEST = 12
 class LeNet5(nnx.Module):
     """LeNet-5-style network on (batch, height, width, channels) -> (batch, num_classes).
 
-    5x5 convolution (pad 2), pool, 5x5 convolution (no pad), pool, flatten, dense 120, 84, head;
-    ReLU and 2x2 maximum pooling in the place of the original's tanh and trained averages, all
-    layers with bias, every weight and bias as PyTorch draws them by default.
-    LeCun et al., 1998, Gradient-based learning applied to document recognition.
+    5x5 convolution (pad 2), pool, 5x5 convolution (no pad), pool, flatten, dense 120, 84, head. ReLU and 2x2 maximum
+    pooling take the place of the original's tanh and trained averages. All layers have a bias. Weights and biases are
+    drawn as PyTorch draws them by default. LeCun et al., 1998, Gradient-based learning applied to document recognition.
     Raises ValueError for inputs smaller than 12x12, of which nothing would be left.
     """
 
@@ -44,7 +43,7 @@ class LeNet5(nnx.Module):
         self.head = dense(w["dense2"], num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits; `train` changes nothing here."""
+        """Logits. `train` changes nothing here."""
         x = max_pool(nnx.relu(self.conv1(x)), 2, stride=2)
         x = max_pool(nnx.relu(self.conv2(x)), 2, stride=2)
         x = x.reshape(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3])

@@ -18,11 +18,10 @@ _INITS = ("orthogonal", "default")
 class MLP(nnx.Module):
     """`depth` dense layers with bias: `layers/0` .. `layers/(depth-2)`, then `head`.
 
-    Input (batch, ...), flattened; output (batch, num_classes). `activation` ('linear' or 'relu')
-    follows every layer but the head. Depth 7 and hidden width 100 are MLP-7 of the paper (5.1).
-    init 'orthogonal': (semi-)orthogonal weights, times sqrt(2) before a ReLU, zero biases [I];
-    'default': weights and biases as `torch.nn.Linear` draws them.
-    Raises ValueError for an unknown init or activation a depth below 2, a width below 1.
+    Input (batch, ...), which is flattened. Output (batch, num_classes). `activation` ('linear' or 'relu') follows every
+    layer but the head. Depth 7 and hidden width 100 are MLP-7 of the paper (5.1). init 'orthogonal': (semi-)orthogonal
+    weights, times sqrt(2) before a ReLU, zero biases [I]. init 'default': weights and biases as `torch.nn.Linear` draws
+    them. Raises ValueError for an unknown init or activation a depth below 2, a width below 1.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class MLP(nnx.Module):
         self.head = _dense(sizes[-1], num_classes, init, 1.0, rngs)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits; `train` changes nothing here."""
+        """Logits. `train` changes nothing here."""
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         for layer in self.layers:
             x = layer(x)

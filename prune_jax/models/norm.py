@@ -45,7 +45,7 @@ class BatchNorm(nnx.Module):
         count = math.prod(x.shape[:-1])
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = jnp.mean(x, axes)
-        # One pass over the data; rounding can leave a constant channel just below zero.
+        # One pass over the data. Rounding can leave a constant channel just below zero.
         var = jnp.maximum(jnp.mean(jnp.square(x), axes) - jnp.square(mean), 0.0)
         unbiased = var * (count / max(count - 1, 1))
         for running, batch in ((self.mean, mean), (self.var, unbiased)):

@@ -15,7 +15,7 @@ _STAGES = (64, 128, 256, 512)
 
 
 class BasicBlock(nnx.Module):
-    """conv3x3, norm, ReLU, conv3x3, norm, plus the shortcut, ReLU; `widths` of the two convs.
+    """conv3x3, norm, ReLU, conv3x3, norm, plus the shortcut, ReLU. `widths` are those of the two convolutions.
 
     The shortcut is the input itself, or `down` and `down_bn` (1x1 convolution, norm).
     """
@@ -74,13 +74,12 @@ Block = type[BasicBlock] | type[Bottleneck]
 class ResNet(nnx.Module):
     """ResNet on (batch, height, width, channels) -> (batch, num_classes), as torchvision builds it.
 
-    7x7 stem with stride 2, 3x3 maximum pool with stride 2, four stages of `blocks` blocks with
-    64, 128, 256, 512 channels (times 4 at a bottleneck's end), mean over the pixels, dense head.
-    Blocks are numbered through all stages: `blocks/0`, `blocks/1`, ... A bottleneck's stride sits
-    on its 3x3 convolution, torchvision's variant, on which the paper's ResNet50 costs rest.
-    Convolutions without bias, He fan-out normal; norms 1 and 0, with `zero_init_residual` 0 and 0
-    for the last one of each block; the head as `torch.nn.Linear` draws it.
-    He et al., 2016, Deep residual learning for image recognition, Table 1.
+    7x7 stem with stride 2, 3x3 maximum pool with stride 2, four stages of `blocks` blocks with 64, 128, 256, 512
+    channels (times 4 at a bottleneck's end), mean over the pixels, dense head. Blocks are numbered through all stages:
+    `blocks/0`, `blocks/1`, ... A bottleneck's stride sits on its 3x3 convolution, torchvision's variant, on which the
+    paper's ResNet50 costs rest. Convolutions have no bias and begin He fan-out normal. Norms begin at scale 1 and bias
+    0. With `zero_init_residual` the last norm of each block begins at scale 0. The head is drawn as `torch.nn.Linear`
+    draws it. He et al., 2016, Deep residual learning for image recognition, Table 1.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class ResNet(nnx.Module):
         self.head = dense(outer[-1], num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits; with `train` the norms use and record the statistics of x."""
+        """Logits. With `train` the norms use and record the statistics of x."""
         x = nnx.relu(self.bn(self.stem(x), train=train))
         x = max_pool(x, 3, stride=2, padding=1)
         for block in self.blocks:

@@ -48,11 +48,11 @@ class Block(nnx.Module):
 class CifarResNet(nnx.Module):
     """ResNet of `depth` = 6n + 2 layers on (batch, height, width, channels) -> (batch, num_classes).
 
-    3x3 stem, 3 stages of n blocks with 16, 32, 64 channels (`blocks/0` .. `blocks/(3n-1)`), mean
-    over the pixels, one dense layer. Convolutions without bias, He fan-out normal; norms 1 and 0;
-    the head as `torch.nn.Linear` draws it. Any image size; 32x32x3 and 28x28x1 alike.
-    He et al., 2016, Deep residual learning, 4.2; option A as the paper's ResNet56 (Table 6).
-    Raises ValueError for a depth that is not 6n + 2.
+    3x3 stem, 3 stages of n blocks with 16, 32, 64 channels (`blocks/0` .. `blocks/(3n-1)`), mean over the pixels, one
+    dense layer. Convolutions have no bias and begin He fan-out normal. Norms begin at scale 1 and bias 0. The head is
+    drawn as `torch.nn.Linear` draws it. Any image size will do, 32x32x3 and 28x28x1 alike. He et al., 2016, Deep
+    residual learning, 4.2. Option A as the paper's ResNet56 (Table 6). Raises ValueError for a depth that is not 6n +
+    2.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class CifarResNet(nnx.Module):
         self.head = dense(_STAGES[-1] + extra, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits; with `train` the norms use and record the statistics of x."""
+        """Logits. With `train` the norms use and record the statistics of x."""
         x = nnx.relu(self.bn(self.stem(x), train=train))
         for block in self.blocks:
             x = block(x, train=train)

@@ -66,11 +66,10 @@ def read(path: str | Path) -> StateDict:
 def convert(state: Mapping[str, np.ndarray], name: str, variables: Variables) -> Variables:
     """The variables of network `name`, filled from a torchvision or timm state dict.
 
-    `variables` give structure, shapes and dtypes (ShapeDtypeStructs will do); so a checkpoint
-    with other widths fits the network created with those. Every key is used exactly once, but
-    for `num_batches_tracked`, a counter that no one reads as long as the momentum is a number.
-    A convolution's bias in front of a norm is subtracted from the running mean, which is exact.
-    Raises ValueError that lists what is missing, left over or of another shape.
+    `variables` give structure, shapes and dtypes (ShapeDtypeStructs will do). So a checkpoint with other widths fits
+    the network that was created with those. Every key is used exactly once, but for `num_batches_tracked`, a counter
+    that no one reads as long as the momentum is a number. A convolution's bias in front of a norm is subtracted from
+    the running mean, which is exact. Raises ValueError that lists what is missing, left over or of another shape.
     """
     given = {key: value for key, value in state.items() if not key.endswith(".num_batches_tracked")}
     if name.startswith("vgg"):

@@ -17,15 +17,14 @@ _STAGES = (64, 128, 256, 512, 512)
 class VGG(nnx.Module):
     """VGG on (batch, height, width, channels) -> (batch, num_classes).
 
-    Five stages of `convs` 3x3 convolutions with 64, 128, 256, 512, 512 channels, each convolution
-    with norm and ReLU and without bias, 2x2 maximum pool between stages, mean over what is left,
-    one dense layer: VGG19 as the pruning literature uses it on CIFAR. Layers are numbered through
-    all stages: `convs/0` .. `convs/15` with their norms `bns/0` .. `bns/15`.
-    With `hidden` widths, e.g. (4096, 4096), it is the ImageNet network instead: a fifth pool,
-    flatten, dense layers `dense/0`, `dense/1` with ReLU (but without torchvision's dropout), head.
-    Convolutions He fan-out normal; norms 1 and 0; dense layers as `torch.nn.Linear` draws them.
-    Simonyan and Zisserman, 2015, configuration E; costs as the paper's Table 7.
-    Raises ValueError for images so small (below 16x16, or 32x32 with `hidden`) that the pools would leave nothing.
+    Five stages of `convs` 3x3 convolutions with 64, 128, 256, 512, 512 channels, each convolution with norm and ReLU
+    and without bias, 2x2 maximum pool between stages, mean over what is left, one dense layer: VGG19 as the pruning
+    literature uses it on CIFAR. Layers are numbered through all stages: `convs/0` .. `convs/15` with their norms
+    `bns/0` .. `bns/15`. With `hidden` widths, e.g. (4096, 4096), it is the ImageNet network instead: a fifth pool,
+    flatten, dense layers `dense/0`, `dense/1` with ReLU (but without torchvision's dropout), head. Convolutions begin
+    He fan-out normal. Norms begin at scale 1 and bias 0. Dense layers are drawn as `torch.nn.Linear` draws them.
+    Simonyan and Zisserman, 2015, configuration E. Costs as the paper's Table 7. Raises ValueError for images so small
+    (below 16x16, or 32x32 with `hidden`) that the pools would leave nothing.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class VGG(nnx.Module):
         self.pooled = tuple(sum(convs[: stage + 1]) - 1 for stage in range(pools))
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits; with `train` the norms use and record the statistics of x."""
+        """Logits. With `train` the norms use and record the statistics of x."""
         for i, (layer, norm) in enumerate(zip(self.convs, self.bns, strict=True)):
             x = nnx.relu(norm(layer(x), train=train))
             x = max_pool(x, 2, stride=2) if i in self.pooled else x

@@ -57,7 +57,7 @@ def fits(name: str, pattern: str) -> bool:
 
 
 def chosen(groups: Sequence[Group], patterns: Sequence[str]) -> list[Group]:
-    """Prunable groups whose name fits one of the patterns; ValueError for a pattern that fits none."""
+    """Prunable groups whose name fits one of the patterns. ValueError for a pattern that fits none."""
     for pattern in patterns:
         named = [group for group in groups if fits(group.name, pattern)]
         if not named:
@@ -98,7 +98,7 @@ def by_pattern(
     *,
     round_to: int = 1,
 ) -> Keep:
-    """A ratio per name pattern, such as ``{"*conv1": 0.5}``; the first pattern that fits a group counts."""
+    """A ratio per name pattern, such as ``{"*conv1": 0.5}``. The first pattern that fits a group counts."""
     keep: Keep = {}
     for pattern, ratio in ratios.items():
         part = uniform(groups, scores, ratio, (pattern,), round_to=round_to)
@@ -156,7 +156,7 @@ def by_max(scores: np.ndarray) -> np.ndarray:
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:
-    """Scores less their group's mean, over its standard deviation; 0 where all are equal."""
+    """Scores less their group's mean, over its standard deviation. 0 where all are equal."""
     return (scores - scores.mean()) / max(float(scores.std()), np.finfo(np.float64).tiny)
 
 

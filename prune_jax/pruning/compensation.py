@@ -80,7 +80,7 @@ def grown(whole: Any, small: Any, groups: Sequence[Group], keep: Mapping[str, An
       keep: group name -> indices of channels that stay.
 
     Returns:
-      A tree like ``whole``; what ``keep`` removes is as it was.
+      A tree like ``whole``. What ``keep`` removes is as it was.
     """
     wanted, inside = cuts(groups, keep), dict(leaf_paths(small))
 

@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
 
 def flops(cost: Cost, convention: str = "macs") -> int:
-    """FLOPs under a named convention; KeyError names the known ones."""
+    """FLOPs under a named convention. KeyError names the known ones."""
     if convention not in CONVENTIONS:
         raise KeyError(f"unknown convention {convention!r}; known are {', '.join(CONVENTIONS)}")
     return CONVENTIONS[convention] * cost.macs
@@ -56,7 +56,7 @@ def trainable(path: str) -> bool:
 
 
 def _conv_macs(eqn: Any, lhs: Shape, rhs: Shape, out: Shape) -> int:
-    """Kernel elements x output positions / groups; x input positions where the input is dilated."""
+    """Kernel elements x output positions / groups. Where the input is dilated, x input positions."""
     p, dims = eqn.params, eqn.params["dimension_numbers"]
     # A transposed convolution multiplies no inserted zeros: each input position meets the kernel once.
     shape, spec = (lhs, dims.lhs_spec) if any(d != 1 for d in p["lhs_dilation"]) else (out, dims.out_spec)
@@ -179,8 +179,8 @@ def cost_of_keeps(
 ) -> Callable[[Mapping[str, Any]], Cost]:
     """``cost(keep)``: exact cost of the pruned network, from one trace of the dense one.
 
-    The same number as ``count`` of the small network, without building it; for searches. ``analysis`` is that
-    of ``analyse(apply, params, *inputs)`` where the caller has it already.
+    The same number as ``count`` of the small network, without building it. It serves searches. ``analysis`` is that of
+    ``analyse(apply, params, *inputs)`` where the caller has it already.
     """
     found = analyse(apply, params, *inputs) if analysis is None else analysis
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), params)

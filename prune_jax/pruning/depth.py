@@ -28,7 +28,7 @@ def keep_blocks(tree: Any, keep: Sequence[int], blocks: str = "blocks") -> Any:
       A tree or module of the same kind with ``len(keep)`` blocks, numbered anew from 0. The one given stays as it is.
 
     Raises:
-      ValueError: ``keep`` is empty, isn't ascending, or names no block; or there are no blocks at the path.
+      ValueError: ``keep`` is empty, isn't ascending, or names no block. Or there are no blocks at the path.
 
     Example:
       >>> params = {"blocks": {0: {"w": 1.0}, 1: {"w": 2.0}, 2: {"w": 3.0}}}
@@ -52,7 +52,7 @@ def number_of_blocks(tree: Any, blocks: str = "blocks") -> int:
 
 
 def similarity_scores(streams: Streams, params: Any, batches: Iterable[Any]) -> np.ndarray:
-    """1 - cos(input, output) of each block, the mean over all examples and positions; the lowest go first.
+    """1 - cos(input, output) of each block, the mean over all examples and positions. The lowest go first.
 
     Args:
       streams: ``streams(params, batch)`` -> the residual stream before every block and after the last,
@@ -96,7 +96,7 @@ def _cosines(x: jax.Array) -> jax.Array:
 def skipping_losses(
     loss: Callable[[Any, Any], Any], model: Any, batches: Iterable[Any], blocks: str = "blocks"
 ) -> np.ndarray:
-    """The mean loss of the network without each of its blocks; the blocks with the lowest go first.
+    """The mean loss of the network without each of its blocks. The blocks with the lowest go first.
 
     Blocks of equal shapes are compiled once.
 
@@ -133,7 +133,7 @@ def skipping_losses(
 
 
 def blocks_kept(scores: Any, count: int) -> list[int]:
-    """The ``count`` blocks with the highest scores, ascending; of equal ones the first stay.
+    """The ``count`` blocks with the highest scores, ascending. Of equal ones the first stay.
 
     Raises:
       ValueError: ``count`` is below 1 or above the number of blocks.

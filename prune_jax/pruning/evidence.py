@@ -40,11 +40,11 @@ __all__ = [
 class Evidence(NamedTuple):
     """What is known of a network when its weights or channels are scored.
 
-    A criterion declares which of the fields after ``groups`` it needs; ``gather`` fills them.
+    A criterion declares which of the fields after ``groups`` it needs. ``gather`` fills them.
 
     Attributes:
-      params: any pytree of arrays; float leaves of rank two or more are kernels.
-      groups: the coupled groups of channels (``find_groups``); empty where single weights are scored.
+      params: any pytree of arrays. Float leaves of rank two or more are kernels.
+      groups: the coupled groups of channels (``find_groups``). Empty where single weights are scored.
       key: a PRNG key, for criteria that draw.
       grads: pytree like ``params``, the mean gradient of the loss.
       grads_squared: pytree like ``params``, the mean of the squared gradient.
@@ -132,7 +132,7 @@ def gatherer(
     flow: Callable[[Any], Any] | None = None,
     at_a_time: int = 16,
 ) -> Callable[[Any, Iterable[Any], jax.Array | None], Evidence]:
-    """A function that gathers evidence; it is compiled once for all networks and batches of equal shapes.
+    """A function that gathers evidence. It is compiled once for all networks and batches of equal shapes.
 
     All means weigh every example alike, so a smaller last batch counts less. Sums stay on the device,
     and nothing waits for it between batches. The gradient is of float leaves. Other leaves get zeros.
@@ -140,11 +140,11 @@ def gatherer(
     Args:
       needs: fields of ``Evidence`` that are to be filled (a criterion's ``needs``).
       loss: ``loss(params, batch)`` -> scalar, the mean over the batch's examples.
-      apply: ``apply(params, batch)`` -> outputs, for what is read of arrays; it picks the inputs from the batch.
+      apply: ``apply(params, batch)`` -> outputs, for what is read of arrays. It picks the inputs from the batch.
       groups: whose activations are read.
-      per_example: 'grads_squared' is the mean over examples of the squared gradient of each, with every
-        example as a batch of one (the empirical Fisher's diagonal; it takes a batch times the memory
-        of the gradient). Otherwise it is the mean over batches of the batch's squared mean gradient.
+      per_example: 'grads_squared' is the mean over examples of the squared gradient of each, with every example as a
+        batch of one. It is the empirical Fisher's diagonal, and takes a batch times the memory of the gradient.
+        Otherwise it is the mean over batches of the batch's squared mean gradient.
       samples: draws z of random signs per batch for 'hessian_products', which is the mean of
         z * (H z) with H the Hessian of the loss (Hutchinson's estimate of its diagonal).
       flow: ``flow(params)`` -> outputs of the network on ones, for 'synflow'.

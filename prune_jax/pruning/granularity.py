@@ -28,7 +28,7 @@ def cuts_channels(granularity: str) -> bool:
 
 
 def ceiling(ratio: float, size: int) -> int:
-    """``ceil(ratio * size)``, safe from noise in the last digit; ValueError for a ratio outside [0, 1]."""
+    """``ceil(ratio * size)``, safe from noise in the last digit. ValueError for a ratio outside [0, 1]."""
     if not 0 <= ratio <= 1:
         raise ValueError(f"a pruning ratio is the fraction removed, in [0, 1], not {ratio}")
     return math.ceil(ratio * size - NOISE)
@@ -37,7 +37,7 @@ def ceiling(ratio: float, size: int) -> int:
 def _comparable(scores: Any) -> np.ndarray:
     """The scores as a flat host array that NumPy can partition."""
     flat = np.asarray(scores).reshape(-1)
-    if flat.dtype.kind not in "fiu":  # bfloat16 and its like; float32 holds them exactly
+    if flat.dtype.kind not in "fiu":  # bfloat16 and its like, which float32 holds exactly
         flat = flat.astype(np.float32)
     if flat.dtype.kind == "f" and np.isnan(flat).any():
         raise ValueError("scores hold NaN; a criterion must rank every unit")
@@ -65,7 +65,7 @@ def select(scores: Any, gone: int | float) -> Any:
     """Which units stay when the lowest scores of every leaf go.
 
     Args:
-      scores: an array, or a pytree of arrays; one score per unit, larger means keep.
+      scores: an array, or a pytree of arrays. One score per unit, larger means keep.
       gone: how many units of each leaf go. A whole number is a count, a float is a pruning ratio, and
         ``ceil(ratio * n)`` of a leaf's ``n`` units go.
 
@@ -93,13 +93,13 @@ def select_global(scores: Any, gone: int | float, at_least: int | Sequence[int] 
     """Which units stay when the lowest scores of all leaves together go.
 
     Args:
-      scores: a pytree of arrays; one score per unit, larger means keep.
+      scores: a pytree of arrays. One score per unit, larger means keep.
       gone: how many units go in all: a count, or a pruning ratio where it is a float.
       at_least: how many units every leaf keeps whatever the ranking says, one number or one per leaf.
         Its best units are out of reach, and other leaves' units go instead.
 
     Returns:
-      Boolean NumPy arrays like those of ``select``; equal scores go in the order of leaves, then flat.
+      Boolean NumPy arrays like those of ``select``. Equal scores go in the order of leaves, then flat.
 
     Raises:
       ValueError: a score is NaN, or fewer units are in reach than are to go.
@@ -148,7 +148,7 @@ def select_each(scores: Any, gone: int, axis: int = -1) -> np.ndarray:
     """Which entries stay when the ``gone`` lowest of every line along an axis go.
 
     Args:
-      scores: an array; larger means keep. Lines are short: the work grows with the square of their length.
+      scores: an array. Larger means keep. Lines are short: the work grows with the square of their length.
       gone: how many of each line go.
       axis: along which the lines lie.
 

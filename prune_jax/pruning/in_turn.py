@@ -27,7 +27,7 @@ def mask_in_turn(
     loss: Callable[[Any, Any], Any] | None = None,
     key: jax.Array | None = None,
 ) -> tuple[Any, Any]:
-    """Mask a network's kernels step by step; what a step looks at is gathered with the steps before it carried out.
+    """Mask a network's kernels step by step. What a step looks at is gathered with the steps before it carried out.
 
     Args:
       apply: ``apply(params, batch)`` -> outputs, any traceable function.
@@ -35,7 +35,7 @@ def mask_in_turn(
       batches: calibration batches, gone through once for each step.
       criterion: one of unit 'weight', such as ``CRITERIA['sparsegpt']``.
       granularity: 'unstructured', or a pattern such as '2:4', along a kernel's inputs.
-      ratio: the fraction removed of each layer; a pattern says it by itself.
+      ratio: the fraction removed of each layer. A pattern says it by itself.
       steps: patterns over layers, a tuple for each step, in the order in which data pass through. By default every
         kernel by itself, in the order in which it first meets data.
       compensate: whether weights that stay are changed, by criteria that do.
@@ -46,10 +46,10 @@ def mask_in_turn(
       ``(params, mask)``: params with exact zeros, and a pytree like them of boolean arrays, True where a weight stays.
 
     Raises:
-      ValueError: there are no batches; a pattern fits no layer; or a layer is in two steps.
+      ValueError: there are no batches, a pattern fits no layer, or a layer is in two steps.
 
-    Source: Frantar and Alistarh, ICML 2023, arXiv 2301.00774; Sun et al., ICLR 2024, arXiv 2306.11695: both prune the
-    layers of a transformer one after another.
+    Source: Frantar and Alistarh, ICML 2023, arXiv 2301.00774, and Sun et al., ICLR 2024, arXiv 2306.11695. Both prune
+    the layers of a transformer one after another.
     """
     batches = list(batches)
     if criterion.needs and not batches:

@@ -8,13 +8,13 @@ import numpy as np
 
 
 def lamp_fractions(scores: Any) -> Any:
-    """s_u / (sum over v >= u of s_v), u and v in ascending order of the scores; of equal ones the earlier is less.
+    """s_u / (sum over v >= u of s_v), u and v in ascending order of the scores. Of equal ones the earlier is less.
 
     Args:
       scores: an array of any shape, none below 0. Of squared weights the result is LAMP.
 
     Returns:
-      Fractions in [0, 1], in the shape and dtype of the scores, float32 or wider; the largest has 1. 0 where all scores
+      Fractions in [0, 1], in the shape and dtype of the scores, float32 or wider. The largest has 1. 0 where all scores
       are 0. NumPy, computed in float64, unless the scores are traced.
 
     Source: Lee et al., ICLR 2021, arXiv 2010.07611, Eq. (3).

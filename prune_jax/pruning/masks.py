@@ -17,7 +17,7 @@ Mask = Any  # a pytree like the masked one
 
 
 def _mask(leaf: Any, axes: Mapping[int, np.ndarray]) -> jax.Array:
-    """Outer product of the axes' 0/1 vectors; size 1 on other axes."""
+    """Outer product of the axes' 0/1 vectors. Other axes have size 1."""
     rank = np.ndim(leaf)
     grid = np.ones((1,) * rank, bool)
     for axis, stays in axes.items():

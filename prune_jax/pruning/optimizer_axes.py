@@ -27,7 +27,7 @@ class Factored(NamedTuple):
 
 
 def with_index(parts: Parts, start: int, known: Mapping[Parts, str]) -> tuple[str, int] | None:
-    """The params leaf of SM3's vector ``mu/PATH/AXIS`` and where its path begins; None for any other leaf."""
+    """The params leaf of SM3's vector ``mu/PATH/AXIS`` and where its path begins. None for any other leaf."""
     if len(parts) < 3 or not parts[-1].isdigit():
         return None
     name, begins = longest_tail(parts[:-1], known)

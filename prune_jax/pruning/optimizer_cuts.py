@@ -84,9 +84,9 @@ def refreshed(found: Sequence[Match], small: list[Any], wanted: Cuts) -> list[An
 
     Adafactor's means are taken over what stays (``with_small_means``).
 
-    L-BFGS weighs a past step by one over the product of its two differences; a step whose product
-    changes its sign is left out, as a step that was never taken. A line search that holds a loss and a
-    gradient of the dense network gets the loss inf, by which optax knows to compute both.
+    L-BFGS weighs a past step by one over the product of its two differences. A step whose product changes its sign is
+    left out, as a step that was never taken. A line search that holds a loss and a gradient of the dense network gets
+    the loss inf, by which optax knows to compute both.
     """
     if not any(match.name in wanted for match in found):
         return small

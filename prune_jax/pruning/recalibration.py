@@ -89,7 +89,7 @@ def _averages(train_apply: Callable[..., Any], variables: Any, batches: Iterable
 
 
 def _compiled(train_apply: Callable[..., Any], variables: Any, batch: Any) -> tuple[Step, dict[str, Any]]:
-    """``step(old, batch)`` -> new statistics; and the statistics as they are."""
+    """``step(old, batch)`` -> new statistics, and the statistics as they are."""
     named, treedef = named_leaves(variables)
     known = tails("/".join(item.parts) for item in named)
     by_parts = {"/".join(item.parts): item for item in named}

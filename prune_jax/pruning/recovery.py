@@ -33,7 +33,7 @@ def as_matrix(kernel: jax.Array, *, output_axis: int = -1, input_axes: int | Non
         input_axes: of a dense layer with several axes: the first so many are inputs, all others outputs.
 
     Returns:
-        (inputs, outputs), same dtype; the inputs of a convolution in the order channel, row, column.
+        (inputs, outputs), same dtype. The inputs of a convolution are in the order channel, row, column.
     """
     return _moved(kernel, output_axis, input_axes)[0]
 
@@ -48,7 +48,7 @@ def orthogonalize(
     columns that are zero altogether stay so, and the rest is orthogonalised as the smaller kernel would be.
 
     Args:
-        kernel: rank 2 or more, floating; bfloat16 and float16 are computed in float32.
+        kernel: rank 2 or more, floating. bfloat16 and float16 are computed in float32.
         gain: that of the activation: 1 for linear, sqrt 2 for ReLU.
         output_axis: as in ``as_matrix``.
         input_axes: as in ``as_matrix``.
@@ -81,7 +81,7 @@ def orthp(
     mask: Any = None,
     input_axes: InputAxes | None = None,
 ) -> Any:
-    """OrthP: every kernel that ``where`` picks, orthogonalised; other leaves as they are.
+    """OrthP: every kernel that ``where`` picks is orthogonalised. Other leaves stay as they are.
 
     A grouped or depthwise convolution's kernel can't be told from another by its shape. It is flattened like any
     other, (outputs, inputs of its group x height x width), as in the companion code: that isn't the map from image to
@@ -91,7 +91,7 @@ def orthp(
         params: any pytree of arrays. Paths read like ``layers/0/kernel``.
         gain: that of the activation: 1 for linear, sqrt 2 for ReLU.
         output_axis: -1 for Flax's layout, 0 for PyTorch's.
-        where: ``where(path, leaf)`` picks leaves; by default floating ones of rank two or more.
+        where: ``where(path, leaf)`` picks leaves. By default it picks floating ones of rank two or more.
         mask: a pytree like ``params``, 0 where a weight is pruned. Channels without weights are left out of the
             factorisation. Single weights are put back to zero after it, and the kernel is orthogonal but for them.
         input_axes: ``input_axes(path, leaf)`` is how many leading axes of a dense kernel are inputs, None for
@@ -128,7 +128,7 @@ def rescale_kernel(
         input_axes: as in ``as_matrix``.
 
     Returns:
-        An array of the kernel's shape and dtype; zeros where all is zero.
+        An array of the kernel's shape and dtype. Zeros where all is zero.
 
     Raises:
         ValueError: for a kernel of rank below 2, or one that isn't floating.
@@ -156,7 +156,7 @@ def rescale(
     mask: Any = None,
     input_axes: InputAxes | None = None,
 ) -> Any:
-    """Every kernel that ``where`` picks times one number each, by ``rescale_kernel``; other leaves as they are.
+    """Every kernel that ``where`` picks times one number each, by ``rescale_kernel``. Other leaves stay as they are.
 
     What OrthP does beyond it is to make the directions orthogonal.
 
@@ -219,7 +219,7 @@ def _held(leaf: jax.Array, kept: jax.Array | None) -> jax.Array:
 
 
 def stated_axes(leaves: Mapping[str, jax.Array], path: str, leaf: jax.Array) -> int | None:
-    """How many axes of the dense kernel at ``path`` are inputs; None: it is a matrix or a convolution.
+    """How many axes of the dense kernel at ``path`` are inputs. None: it is a matrix or a convolution.
 
     Args:
         leaves: all leaves by path: a bias of several axes beside the kernel (DenseGeneral), or the siblings of
@@ -271,7 +271,7 @@ def _isometry(matrix: jax.Array) -> jax.Array:
 
 
 def _signed(matrix: jax.Array) -> jax.Array:
-    """Q times the signs of R's diagonal; zero columns beside a square."""
+    """Q times the signs of R's diagonal. Zero columns beside a square."""
     q, r = jnp.linalg.qr(matrix)
     signs = jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0).astype(q.dtype)
     q = q * signs[None]

@@ -51,7 +51,7 @@ def retraining(text: str, epochs: int, pretraining: LRSchedule | None) -> LRSche
       text: 'rewind' is ``rewound``. 'clr' is ``cyclic_restart`` between the lowest and the highest LR of the
         pretraining. 'clr(LOWEST,HIGHEST,SHARE)' states these, and the share of the epochs in which the LR rises.
       epochs: of the retraining.
-      pretraining: its schedule; None where it is unknown, as of a base model from a file.
+      pretraining: its schedule. None where it is unknown, as of a base model from a file.
 
     Returns:
       A schedule of so many epochs.

@@ -60,7 +60,7 @@ class Piece:
 
 
 def read_pieces(text: str, epochs: int) -> tuple[Piece, ...]:
-    """Split a schedule's text into pieces; raises ValueError naming the part that can't be read."""
+    """Split a schedule's text into pieces. Raises ValueError naming the part that can't be read."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"schedule {text!r} is empty; {GRAMMAR}")
     parts = [part.strip() for part in re.split(r",(?![^(]*\))", text)]

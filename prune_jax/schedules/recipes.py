@@ -76,7 +76,7 @@ def cosine(epochs: int, lr: float, final_lr: float = 0.0) -> LRSchedule:
 
 
 def linear(epochs: int, lr: float, final_lr: float) -> LRSchedule:
-    """A line from ``lr`` towards ``final_lr``, one step an epoch; ``final_lr`` is the next stage's."""
+    """A line from ``lr`` towards ``final_lr``, one step an epoch. ``final_lr`` is the next LR phase's."""
     return LRSchedule((Piece(0, "linear", float(lr), float(final_lr), 0, epochs),), epochs)
 
 
@@ -94,10 +94,10 @@ def cyclic_restart(
 ) -> LRSchedule:
     """CLR of Le & Hua, "Network Pruning That Matters" (ICLR 2021, arXiv 2105.03193, Fig. 1d).
 
-    The LR rises from the lowest to the highest of the original training in the first tenth of the epochs,
-    then falls along half a cosine. The tenth and 0.001 -> 0.1 are their code's defaults; that code ends at
-    ``low_lr / 100`` and warms up along a cosine, step by step. The straight warm-up, its rounding to whole
-    epochs and ``final_lr = low_lr`` are our inference from the text. Raises ValueError when ``epochs < 2``.
+    The LR rises from the lowest to the highest of the original training in the first tenth of the epochs, then falls
+    along half a cosine. The tenth and 0.001 -> 0.1 are their code's defaults. That code ends at ``low_lr / 100`` and
+    warms up along a cosine, step by step. The straight warm-up, its rounding to whole epochs and ``final_lr = low_lr``
+    are our inference from the text. Raises ValueError when ``epochs < 2``.
     """
     warm = max(1, round(warm_up_share * epochs))
     if not 0 < warm_up_share < 1 or warm >= epochs:

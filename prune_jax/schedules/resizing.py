@@ -24,7 +24,7 @@ def resize(schedule: LRSchedule, epochs: int) -> LRSchedule:
 
 
 def half_up(number: float) -> int:
-    """The nearest whole number; halves go up, for positive numbers."""
+    """The nearest whole number. Halves go up, for positive numbers."""
     return int(number + 0.5)
 
 

@@ -58,7 +58,7 @@ class LRSchedule:
         return _text(self.pieces, self.epochs)
 
     def at(self, epoch: int) -> float:
-        """LR of an epoch (that of the largest start <= epoch); ValueError outside [0, epochs)."""
+        """LR of an epoch (that of the largest start <= epoch). ValueError outside [0, epochs)."""
         epoch = _whole(epoch, "epoch")
         if not 0 <= epoch < self.epochs:
             raise ValueError(f"epoch {epoch} lies outside schedule '{self}' of {self.epochs} epochs")
@@ -77,7 +77,7 @@ class LRSchedule:
     def first_stage(self) -> int:
         """Epochs in the first LR stage: N of Eq. (1), §5.1.
 
-        The paper defines it for step schedules only; that a curve counts as one stage is our inference.
+        The paper defines it for step schedules only. That a curve counts as one stage is our inference.
         """
         return self.stages[0][1]
 
@@ -87,12 +87,12 @@ class LRSchedule:
         return LRSchedule(_shift(_cut_front(self.pieces, epoch), -epoch), self.epochs - epoch)
 
     def head(self, epoch: int) -> "LRSchedule":
-        """The first ``epoch`` epochs; ``compose(s.head(e), s.tail(e)) == s``."""
+        """The first ``epoch`` epochs. ``compose(s.head(e), s.tail(e)) == s``."""
         self._inside(epoch, 1, self.epochs, "head")
         return LRSchedule(tuple(p for p in self.pieces if p.start < epoch), epoch)
 
     def extend(self, extra: int) -> "LRSchedule":
-        """Add ``extra`` epochs to the first stage; later stages start that much later (§5.2, Table 5).
+        """Add ``extra`` epochs to the first stage. Later stages start that much later (§5.2, Table 5).
 
         Raises ValueError for a curved first stage, which the paper doesn't define.
         """
@@ -103,7 +103,7 @@ class LRSchedule:
         return LRSchedule(self.pieces[:1] + _shift(self.pieces[1:], extra), self.epochs + extra)
 
     def optax(self, steps_per_epoch: int) -> Callable[[Any], Any]:
-        """Jittable step -> LR: ``at(step // steps_per_epoch)`` in float32; past the end, the last piece.
+        """Jittable step -> LR: ``at(step // steps_per_epoch)`` in float32. Past the end it is the last piece.
 
         Raises ValueError when ``steps_per_epoch < 1``.
         """

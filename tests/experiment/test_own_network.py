@@ -24,6 +24,14 @@ class Net(nnx.Module):
 def net(num_classes, input_shape, rngs, width=8):
     return Net(num_classes, input_shape, rngs, width)
 """
+# The class itself, which takes two of the three arguments that are offered.
+OF_TWO = """
+class net(nnx.Module):
+    def __init__(self, num_classes, rngs, width=8):
+        self.hidden, self.head = nnx.Linear(4, width, rngs=rngs), nnx.Linear(width, num_classes, rngs=rngs)
+    def __call__(self, x):
+        return self.head(nnx.relu(self.hidden(x.reshape(len(x), -1))))
+"""
 NO_RNGS = """
 def net(num_classes):
     return nnx.Linear(4, num_classes, rngs=nnx.Rngs(0))
@@ -87,7 +95,7 @@ def shapes(tree):
     return jax.tree.map(jnp.shape, tree)
 
 
-@pytest.mark.parametrize("text", [MODULE, BARE, STATEFUL, LINEN])
+@pytest.mark.parametrize("text", [MODULE, OF_TWO, BARE, STATEFUL, LINEN])
 def test_every_form_trains_and_is_abstract_and_fresh_alike(spec_of, text):
     spec = spec_of(text)
     network, variables = own_network.abstract_network(spec), own_network.fresh_variables(spec, KEY)
@@ -175,11 +183,12 @@ def test_what_is_no_network_is_refused_in_one_line(spec_of, text, told):
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_option_names_the_nearest(spec_of):
+@pytest.mark.parametrize("text", [MODULE, OF_TWO])
+def test_an_unknown_option_names_the_nearest(spec_of, text):
     with pytest.raises(
         ValueError, match=r"^model.options.widht is 4, which .*:net doesn't take; did you mean width\?"
     ):
-        own_network.abstract_network(spec_of(MODULE, widht=4))
+        own_network.abstract_network(spec_of(text, widht=4))
 
 
 def test_stages_of_a_network_of_ones_own_are_unknown(spec_of):

@@ -301,7 +301,7 @@ def test_a_regulariser_of_ones_own_is_named_by_its_function(digits, write):
 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_regulariser_is_named_in_the_keys_and_the_page(name):
-    keys = (ROOT / "prune_jax/experiment/config/defaults.py").read_text()
+    keys = (ROOT / "prune_jax/experiment/config/keys/regularise.py").read_text()
     assert f"'{name}'" in keys
     page = (ROOT / "docs/regularizers.md").read_text()
     assert re.search(rf"^\| `{name}` \|", page, re.MULTILINE)

@@ -12,7 +12,7 @@ from prune_jax.experiment.training.cohort import Member
 
 
 def stated(chain: Sequence[Stage]) -> dict[str, str]:
-    """What a record says of the teachers among its ``settings``; nothing where no retraining has one."""
+    """What a record says of the teachers among its ``settings``. Nothing where no retraining has one."""
     told = [spec.distill for spec in chain if isinstance(spec, Retrain) and spec.distill is not None]
     texts = [
         f"from {'file ' + each.teacher[:8] if each.teacher else 'the base model'}, weight {each.weight:g}, "
@@ -23,7 +23,7 @@ def stated(chain: Sequence[Stage]) -> dict[str, str]:
 
 
 def teacher_of(store: disk.Store, link: Link, member: Member) -> Any:
-    """The variables of a replica's teacher; None where the stage has none.
+    """The variables of a replica's teacher. None where the stage has none.
 
     Raises CheckpointError where the base model isn't there, and ValueError where the file is another than planned.
     """

@@ -36,7 +36,7 @@ def allocated(
     """A one-parameter family of keeps, from 0 (nothing goes) to 1 (all groups at the largest ratio measured).
 
     Args:
-      on: the data; examples of the training split are drawn by ``seed``.
+      on: the data. ``seed`` draws the examples from the training split.
       network: as it is now.
       groups: those that are pruned, of that network.
       spec: its ``sensitivity`` says the ratios and over how many examples.

@@ -1,6 +1,6 @@
 """Evidence for criteria that need data: gathered over batches of the training split.
 
-Nothing is augmented, but for streamed images of any size, which are cut at random as in training.
+Images are not augmented. Streamed images of any size are the exception: they are cut at random, as in training.
 """
 
 import functools
@@ -34,16 +34,21 @@ def looking(
     seed: int,
     key: jax.Array,
 ) -> Callable[[Any], Evidence]:
-    """A function of variables: what a criterion ``needs`` to know of a network with them, in evaluation mode.
+    """Make a function from a network's variables to the evidence that a criterion ``needs``.
+
+    The network runs in evaluation mode. Each call looks at the same examples.
 
     Args:
-        on: the data. Examples of the training split are drawn by ``seed``, each at most once, and the same each time.
-        network: whose variables are looked at, or others of the same shapes.
-        groups: the channels of that network; empty where single weights are scored.
+        on: the data. ``seed`` draws examples from the training split, each at most once.
+        network: the network. The function takes its variables, or others of the same shapes.
+        groups: the channels of that network. Empty where single weights are scored.
         needs: fields of ``Evidence``.
-        how: batches and examples in each; None where no data are needed.
+        how: batches and examples in each. None where no data are needed.
         seed: of the run's replica.
-        key: for criteria that draw.
+        key: for criteria that draw at random.
+
+    Returns:
+        The function. It gathers the evidence anew at each call.
     """
     channels = channels_of(network.model, network.keep)
     kept = hashable(network.keep) if groups and needs & (OF_GROUPS | {"fisher"}) else None
@@ -87,7 +92,7 @@ def mean_loss(apply: Callable[[Any, Batch], jax.Array]) -> Callable[[Any, Batch]
 def _compiled(
     model: ModelSpec, channels: Channels, data: DataSpec, needs: frozenset[str], kept: Channels | None
 ) -> Callable[..., Evidence]:
-    """The gatherer of a network; ``kept`` says which channels its groups have, or that none are looked at."""
+    """The gatherer of a network. ``kept`` says which channels its groups have, or that none are looked at."""
     network = network_at(model, channels)
     groups = () if kept is None else networks.groups_now(model, keep_of(kept))
 

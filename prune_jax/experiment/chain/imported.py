@@ -43,7 +43,7 @@ def is_there(context: Context, link: Link) -> bool:
 
 
 def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
-    """The link of a record's chain; how a file's model was trained is unstated."""
+    """The link of a record's chain. How a file's model was trained is unstated."""
     del lengths
     return fairness.Stage("pretrain", link.ids, None, None, macs, stated(link.spec))
 

@@ -91,7 +91,7 @@ def make_record(store: disk.Store, arm: Arm, command: str) -> fairness.RunRecord
 
 
 def _lengths(store: disk.Store, link: Link) -> set[int]:
-    """The epochs that the seeds took in a stage; empty of a stage that trains nothing."""
+    """The epochs that the seeds took in a stage. Empty for a stage that trains nothing."""
     if not kind_of(link.spec).trains:
         return set()
     abouts = [disk.read_stage(store, its_id) or {} for its_id in link.ids]
@@ -99,12 +99,15 @@ def _lengths(store: disk.Store, link: Link) -> set[int]:
 
 
 def _metric(data: DataSpec) -> fairness.Metric | None:
-    """What the values measure; unstated where it is accuracy."""
+    """What the values measure. Unstated where it is accuracy."""
     return metric_of(data) if data.window else None
 
 
 def _seconds(store: disk.Store, arm: Arm) -> dict[str, list[float]]:
-    """Of each seed what its sparsifying actions took together; empty without any, or where one doesn't tell."""
+    """What the sparsifying actions of each seed took together.
+
+    Empty where there are none, or where one doesn't tell.
+    """
     acts = [link.ids for link in links(arm) if isinstance(link.spec, Sparsify)]
     told = [[(disk.read_stage(store, its_id) or {}).get("seconds") for its_id in ids] for ids in acts]
     if not told or any(None in each for each in told):
@@ -115,7 +118,7 @@ def _seconds(store: disk.Store, arm: Arm) -> dict[str, list[float]]:
 def costs_of(store: disk.Store, arm: Arm) -> list[list[Cost]]:
     """Costs of the network after each stage, for each seed, from what the stages kept.
 
-    A mask leaves the multiply-accumulates as they are; of params, those that it holds at zero are left out.
+    A mask leaves the multiply-accumulates as they are. Of the params, those that it holds at zero are left out.
     """
     whole = [restore.lineage_of(store, ids[-1]) for ids in arm.ids]  # the last stage first
     return [[_cost_after(arm, lineage[i:]) for i in reversed(range(len(lineage)))] for lineage in whole]
@@ -127,13 +130,13 @@ def _cost_after(arm: Arm, lineage: restore.Lineage) -> Cost:
 
 
 def _mean(values: Iterable[int]) -> float | int:
-    """The mean; a whole number as it is where all are alike."""
+    """The mean. Where all numbers are alike, that number, so that a whole one stays whole."""
     found = list(values)
     return found[0] if len(set(found)) == 1 else sum(found) / len(found)
 
 
 def network_name(model: ModelSpec) -> str:
-    """The network's name; one of the user's own has the first digits of its file's hash, as two files may differ."""
+    """The network's name. One of the user's own has the first digits of its file's hash, as two files may differ."""
     return f"{model.name}@{model.source[:8]}" if model.source else model.name
 
 
@@ -141,8 +144,8 @@ def method_name(chain: tuple[Stage, ...]) -> str:
     """Criterion and recovery of a pruning chain, e.g. ``l1`` or ``l1+orthp@2``, the recovery's second version.
 
     ``greg1, l1``: the network was trained under a penalty before the cut.
-    ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned.
-    ``rigl``: the mask rule that a network trained under; ``sfp, l1``: and was cut after it.
+    ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned. ``rigl``:
+    the mask rule that a network trained under. ``sfp, l1``: it was cut after that.
     """
     if isinstance(chain[0], Scratch):
         return "scratch"
@@ -161,7 +164,7 @@ def method_name(chain: tuple[Stage, ...]) -> str:
 
 
 def pushed_by(chain: tuple[Stage, ...]) -> str:
-    """The regularisers that a chain trains under, each once, with a comma behind each; '' of none.
+    """The regularisers that a chain trains under, each once, with a comma behind each. '' where there are none.
 
     One whose numbers switch it off is 'no penalty': the control that trains as long.
     """
@@ -286,7 +289,7 @@ def _spectrum(entry: dict[str, Any]) -> fairness.JSVSummary | None:
 
 
 def _history(store: disk.Store, stage_id: str, asked: Measure) -> list[dict[str, Any]]:
-    """A stage's history; of the Jacobian what it holds on other examples than ``asked`` is left out."""
+    """A stage's history. What it holds of the Jacobian on other examples than ``asked`` is left out."""
     about = disk.read_stage(store, stage_id)
     if about is None:
         raise disk.CheckpointError(f"stage {stage_id} is not finished under {store.root / 'stages'}")

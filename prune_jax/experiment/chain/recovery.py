@@ -58,7 +58,7 @@ def _rescale(action: Action) -> StageNetwork:
 
 
 def _recalibrate(action: Action) -> StageNetwork:
-    """New statistics of batch norm, averages over training batches; no weight changes."""
+    """New statistics of batch norm, averages over training batches. No weight changes."""
     network, how = action.network, action.spec.recalibration
     assert how is not None  # the config gives it
     made = network_at(network.model, channels_of(network.model, network.keep))
@@ -73,7 +73,10 @@ def _recalibrate(action: Action) -> StageNetwork:
 
 
 def _reinit(action: Action) -> StageNetwork:
-    """The control: the same architecture at random weights of its own size's law; a mask is held, no value kept."""
+    """The control: the same architecture at random weights, drawn by the law of its own size.
+
+    A mask is held, no value is kept.
+    """
     network = action.network
     key = member_key(action.seed, f"reinit{action.number}")
     widths = {name: len(kept) for name, kept in network.keep.items()}

@@ -33,7 +33,7 @@ def line(link: Link) -> str:
 
 
 def extra_macs(link: Link) -> float | None:
-    """MACs per sample that the penalty takes in a training step; None where it takes none."""
+    """MACs per sample that the penalty takes in a training step. None where it takes none."""
     spec, model = link.spec, link.arm.model
     macs = regularizer_of(spec.regularizer).macs
     if macs is None:
@@ -45,6 +45,6 @@ def extra_macs(link: Link) -> float | None:
 
 
 def _widths(link: Link) -> dict[str, int]:
-    """The widths of the network as the stage trains it; penalties that state MACs follow cuts of known ratios."""
+    """The widths of the network as the stage trains it. Penalties that state MACs follow cuts of known ratios."""
     before = [spec for spec in link.arm.chain[: link.position] if isinstance(spec, Sparsify)]
     return networks.widths_of(link.arm.model, before[-1].ratios, before[-1].round_to) if before else {}

@@ -17,7 +17,7 @@ from prune_jax.pruning.keep import Keep, relative
 
 
 def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> StageNetwork:
-    """The network after stage ``stage_id``; ``before_recovery``: as a sparsify stage had just cut it.
+    """The network after stage ``stage_id``. ``before_recovery``: as a sparsify stage had just cut it.
 
     Raises CheckpointError when the stage, or one before it, is not finished or can't be read.
     """
@@ -51,12 +51,12 @@ def lineage_of(store: disk.Store, stage_id: str) -> Lineage:
 
 
 def widths_after(lineage: Lineage) -> dict[str, int]:
-    """How many channels a finished stage's network has in each group that was cut; others are whole."""
+    """How many channels a finished stage's network has in each group that was cut. Other groups are whole."""
     return {name: len(kept) for name, kept in keep_after(lineage).items()}
 
 
 def masked_params(lineage: Lineage) -> int:
-    """How many parameters a finished stage's mask holds at zero; 0 without a mask."""
+    """How many parameters a finished stage's mask holds at zero. 0 without a mask."""
     return next((about["masked"] for _, about in lineage if "mask" in about), 0)
 
 
@@ -110,7 +110,7 @@ def _about(store: disk.Store, stage_id: str) -> dict[str, Any]:
 
 
 def _frozen(value: Any) -> Any:
-    """JSON's lists as the tuples that specs hold; the outermost object stays one."""
+    """JSON's lists as the tuples that specs hold. The outermost object stays one."""
     if isinstance(value, dict):
         return {key: _frozen(item) for key, item in value.items()}
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

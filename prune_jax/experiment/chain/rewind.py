@@ -57,7 +57,7 @@ def line(link: Link) -> str:
 
 
 def beginning(arm: Arm, spec: Rewind) -> Arm | None:
-    """A run that is the first ``spec.to`` epochs of the arm's pretraining alone; None of no epochs."""
+    """A run that is the first ``spec.to`` epochs of the arm's pretraining alone. None where it has no epochs."""
     if not spec.to:
         return None
     head: Any = arm.chain[0]

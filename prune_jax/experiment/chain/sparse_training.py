@@ -1,4 +1,4 @@
-"""Training under a mask rule as a stage: sparse from scratch, or pruning gradually; trained as any stage is."""
+"""Training under a mask rule as a stage, sparse from scratch or pruning gradually. It is trained as any stage is."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from prune_jax.experiment.specs import Gradual, Masking, stated
 
 
 def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
-    """The link of a record's chain; ``macs`` are those of the network as it is computed, zeros included.
+    """The link of a record's chain. ``macs`` are those of the network as it is computed, zeros included.
 
     Pruning gradually is a sparsifying action that takes epochs, sparse training from scratch is scratch.
     """

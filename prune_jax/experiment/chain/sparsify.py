@@ -40,7 +40,7 @@ HOW: Mapping[str, str] = MappingProxyType(
 
 
 def finish(context: Context, link: Link) -> None:
-    """The sparsifying action of every seed, unless it is done; BusyError when another process is at it."""
+    """The sparsifying action of every seed, unless it is done. BusyError where another process is at it."""
     for seed, its_id, parent in zip(link.arm.seeds, link.ids, link.parents, strict=True):
         if is_finished(context, its_id):
             continue
@@ -51,7 +51,7 @@ def finish(context: Context, link: Link) -> None:
 
 
 def recorded(link: Link, macs: float, lengths: set[int]) -> fairness.Stage:
-    """The link of a record's chain; ``macs`` are those of the network that it leaves."""
+    """The link of a record's chain. ``macs`` are those of the network that it leaves."""
     del lengths  # no epochs are trained
     return fairness.Stage("sparsify", link.ids, 0, None, macs, stated(link.spec))
 
@@ -114,7 +114,7 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
 def _looking(
     context: Context, before: StageNetwork, groups: Groups, spec: Sparsify, seed: int, number: str
 ) -> Look:
-    """What the criterion may look at, of any variables; data are read only where it needs them."""
+    """What the criterion may look at, of any variables. Data are read only where it needs them."""
     if spec.source:
         own_parts.refuse_changed(spec.criterion, own_criterion.KEY, spec.source)
     key = member_key(seed, f"criterion{number}")
@@ -128,7 +128,7 @@ def _looking(
 def _cut(
     context: Context, before: StageNetwork, groups: Groups, spec: Sparsify, look: Look, seed: int
 ) -> StageNetwork:
-    """The network without the channels whose scores are lowest; its keep is of the dense network."""
+    """The network without the channels whose scores are lowest. Its keep is of the dense network."""
     mine = choosing.wanted(before.model, groups, spec)
     look, first = keeping_first(look)
 
@@ -151,7 +151,7 @@ def _cut(
 
 
 def _mask_of_cut(before: StageNetwork, groups: Sequence[Group], keep: Keep) -> Any:
-    """The mask that training held, cut as the network is; None where all that it pruned is cut."""
+    """The mask that training held, cut as the network is. None where all that it pruned is cut."""
     if before.mask is None:
         return None
     params = before.variables["params"]

@@ -104,7 +104,7 @@ def _start(context: Context, link: Link, member: Member) -> Start:
 
 
 def _scratch_widths(spec: Any) -> dict[str, int] | None:
-    """The widths that a small network has from its start; None of a dense one."""
+    """The widths that a small network has from its start. None for a dense one."""
     return networks.widths_of(spec.model, spec.ratios, spec.round_to) if isinstance(spec, Scratch) else None
 
 

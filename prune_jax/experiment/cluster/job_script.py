@@ -20,16 +20,19 @@ class ShardJob:
     def __init__(
         self, command: Sequence[str], folder: str, environment: Mapping[str, str | None] | None = None
     ) -> None:
-        """``environment``: variables that the command's differs in from the job's own; None takes one away."""
+        """``environment``: variables in which the command's environment differs from the job's own.
+
+        None takes one away.
+        """
         self.command, self.folder = tuple(command), folder
         self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
-        """Run the command to its end; CalledProcessError when it fails."""
+        """Run the command to its end. CalledProcessError where it fails."""
         merged = {**os.environ, **self.environment}
         there = {name: value for name, value in merged.items() if value is not None}
-        # Slurm sends submitit's signal to every process of a job; the command shall hear of it from here alone.
+        # Slurm sends submitit's signal to every process of a job. The command shall hear of it from here alone.
         self._process = subprocess.Popen(
             self.command, cwd=self.folder, env=there, preexec_fn=_ignore_preemption
         )

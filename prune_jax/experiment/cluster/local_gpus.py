@@ -8,7 +8,7 @@ SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def environment(here: Mapping[str, str], gpus: int, shard: int) -> dict[str, str | None]:
-    """What the environment of job ``shard`` (from 1) of this machine differs in; None takes a variable away.
+    """In what the environment of job ``shard`` (from 1) of this machine differs. None takes a variable away.
 
     With ``gpus`` 0 a job sees what its launcher sees. Else so many GPUs, the jobs taking turns where there are fewer
     than they ask for together. Raises ValueError for more than there are.

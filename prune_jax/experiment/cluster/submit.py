@@ -42,7 +42,7 @@ def check(launcher: str, sweep: str) -> None:
 def submit(
     launcher: str, section: ConfigDict, command: Sequence[str], workdir: Path, shards: int
 ) -> list[Any]:
-    """Submit ``command`` once per shard, as a job array where the launcher has them; submitit's jobs.
+    """Submit ``command`` once per shard, as a job array where the launcher has them. Returns submitit's jobs.
 
     ``section`` is ``config.cluster``. Logs go to ``workdir/jobs``. ValueError for settings that are refused.
     """
@@ -75,7 +75,7 @@ def submit(
 
 
 def parameters(section: ConfigDict, name: str) -> dict[str, Any]:
-    """``config.cluster`` as submitit's parameters; what is empty or 0 is left to the cluster's own default."""
+    """``config.cluster`` as submitit's parameters. What is empty or 0 is left to the cluster's own default."""
     if section.minutes < 1 or section.shards < 1:
         raise ValueError(
             f"cluster.minutes is {section.minutes} and cluster.shards {section.shards}; both are at least 1"
@@ -103,7 +103,7 @@ def _reason(told: str) -> str:
 
 
 def wait(jobs: Sequence[Any]) -> None:
-    """Until all jobs are over; then JobFailedError naming the logs of those that failed.
+    """Wait until all jobs are over. Then JobFailedError names the logs of those that failed.
 
     Whatever ends the waiting before, such as Ctrl-C, ends the jobs too.
     """

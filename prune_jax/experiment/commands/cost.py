@@ -63,7 +63,7 @@ def costs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_ratios(text: str) -> tuple[float, ...]:
-    """Numbers in [0, 1) from ``'0.5'`` or ``'0,0.6,0.6'``; ValueError naming what can't be read."""
+    """Numbers in [0, 1) from ``'0.5'`` or ``'0,0.6,0.6'``. ValueError naming what can't be read."""
     try:
         ratios = tuple(float(part) for part in text.strip("[]() ").split(","))
     except ValueError:

@@ -29,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(groups: Any) -> str:
-    """Columns of text, a line for each group; ``members`` counts the leaf axes that hold its channels."""
+    """Columns of text, a line for each group. ``members`` counts the leaf axes that hold its channels."""
     rows = [HEAD] + [(g.name, str(g.size), str(len(g.members)), g.frozen or "") for g in groups]
     return aligned(rows)

@@ -81,7 +81,7 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
 
 
 def read_ratios(text: str) -> tuple[float, ...]:
-    """Rising numbers above 0, at most 1, from ``'0.1,0.5'``; ValueError naming what can't be read."""
+    """Rising numbers above 0, at most 1, from ``'0.1,0.5'``. ValueError naming what can't be read."""
     try:
         ratios = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -92,7 +92,7 @@ def read_ratios(text: str) -> tuple[float, ...]:
 
 
 def table(names: Sequence[str], ratios: Sequence[float], values: Any, dense: float) -> str:
-    """A line for each group, a column for each ratio; the first column is the whole network's."""
+    """A line for each group, a column for each ratio. The first column is the whole network's."""
     from prune_jax.text_table import aligned
 
     rows = [["group", "0", *(f"{ratio:g}" for ratio in ratios)]]

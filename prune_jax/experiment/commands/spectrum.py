@@ -76,8 +76,9 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
 
 
 def weights(store: Any, stage_id: str, network: Any) -> tuple[dict[str, Any], float]:
-    """Params to be held beside each other, by name, and recovery's gain: of a sparsify stage 'dense', 'pruned' and,
-    if it recovers, 'recovered'; of another stage its own alone.
+    """Params to be held beside each other, by name, and recovery's gain.
+
+    A sparsify stage gives 'dense', 'pruned' and, if it recovers, 'recovered'. Another stage gives its own alone.
     """
     from prune_jax.experiment.chain import restore
     from prune_jax.experiment.storage.stages import read_stage
@@ -97,8 +98,8 @@ def weights(store: Any, stage_id: str, network: Any) -> tuple[dict[str, Any], fl
 def find_stage(path: str) -> tuple[Path, str]:
     """The workdir and the full id of a finished stage.
 
-    Raises ValueError for a folder that is no workdir, an unknown id, one that several stages begin with, and a
-    stage that is not finished; the message lists what there is.
+    Raises ValueError for a folder that is no workdir, an unknown id, one that several stages begin with, and a stage
+    that is not finished. The message lists what there is.
     """
     given = Path(path)
     root = given.parent.parent if given.parent.name == "stages" else given.parent

@@ -67,7 +67,7 @@ def examples(
 
 @contextlib.contextmanager
 def _listed(classes: Sequence[int]) -> Iterator[str]:
-    """A file that lists these classes, one a line, while the context lasts; '' for none."""
+    """A file that lists these classes, one a line, while the context lasts. '' for none."""
     if not classes:
         yield ""
         return

@@ -72,7 +72,7 @@ Overrides = dict[str, Any]
 
 
 def override(config: ConfigDict, overrides: Overrides) -> ConfigDict:
-    """A copy of ``config`` with dotted keys replaced; ValueError for a key that it lacks."""
+    """A copy of ``config`` with dotted keys replaced. ValueError for a key that it lacks."""
     changed = copy.deepcopy(config)  # not ConfigDict's own copy, which forgets what types a key may take
     try:
         changed.update_from_flattened_dict(overrides)

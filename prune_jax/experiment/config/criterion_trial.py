@@ -1,4 +1,4 @@
-"""Whether a criterion that looks at arrays has scores of all that is pruned: tried on shapes, before any work."""
+"""Whether a criterion has scores of all that is pruned. It is tried on shapes, before any work."""
 
 import functools
 from typing import Any
@@ -22,10 +22,10 @@ def refuse_unscored(name: str, model: ModelSpec, granularity: str, pruned: tuple
     """Raise ValueError, in one line, where a criterion has no scores of something that is to be pruned.
 
     Args:
-        name: of the criterion. One of the table that looks at activations or inputs is tried; one of the user's own
-            need not be traceable.
+        name: the criterion. Those of the package that look at activations or inputs are tried. A user's own criterion
+            is not, as JAX need not be able to trace it.
         model: the network.
-        granularity: which units go; one that cuts channels, or one that masks weights.
+        granularity: which units go, such as 'filter' or 'unstructured'.
         pruned: names of groups, or of layers for single weights.
     """
     needs = criterion_of(name).needs

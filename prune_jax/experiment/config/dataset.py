@@ -47,7 +47,7 @@ def open_dataset(config: ConfigDict) -> AnyDataset:
 
 
 def open_own(name: str, split_seed: int, data_dir: str | None) -> data.Dataset:
-    """The arrays that a function of the user's own returns; it is given the arguments here that it takes.
+    """The arrays that a function of the user's own returns. It is given those of the arguments here that it takes.
 
     Raises ValueError as ``own.parts.load_own`` and ``data.from_arrays``, and for what the function raises.
     """
@@ -119,7 +119,10 @@ def dataset_name(spec: DataSpec) -> str:
 
 
 def augmentation_of(spec: DataSpec) -> tuple[str, ...]:
-    """The augmentation as a record names it, e.g. ``('crop4', 'flip')``; a recipe's boxes where they aren't usual."""
+    """The augmentation as a record names it, such as ``('crop4', 'flip')``.
+
+    A recipe adds its boxes where they aren't the usual ones.
+    """
     crops = (f"crop{spec.crop_pad}",) if spec.crop_pad else ()
     if spec.recipe is not None:
         usual = data.IMAGENET_RECIPE

@@ -20,7 +20,7 @@ KEY = "retrain.distill"
 
 
 def spec_of(section: ConfigDict, model: ModelSpec, images: DataSpec) -> Distillation | None:
-    """What ``retrain.distill`` asks for; None at weight 0. Raises ValueError."""
+    """What ``retrain.distill`` asks for. None at weight 0. Raises ValueError."""
     weight, temperature = (_number(section, key) for key in ("weight", "temperature"))
     if not 0 <= weight <= 1:
         raise ValueError(f"{KEY}.weight is {weight:g}; the teacher's share of the loss lies in [0, 1]")

@@ -12,7 +12,7 @@ NAME = "sensitivity"
 
 
 def spec_of(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> Sensing | None:
-    """How sensitivities are measured; None for another allocation. Raises ValueError."""
+    """How sensitivities are measured. None for another allocation. Raises ValueError."""
     section = config.sparsify
     if section.allocation != NAME:
         return None

@@ -92,7 +92,7 @@ def narrowed(config: ConfigDict, model: ModelSpec) -> ConfigDict:
 
 
 def ratios_of(section: ConfigDict, model: ModelSpec) -> Ratios:
-    """(layer, ratio) pairs of granularities that mask weights; a pattern's ratio is its own. Raises ValueError."""
+    """(layer, ratio) pairs of granularities that mask weights. A pattern's ratio is its own. Raises ValueError."""
     if section.stage_ratios:
         raise ValueError(
             f"sparsify.stage_ratios are of granularity 'filter'; with {section.granularity!r} name the layers in "

@@ -8,7 +8,7 @@ from prune_jax.experiment.own.parts import is_own
 
 Statistics = tuple[float, ...]
 
-# ImageNet's, as in PyTorch's example; the paper's companion repositories use them on CIFAR too.
+# ImageNet's, as in PyTorch's example. The paper's companion repositories use them on CIFAR too.
 IMAGENET: tuple[Statistics, Statistics] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Of images in 0..1. MNIST's are the usual ones of the whole set. The digits' and Fashion-MNIST's were computed from
 # theirs, of the latter from its 60,000 training images.

@@ -60,7 +60,7 @@ def rule_of(train: TrainSpec) -> Rule:
 
 
 def stated_in_record(train: TrainSpec) -> fairness.Optimiser:
-    """A training stage's optimiser as its record states it; of the options those that are in use."""
+    """A training stage's optimiser as its record states it. Of the options only those that are in use."""
     other = {key: value for key in OPTIONS if (value := getattr(train, key))}
     momentum, decay = train.momentum, train.weight_decay
     given = dict(train.arguments)
@@ -109,7 +109,7 @@ def _refuse_unknown(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _takes(name: str) -> dict[str, Any] | None:
-    """The arguments of an optimiser with their defaults; None where it takes any."""
+    """The arguments of an optimiser with their defaults. None where it takes any."""
     parameters = inspect.signature(optimizers.named(name)).parameters
     if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         return None

@@ -118,7 +118,7 @@ def _channels(
 
 @functools.cache  # a memo: every run of a sweep asks again
 def _refuse_misfit(spec: Regularise, model: ModelSpec) -> None:
-    """Raise ValueError where the penalty can't take a step of this network; it is tried on shapes."""
+    """Raise ValueError where the penalty can't take a step of this network. It is tried on shapes."""
     regularizer = regularizer_of(spec.regularizer)
     groups = [group for group in networks.groups_of(model) if group.name in spec.layers]
     if regularizer.unfit is not None and (why := regularizer.unfit(groups)):

@@ -48,7 +48,7 @@ def resolve(config: ConfigDict, dataset: AnyDataset) -> Arm:
 
 
 def _own_parts(config: ConfigDict) -> dict[str, Any]:
-    """What a record says of the parts that are the user's own: file and hash by config key; nothing without any."""
+    """What a record says of the parts that are the user's own: file and hash by config key. Nothing without any."""
     references = {
         "model.name": config.model.name,
         "dataset.name": config.dataset.name,
@@ -148,7 +148,7 @@ def _execution(config: ConfigDict, model: ModelSpec, streamed: bool) -> strategy
 
 
 def _mesh(config: ConfigDict, replicas: int, *, alone: bool) -> mesh.MeshShape:
-    """The devices a run is spread over; ValueError where they don't divide its batch."""
+    """The devices a run is spread over. ValueError where they don't divide its batch."""
     asked = mesh.MeshShape(**config.mesh)
     shape = mesh.choose(
         asked,

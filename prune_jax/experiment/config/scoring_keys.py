@@ -21,7 +21,7 @@ def refuse(section: ConfigDict, model: ModelSpec, criterion: Criterion, layers: 
         section: ``config.sparsify``.
         model: the network.
         criterion: that of the section.
-        layers: names of the groups that are pruned; of granularities that mask weights, of layers.
+        layers: names of the groups that are pruned. For granularities that mask weights, names of layers.
     """
     refuse_over(criterion, section.over, section.reduce, KEYS)
     if section.iterations < 1:

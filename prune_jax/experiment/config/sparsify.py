@@ -59,7 +59,7 @@ def refuse_bad_rounding(section: ConfigDict) -> None:
 
 
 def by_stages(section: ConfigDict) -> bool:
-    """Whether ratios are given for each stage of the network; ValueError where the keys contradict each other."""
+    """Whether ratios are given for each stage of the network. ValueError where the keys contradict each other."""
     allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
     if allocation == "stages" and not section.stage_ratios:
         raise ValueError(

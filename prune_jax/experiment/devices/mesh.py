@@ -20,7 +20,7 @@ BATCH = ("data", "fsdp")  # the devices that share a parameter each take a part 
 class MeshShape(NamedTuple):
     """Devices along each axis: replicas of a cohort, parts of a batch, parts of a parameter.
 
-    ``replicas`` 0: no mesh; replicas run apart, each on one device (``replicas.together``). ``spread`` says
+    ``replicas`` 0: no mesh. Then replicas run apart, each on one device (``replicas.together``). ``spread`` says
     whether the first axis divides the replicas, or each of its devices computes all.
     """
 
@@ -128,7 +128,7 @@ def whole(place: Placement, tree: Any) -> Any:
 
 
 def batch(place: Placement, tree: Any) -> Any:
-    """Inside jit: every leaf split along its leading axis; left whole where its length doesn't divide."""
+    """Inside jit: every leaf split along its leading axis, or left whole where its length doesn't divide."""
     return _constrain(place, tree, lambda leaf: _batch_spec(place.shape, leaf.shape))
 
 
@@ -149,7 +149,7 @@ def put_whole(place: Placement, tree: Any) -> Any:
 
 
 def batch_sharding(place: Placement) -> NamedSharding | None:
-    """Where a batch's rows go from the host; None on one device."""
+    """Where a batch's rows go from the host. None on one device."""
     return None if place.mesh is None else NamedSharding(place.mesh, PartitionSpec(BATCH))
 
 

@@ -35,8 +35,8 @@ def spread(replicas: int, devices: int) -> Spread:
 def over(place: Placement, execution: Execution) -> Callable[[Callable[..., Any], Axes], Callable[..., Any]]:
     """What lifts a function of one replica to all: ``together``, ``alone``, or ``vmap`` on the mesh of ``place``.
 
-    Apart, replicas need no division of a batch; on a mesh that splits batches or parameters too, XLA splits
-    the whole program.
+    Apart, replicas need no division of a batch. On a mesh that splits batches or parameters too, XLA splits the whole
+    program.
     """
     if execution.replicas != "vmap":
         return alone
@@ -96,7 +96,7 @@ def stacked(trees: Iterable[Any]) -> Any:
 
 
 def split(tree: Any) -> Iterator[Any]:
-    """The replicas of a tree, one after another, without the leading axis; none is cut out before it is asked for."""
+    """The replicas of a tree, one after another, without the leading axis. None is cut out before it is asked for."""
     for i in range(len(jax.tree.leaves(tree)[0])):
         yield jax.tree.map(lambda leaf, i=i: (np.asarray(leaf) if _is_readable(leaf) else leaf)[i, ...], tree)
 

@@ -14,9 +14,13 @@ TOGETHER = ("run", "sweep")
 
 
 class Execution(NamedTuple):
-    """``epoch``: 'scan' (one program an epoch) or 'step'; ``replicas``: 'vmap' (together) or 'loop'.
+    """How training is compiled and run.
 
-    ``together``: the replicas of a 'run', its seeds; or of all runs of the 'sweep' that differ in the LR alone.
+    Attributes:
+        epoch: 'scan' (one program an epoch) or 'step'.
+        replicas: 'vmap' (together) or 'loop' (one after another).
+        together: what one program trains. 'run': the replicas of a run, which are its seeds. 'sweep': those of all runs
+            that differ in the LR alone.
     """
 
     epoch: str
@@ -27,7 +31,7 @@ class Execution(NamedTuple):
 def decide(
     backend: str, convolutional: bool, epoch: str = "auto", replicas: str = "auto", together: str = "run"
 ) -> Execution:
-    """The execution for a backend ('cpu', 'gpu', 'tpu') and a network; 'auto' is replaced, the rest kept.
+    """The execution for a backend ('cpu', 'gpu', 'tpu') and a network. 'auto' is replaced, the rest kept.
 
     XLA:CPU runs the gradient of a convolution inside a loop about 19 times slower than outside one
     (measured on jax 0.10.2) and gains nothing from ``vmap`` over convolutions, so there convolutional

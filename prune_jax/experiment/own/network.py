@@ -16,7 +16,6 @@ the small ones as it is. Where code fixes them, as Linen modules do, a twin of i
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ from flax import linen, nnx
 
 from prune_jax import models, nearest
 from prune_jax.experiment.own.pairs import KEY, STATE, kind, linen_pair, of_pair
-from prune_jax.experiment.own.parts import call_own, load_own, refuse_changed, taken
+from prune_jax.experiment.own.parts import call_own, load_own, parameters_of, refuse_changed, taken
 from prune_jax.experiment.specs import ModelSpec
 from prune_jax.models.functional import Variables
 from prune_jax.pruning import surgery
@@ -43,7 +42,7 @@ def abstract_network(spec: ModelSpec) -> models.Network:
         spec: its name is a reference ``module:function``.
 
     Returns:
-        The network; its functions raise ValueError, in one line, for what the user's code raises.
+        The network. Its functions raise ValueError, in one line, for what the user's code raises.
 
     Raises:
         ValueError: as ``load_own``, and where the function raises, returns something else than a network, has no
@@ -113,7 +112,7 @@ def _rescaled(dense: Any, small: Any) -> Any:
 
 
 def _network(spec: ModelSpec, key: jax.Array) -> models.Network:
-    """The network with random variables; what is raised inside it names the config's key."""
+    """The network with random variables. What is raised inside it names the config's key."""
     function = load_own(spec.name, KEY)
     refuse_changed(spec.name, KEY, spec.source)
     offered = {"num_classes": spec.num_classes, "input_shape": spec.input_shape, "rngs": nnx.Rngs(key)}
@@ -186,7 +185,7 @@ def _refuse_unknown(function: Callable[..., Any], name: str, options: Mapping[st
     known_ones = taken(function, options)
     for option in options:
         if option not in known_ones:
-            known = list(inspect.signature(function).parameters)
+            known = list(parameters_of(function))
             near = nearest.closest(option, known)
             hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(known) or 'nothing'}"
             raise ValueError(

@@ -69,7 +69,7 @@ def of_pair(
 
 
 def linen_pair(module: linen.Module) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """A Linen module as ``(init, apply)``; its call may take ``train``, its random layers draw 'dropout'."""
+    """A Linen module as ``(init, apply)``. Its call may take ``train``, and its random layers draw 'dropout'."""
     takes = inspect.signature(type(module).__call__).parameters
     mode = (lambda train: {"train": train}) if "train" in takes else (lambda train: {})
 

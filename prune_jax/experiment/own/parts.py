@@ -31,7 +31,7 @@ def load_own(reference: str, key: str) -> Callable[..., Any]:
     """The function that ``reference`` names, its module imported where it isn't yet.
 
     Args:
-        reference: ``'module:function'``, such as ``'my_parts:small_cnn'``; the module may be in a package.
+        reference: ``'module:function'``, such as ``'my_parts:small_cnn'``. The module may be in a package.
         key: the config key that holds it, for the messages.
 
     Returns:
@@ -112,7 +112,7 @@ def source_of_loaded(reference: str, key: str) -> str:
 
 
 def call_own(function: Callable[..., Any], reference: str, key: str, *arguments: Any, **named: Any) -> Any:
-    """``function(*arguments, **named)``; what it raises becomes a ValueError of one line that names key and value."""
+    """``function(*arguments, **named)``. What it raises becomes a ValueError of one line that names key and value."""
     try:
         return function(*arguments, **named)
     except Exception as error:
@@ -121,10 +121,18 @@ def call_own(function: Callable[..., Any], reference: str, key: str, *arguments:
 
 def taken(function: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the offered arguments that the function's signature names. All where it takes ``**named``."""
-    known = inspect.signature(function).parameters
+    known = parameters_of(function)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         return dict(offered)
     return {name: value for name, value in offered.items() if name in known}
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a function, or of a class's ``__init__``, which Flax hides behind a metaclass."""
+    if not inspect.isclass(function):
+        return dict(inspect.signature(function).parameters)
+    _, *own = inspect.signature(function.__init__).parameters.items()  # the first is self
+    return dict(own)
 
 
 def stated(references: Mapping[str, str]) -> dict[str, dict[str, str]]:

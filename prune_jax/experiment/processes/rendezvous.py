@@ -71,7 +71,7 @@ def _call(coordinator: str, port: int, processes: int, deadline: float, timeout:
 
 
 def _answer(host: str, port: int, process: int, deadline: float) -> bool:
-    """Whether process 0 was reached and let this one go; after a pause where it wasn't."""
+    """Whether process 0 was reached and let this one go. Where it wasn't, this is said after a pause."""
     try:
         with socket.create_connection((host, port), timeout=max(_left(deadline), 1e-3)) as connection:
             connection.sendall(_HELLO + str(process).encode())

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 
 def current(environment: Mapping[str, str]) -> dict[str, str]:
-    """``launcher`` ('slurm', or 'local' for submitit's local executor) and the job's ``id``; empty outside a job.
+    """``launcher`` ('slurm', or 'local' for submitit's local executor) and the job's ``id``. Empty outside a job.
 
     A task of a Slurm job array is named as Slurm does, ARRAY_TASK. A job requeued keeps its id.
     """
@@ -56,7 +56,7 @@ def refuse_idle_gpus(environment: Mapping[str, str], backend: str, devices: int)
 
 
 def _counts(text: str) -> list[int]:
-    """Slurm's short form of a number for each node: ``2(x3),1`` is 2, 2, 2, 1; empty for anything else."""
+    """Slurm's short form of a number for each node: ``2(x3),1`` is 2, 2, 2, 1. Empty for anything else."""
     if not re.fullmatch(r"\d+(\(x\d+\))?(,\d+(\(x\d+\))?)*", text):
         return []
     found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)

@@ -14,7 +14,7 @@ from prune_jax.experiment.protocols import speedups
 from prune_jax.experiment.training.masking import MaskPlan, macs_of
 from prune_jax.fairness.chain import FORWARD_PASSES
 
-CLOSE = 0.01  # relative difference of computes that count as equal here; SX-B takes 2 %
+CLOSE = 0.01  # relative difference of computes that count as equal here. SX-B takes 2 %
 
 
 def steps_of(config: ConfigDict) -> int:

@@ -31,7 +31,7 @@ SECTIONS = (
 
 
 def grid(config: ConfigDict, epochs: Sequence[int]) -> list[dict[str, Any]]:
-    """A sweep over ``ratios``, ``recoveries``, ``retrain_lrs`` and ``epochs``; the LR falls to ``final_lr``."""
+    """A sweep over ``ratios``, ``recoveries``, ``retrain_lrs`` and ``epochs``. The LR falls to ``final_lr``."""
     runs = []
     for ratio, recovery, lr, count in itertools.product(
         config.ratios, config.recoveries, config.retrain_lrs, epochs

@@ -76,7 +76,7 @@ def few_fashion() -> dict[str, Any]:
 def retraining_rows(
     experiment: str, title: str, rows: Sequence[tuple[int, float, int]], sections: tuple[str, ...]
 ) -> ConfigDict:
-    """Rows of Table 5, which Figures 2 and 3 show epoch by epoch, at ratio 0.95; ``table4.entries`` sweeps them.
+    """Rows of Table 5, which Figures 2 and 3 show epoch by epoch, at ratio 0.95. ``table4.entries`` sweeps them.
 
     A row is its pruning epoch, its initial retraining LR and how many epochs more than scratch it trains.
     """
@@ -89,7 +89,7 @@ def retraining_rows(
 
 
 def step_or_cosine_rows(config: ConfigDict, title: str, table: int, ratios: tuple[float, ...]) -> ConfigDict:
-    """``config`` with the rows of Table 6 or 7 (App. C) at ``ratios``; ``table6.entries`` sweeps them."""
+    """``config`` with the rows of Table 6 or 7 (App. C) at ``ratios``. ``table6.entries`` sweeps them."""
     config.ratios = ratios
     config.dense = plan_of(200, "0:1e-1,100:1e-2,150:1e-3")  # the base model's and scratch's
     config.retrain_epochs = 120
@@ -109,7 +109,7 @@ def plan_of(epochs: int, schedule: str) -> ConfigDict:
 def toy(shorten: float) -> dict[str, Any]:
     """Quick values: scikit-learn's digits, the seven-layer MLP, two seeds, all epochs divided.
 
-    They exercise every row and the report; an MLP pruned this hard shows no effect of the paper's.
+    They exercise every row and the report. An MLP pruned this hard shows no effect of the paper's.
     """
     return {
         "dataset.name": "digits",
@@ -167,11 +167,14 @@ def few_digits() -> dict[str, Any]:
 
 
 def table4_rows(config: ConfigDict) -> None:
-    """Give ``config`` the paper's twelve rows and the schedule that they share; ``table4.all_rows`` sweeps them."""
+    """Give ``config`` the paper's twelve rows and the schedule that they share. ``table4.all_rows`` sweeps them."""
     _scratchs_schedule(config)
     config.same_schedule = (15, 30, 45, 60, 75, 90)  # pruning epochs
     config.same_epochs = ((30, 1e-1), (60, 1e-2), (90, 1e-2))  # SX-A: pruning epoch, retraining LR
-    config.same_compute = ((90, 1e-1), (90, 1e-2))  # SX-B: retraining epochs and LR; 30/k dense ones before
+    config.same_compute = (
+        (90, 1e-1),
+        (90, 1e-2),
+    )  # SX-B: retraining epochs and LR. Before them 30/k dense ones
 
 
 def _scratchs_schedule(config: ConfigDict) -> None:

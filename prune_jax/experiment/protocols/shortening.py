@@ -6,7 +6,7 @@ from prune_jax.schedules import LRSchedule, half_up, resize
 
 
 def divisor(config: ConfigDict) -> float:
-    """``config.shorten``; ValueError when it is below 1."""
+    """``config.shorten``. ValueError when it is below 1."""
     if not config.shorten >= 1:
         raise ValueError(f"shorten is {config.shorten}; it divides the paper's epochs, so it is at least 1")
     return float(config.shorten)
@@ -18,7 +18,7 @@ def epochs(count: float, by: float) -> int:
 
 
 def schedule(config: ConfigDict, key: str, by: float = 1.0) -> LRSchedule:
-    """``config[key]``'s schedule over its epochs, divided ``by``; ValueError naming the key for a bad one."""
+    """``config[key]``'s schedule over its epochs, divided ``by``. ValueError naming the key for a bad one."""
     section = config[key]
     try:
         whole = LRSchedule.parse(section.schedule, section.epochs)

@@ -28,7 +28,7 @@ def spec_of(config: ConfigDict) -> ModelSpec:
 
 
 def speedup(spec: ModelSpec, layers: tuple[str, ...], ratio: float) -> float:
-    """Dense over pruned multiply-accumulates at one ratio; by default in the layers that the paper prunes."""
+    """Dense over pruned multiply-accumulates at one ratio. By default in the layers that the paper prunes."""
     return _macs(spec, layers, 0.0) / _macs(spec, layers, ratio)
 
 

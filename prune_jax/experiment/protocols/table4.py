@@ -1,7 +1,7 @@
 """Rows of the paper's Tables 4 and 5: when to prune, how to retrain, under which comparison regime.
 
-A row is written in the paper's epochs; ``shorten`` divides them all, so that a toy-size run has the same
-rows, each with the same shape.
+A row is written in the paper's epochs. ``shorten`` divides them all, so that a toy-size run has the same rows, each
+with the same shape.
 """
 
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ def scratch(protocol: Protocol) -> Row:
 def same_overall_schedule(protocol: Protocol, prune_at: int) -> Row:
     """Prune at an epoch of scratch's schedule and go on with its tail (Table 4, 'S4.2').
 
-    Its caption fixes the tail; Appendix A's halving rule would give another schedule for three of six rows.
+    Its caption fixes the tail. Appendix A's halving rule would give another schedule for three of six rows.
     """
     lr, whole = protocol.overall.at(prune_at), protocol.whole
     at = _inside(protocol, prune_at)
@@ -90,9 +90,10 @@ def same_compute(
 ) -> Row:
     """As many FLOPs as scratch: what retraining leaves of the epochs, divided by the speedup, dense (SX-B).
 
-    The paper prints 27 for 30/1.11 alone. Rounding halves up elsewhere, and the halving rule for the
-    retraining, are inferred; at ratio 0.95 rounding costs 4.9 % of the budget. Rounding weighs more where epochs are
-    few. A row whose compute misses scratch's by more than ``TOLERANCE`` is ``NEARLY``, and its note says by how much.
+    The paper prints 27 for 30/1.11 alone. Two things are inferred: that halves round up elsewhere, and that the
+    retraining follows the halving rule. At ratio 0.95 rounding costs 4.9 % of the budget. Rounding weighs more where
+    epochs are few. A row whose compute misses scratch's by more than ``TOLERANCE`` is ``NEARLY``, and its note says by
+    how much.
 
     Args:
         protocol: what rows share.
@@ -129,7 +130,7 @@ def same_compute(
 def retrained(protocol: Protocol, prune_at: int, lr: float, extra: int = 0) -> Row:
     """A row by its pruning epoch and LR: scratch's tail where the LR continues it, else by the halving rule.
 
-    ``extra`` epochs go into the first stage (Table 5, §5.2); such a row fits no regime.
+    ``extra`` epochs go into the first stage (Table 5, §5.2). Such a row fits no regime.
     """
     if protocol.overall.at(prune_at) == lr:
         row = same_overall_schedule(protocol, prune_at)
@@ -149,7 +150,7 @@ def entries(config: ConfigDict) -> list[dict[str, Any]]:
 
 
 def all_rows(config: ConfigDict) -> list[dict[str, Any]]:
-    """A sweep over the twelve rows at ``config.ratios``; the speedup k of SX-B is the network's own at each.
+    """A sweep over the twelve rows at ``config.ratios``. The speedup k of SX-B is the network's own at each.
 
     Read are ``same_schedule``, ``same_epochs``, ``same_compute`` (retraining epochs, LR) and ``fill_compute``.
     """
@@ -193,7 +194,10 @@ def printed(lr: float) -> str:
 
 
 def _filled(dense: float, total: int, speedup: float) -> tuple[int, int] | None:
-    """Dense epochs beside ``dense`` and what they leave of ``total`` pruned ones, nearest to it; None if nothing."""
+    """Dense epochs beside ``dense`` and what they leave of ``total`` pruned ones, nearest to it.
+
+    None where nothing is left.
+    """
     splits = [(count, half_up(total - count * speedup)) for count in {max(1, int(dense)), int(dense) + 1}]
     left = [split for split in splits if split[1] >= 1]
     return min(left, key=lambda split: (abs(split[0] * speedup + split[1] - total), split), default=None)

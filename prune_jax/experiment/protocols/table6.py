@@ -12,9 +12,9 @@ from prune_jax.schedules import LRSchedule, cosine, halving, resize
 def rows(config: ConfigDict) -> tuple[Row, ...]:
     """The six rows: scratch first, then pruned ones by schedule and initial LR.
 
-    Scratch follows ``config.dense``'s schedule and length, which the dense base model has too. Step schedules
-    of the retraining follow the halving rule without a cap; for LR 0.001 that is inferred, as the paper
-    prints none. Cosine ends at the step schedule's last LR, T_max is all epochs: inferred.
+    Scratch follows ``config.dense``'s schedule and length, which the dense base model has too. Step schedules of the
+    retraining follow the halving rule without a cap. For LR 0.001 that is inferred, as the paper prints none. Cosine
+    ends at the step schedule's last LR, T_max is all epochs: inferred.
     """
     by = shortening.divisor(config)
     base, step = shortening.schedule(config, "dense"), shortening.schedule(config, "dense", by)

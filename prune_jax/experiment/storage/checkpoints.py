@@ -30,7 +30,7 @@ Partial: TypeAlias = ocp.CheckpointManager
 
 @contextlib.contextmanager
 def open_partial(store: Store, cohort: str, keep: int) -> Iterator[Partial]:
-    """The checkpoints of the unfinished stage ``cohort``; the newest ``keep`` of them stay.
+    """The checkpoints of the unfinished stage ``cohort``. The newest ``keep`` of them stay.
 
     What is being written is there at the end, or CheckpointError is raised. A folder without any is removed.
     """
@@ -106,7 +106,7 @@ def read_partial(store: Store, cohort: str) -> dict[str, Any] | None:
 
 
 def drop_partial(store: Store, cohort: str) -> None:
-    """Forget the unfinished stage ``cohort``; nothing happens where there is none."""
+    """Forget the unfinished stage ``cohort``. Nothing happens where there is none."""
     if collective.is_main():
         shutil.rmtree(_folder(store, cohort), ignore_errors=True)
     collective.barrier(f"drop {cohort}")

@@ -39,7 +39,7 @@ class Locks(NamedTuple):
 
 
 def open_locks(root: Path, seconds: float = LEASE_SECONDS) -> Locks:
-    """The leases of the workdir ``root``, lost when not renewed for ``seconds``; all its processes must agree on it."""
+    """The leases of the workdir ``root``, lost when not renewed for ``seconds``. All its processes must agree on it."""
     return Locks(root / "locks", seconds, {}, {})
 
 
@@ -47,8 +47,8 @@ def open_locks(root: Path, seconds: float = LEASE_SECONDS) -> Locks:
 def held(locks: Locks, names: Sequence[str], *, together: bool = True) -> Iterator[None]:
     """Hold the leases of all ``names`` (such as stage ids), or none: BusyError at once when one is held elsewhere.
 
-    They are tried in one order everywhere and let go together, so processes never wait for one another in a circle.
-    Of a run's several processes the first one holds them for all, ``together``; or one asks for itself.
+    They are tried in one order everywhere and let go together, so processes never wait for one another in a circle. Of
+    a run's several processes the first one holds them for all, ``together``. Or one asks for itself.
     """
     with contextlib.ExitStack() as stack:
         acquire = functools.partial(_acquire, locks, names, stack)

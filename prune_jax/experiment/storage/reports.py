@@ -41,7 +41,7 @@ class Board:
         return tuple(self.record(name) for name in self._names if self.path(name).exists())
 
     def report(self, draw: bool) -> Path:
-        """Write the report over all records present; the report's path.
+        """Write the report over all records present. Returns its path.
 
         One process at a time reads the records and writes, so whoever comes last has seen them all. With
         ``draw`` False, for a report on the way, one that another process is writing does as well.

@@ -21,15 +21,15 @@ MARGIN = 2**20  # bytes that a checkpoint's own files may take beside the arrays
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint can't be read back or written; the message names it and the way out."""
+    """A checkpoint can't be read back or written. The message names it and the way out."""
 
 
 class Store(NamedTuple):
     """A workdir, the Orbax checkpointer that writes to it and the leases that say who computes what.
 
-    ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``: a stage is finished when that
-    file is there; ``measured/`` may follow. ``partial/ID/`` holds the states of a stage in the middle (see
-    partial.py), ``diverged/ID.json`` says of a stage that it has no end.
+    ``stages/ID/`` holds ``checkpoint/`` and, written last, ``stage.json``. A stage is finished when that file is there.
+    ``measured/`` may follow. ``partial/ID/`` holds the states of a stage in the middle (see partial.py),
+    ``diverged/ID.json`` says of a stage that it has no end.
     """
 
     root: Path
@@ -72,7 +72,7 @@ def save_mask(store: Store, stage_id: str, mask: Any) -> dict[str, Any]:
 
 
 def load_mask(store: Store, stage_id: str, like: Any) -> Any:
-    """The mask of a finished stage, shaped ``like``; CheckpointError when it can't be read."""
+    """The mask of a finished stage, shaped ``like``. CheckpointError when it can't be read."""
     folder = store.root / "stages" / stage_id
     with cant_be_read(folder / "mask", remove=folder):
         return store.checkpointer.restore((folder / "mask").absolute(), like)
@@ -84,7 +84,7 @@ def save_cut(store: Store, stage_id: str, variables: Any) -> None:
 
 
 def load_cut(store: Store, stage_id: str, like: Any, digest: str) -> Any:
-    """What ``save_cut`` kept, shaped ``like``; CheckpointError when it can't be read."""
+    """What ``save_cut`` kept, shaped ``like``. CheckpointError when it can't be read."""
     folder = store.root / "stages" / stage_id
     return _load(store, folder / "cut", like, digest, remove=folder)
 
@@ -105,7 +105,7 @@ def save_diverged(store: Store, stage_id: str, message: str) -> None:
 
 
 def read_diverged(store: Store, stage_id: str) -> tuple[str, Path] | None:
-    """What was said of a stage that diverged, and the file to remove for another try; None of any other stage."""
+    """What was said of a stage that diverged, and the file to remove for another try. None for any other stage."""
     found = _read_json(_diverged(store, stage_id))
     return None if found is None else (found["message"], _diverged(store, stage_id))
 
@@ -115,7 +115,7 @@ def _diverged(store: Store, stage_id: str) -> Path:
 
 
 def load_variables(store: Store, stage_id: str, like: Any) -> Any:
-    """Variables of a finished stage, shaped ``like`` (abstract); CheckpointError when they can't be read."""
+    """Variables of a finished stage, shaped ``like`` (abstract). CheckpointError when they can't be read."""
     about = read_stage(store, stage_id)
     folder = store.root / "stages" / stage_id
     if about is None:
@@ -163,7 +163,7 @@ def cant_be_written(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cant_be_read(path: Path, remove: Path) -> Iterator[None]:
-    """The same for reading; ``remove`` is what has to go, so that it is made anew."""
+    """The same for reading. ``remove`` is what has to go, so that it is made anew."""
     try:
         yield
     except Exception as error:

@@ -1,9 +1,9 @@
 """TensorBoard event files without TensorFlow: scalars, which is all that a curve needs.
 
-A file is a row of TFRecords (length, its checksum, content, its checksum; both CRC-32C, masked) whose contents are
-``Event`` messages in protocol-buffer encoding. Written out here, the two formats take less than a library that writes
-them: those at hand import PyTorch where it is installed, or TensorFlow.
-Sources: tensorflow.org/tutorials/load_data/tfrecord (framing), tensorflow/core/util/event.proto (fields).
+A file is a row of TFRecords whose contents are ``Event`` messages in protocol-buffer encoding. A TFRecord is a length,
+its checksum, the content, and its checksum. Both checksums are masked CRC-32C. Written out here, the two formats take
+less than a library that writes them: those at hand import PyTorch where it is installed, or TensorFlow. Sources:
+tensorflow.org/tutorials/load_data/tfrecord (framing), tensorflow/core/util/event.proto (fields).
 """
 
 import functools
@@ -20,7 +20,7 @@ def opening(wall_time: float) -> bytes:
 
 
 def scalars(step: int, values: Mapping[str, float], wall_time: float) -> bytes:
-    """One record: ``values`` by tag (float32 in the file) at a step; ValueError for a step below 0."""
+    """One record: ``values`` by tag (float32 in the file) at a step. ValueError for a step below 0."""
     if step < 0:
         raise ValueError(f"a step is at least 0, got {step}")
     summary = b"".join(

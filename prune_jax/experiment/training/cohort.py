@@ -60,7 +60,7 @@ class Member(NamedTuple):
 class Start(NamedTuple):
     """What a replica trains from: variables, the mask and the memory of its rule, and its teacher's variables.
 
-    Each but the variables is None for every member of a cohort, or for none.
+    A field is None for all members of a cohort or for none of them. Variables are never None.
     """
 
     variables: Any
@@ -109,7 +109,7 @@ def cohort_id(members: tuple[Member, ...]) -> str:
 
 
 def is_finished(context: Context, stage_id: str) -> bool:
-    """Whether a stage is on disk; what of it is measured, and how, makes no difference."""
+    """Whether a stage is on disk. What of it is measured, and how, makes no difference."""
     return disk.read_stage(context.store, stage_id) is not None
 
 
@@ -121,13 +121,22 @@ def train_cohort(
     start: Callable[[Member], tuple[Any, ...]],
     purpose: str = "",
 ) -> None:
-    """Bring every member's stage to its end on disk; finished ones, and those known to diverge, are left alone.
+    """Train every member's stage to its end, and save it.
 
-    ``start(member)`` gives what one replica starts from, as a ``Start`` or the first of its fields. ``spec`` holds for
-    all members but for the LR schedule, which is each one's own. Random numbers are drawn for ``purpose``, by default
-    the stage's kind. An unfinished cohort goes on from
-    its last checkpoint with exactly the members it had, so that it ends bit-identical to an uninterrupted one. Where a
-    loss is not finite, its run is lost, and the others go on; raises TrainingDivergedError once all runs are.
+    Members that are finished, or known to diverge, are left alone. An unfinished cohort goes on from its last
+    checkpoint with exactly the members that it had. So it ends bit-identical to an uninterrupted one. Where a loss is
+    not finite, that run is lost and the others go on.
+
+    Args:
+        context: what every stage of a run shares.
+        spec: the stage. Of it the LR schedule is each member's own.
+        members: the replicas that train together.
+        recipe: what the compiled trainer depends on.
+        start: what a member starts from: a ``Start``, or the first of its fields.
+        purpose: of the PRNG keys. Empty: the stage's kind.
+
+    Raises:
+        TrainingDivergedError: all runs are lost.
     """
     cohort = cohort_id(members)
     before = checkpoints.read_partial(context.store, cohort)
@@ -199,14 +208,14 @@ def _begun(trainer: Trainer, starts: list[Start]) -> TrainState:
 
 
 def _masks_at_end(recipe: Recipe, state: TrainState, members: int) -> Iterable[Any]:
-    """Each replica's mask where a rule has changed it; else None, as it is that of a stage before."""
+    """Each replica's mask where a rule has changed it. Else None, as it is that of a stage before."""
     if recipe.masking is None:
         return [None] * members
     return split(collective.fetch(state.mask))
 
 
 def _stacked_masks(trees: Iterable[Any]) -> Any:
-    """One tree of all masks; an axis that is size 1 in some of them alone gets its full size."""
+    """One tree of all masks. An axis that is size 1 in only some of them gets its full size."""
     return jax.tree.map(lambda *leaves: jnp.stack(jnp.broadcast_arrays(*leaves)), *trees)
 
 
@@ -215,7 +224,7 @@ def _own(spec: TrainingStage, member: Member) -> TrainingStage:
 
 
 def _epochs(job: Job, state: Any, before: dict[str, Any]) -> tuple[Any, list[History]]:
-    """Train from where ``before`` stands to the end; the course's final state and every replica's history."""
+    """Train from where ``before`` stands to the end. Returns the course's final state and every replica's history."""
     context, course, epoch = job.context, job.course, before.get("epoch", 0)
     start = Halfway(before.get("step", 0), tuple(before.get("sums", ())))
     context.progress.begin(kind(job.spec), job.spec.train.epochs, epoch)
@@ -249,7 +258,7 @@ def _measured(
     going: np.ndarray,
     trained: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> list[History]:
-    """The histories, with an entry more for each replica that ``went`` this epoch; ``going``: who goes on."""
+    """The histories, with an entry more for each replica that ``went`` this epoch. ``going``: who goes on."""
     context, ends = job.context, bool((went & ~going).any())
     found = measure(job.trainer, job.course.network(state), context.data, context.measure, epoch, ends)
     new = entries({**trained, **found}, epoch=epoch)
@@ -257,7 +266,7 @@ def _measured(
 
 
 def _keep(job: Job, epoch: int, histories: list[History], state: Any, halfway: Halfway) -> None:
-    """Begin to keep the state after ``epoch`` epochs and ``halfway``; PreemptedError where the run is to end."""
+    """Begin to keep the state after ``epoch`` epochs and ``halfway``. PreemptedError where the run is to end."""
     if halfway.sums:
         _refuse_lost(job, np.asarray(halfway.sums), epoch + 1)
     steps = epoch * job.course.steps + halfway.step
@@ -281,7 +290,7 @@ def _keep(job: Job, epoch: int, histories: list[History], state: Any, halfway: H
 
 
 def _without_lost(job: Job, state: Any, losses: np.ndarray, epoch: int) -> Any:
-    """The state without the replicas whose loss is no longer finite; TrainingDivergedError where no run is left."""
+    """The state without the replicas whose loss is no longer finite. TrainingDivergedError where no run is left."""
     lost = ~np.isfinite(losses)
     if not lost.any():
         return state

@@ -31,7 +31,8 @@ def distilled(loss: jax.Array, logits: jax.Array, wanted: jax.Array, spec: Disti
     Returns:
         ``(batch,)``, in nats.
 
-    Source: Hinton et al., arXiv 1503.02531, §2; KL in place of cross entropy differs by what the student can't change.
+    Source: Hinton et al., arXiv 1503.02531, §2. KL takes the place of cross entropy and differs by what the student
+        can't change.
 
     Example:
         >>> same = jnp.array([[1.0, 2.0]])

@@ -35,7 +35,7 @@ RunEpoch = Callable[
 
 
 class Feed(NamedTuple):
-    """``run`` trains an epoch; ``position(steps)`` is what a checkpoint keeps of the data after so many steps."""
+    """``run`` trains an epoch. ``position(steps)`` is what a checkpoint keeps of the data after so many steps."""
 
     run: RunEpoch
     position: Callable[[int], dict[str, Any]]
@@ -51,7 +51,7 @@ def open_feed(
     before: dict[str, Any],
     teacher: Any = None,
 ) -> Feed:
-    """The feed of a cohort whose replicas draw from ``keys`` ``(R,)``; a stream's examples from ``seed``.
+    """The feed of a cohort whose replicas draw from ``keys`` ``(R,)``. A stream draws its examples from ``seed``.
 
     ``before`` is a checkpoint's position, empty at the start. ``teacher`` are variables of every replica's own, where
     the recipe distils. Raises ValueError when the position is another stream's.
@@ -120,7 +120,7 @@ def _streamed(
 
 
 def _turns(recipe: Recipe, epoch: int) -> np.ndarray | None:
-    """The turns of the mask rule at an epoch's steps; None without a rule."""
+    """The turns of the mask rule at an epoch's steps. None without a rule."""
     if recipe.masking is None:
         return None
     length = recipe.masking.epoch

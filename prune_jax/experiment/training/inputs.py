@@ -36,7 +36,7 @@ class DeviceData(NamedTuple):
 
 
 class StreamData(NamedTuple):
-    """A data set read while it is used, by so many ``workers``; ``test_images``: the first ones, for Jacobians."""
+    """A data set read while it is used, by so many ``workers``. ``test_images``: the first ones, for Jacobians."""
 
     source: data.StreamedDataset
     workers: int
@@ -84,7 +84,7 @@ def prepared(
     workers: Workers,
     measured: int,
 ) -> dict[int, Inputs]:
-    """The data set for every mesh, by its number of devices; ``workers`` and ``measured`` as ``on_stream``."""
+    """The data set for every mesh, by its number of devices. ``workers`` and ``measured`` are as in ``on_stream``."""
     by_size = {mesh.devices: mesh for mesh in meshes}
     if isinstance(dataset, data.StreamedDataset):
         return {n: on_stream(dataset, spec, workers, measured, mesh) for n, mesh in by_size.items()}
@@ -109,7 +109,7 @@ def test_batches(on: Inputs, spec: DataSpec, place: Placement, size: int) -> Ite
 def open_part(
     on: StreamData, spec: DataSpec, batch_size: int, *, seed: int, train: bool, whole: bool = False
 ) -> data.Stream:
-    """This process's part of every batch; ``whole``: every process gets all of it."""
+    """This process's part of every batch. ``whole``: every process gets all of it."""
     return data.open_stream(
         on.source,
         batch_size=batch_size,

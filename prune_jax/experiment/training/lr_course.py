@@ -18,12 +18,16 @@ from prune_jax.schedules import LRSchedule
 
 
 class Course(NamedTuple):
-    """How a training stage of ``steps`` an epoch goes on; its state is what a checkpoint keeps.
+    """How a training stage of ``steps`` an epoch goes on. Its state is what a checkpoint keeps.
 
-    begin(train_state) -> state; network(state) -> train_state; going(state, epochs) -> bool (R,), who trains on
-    after so many epochs.
-    epoch(feed, state, number, start, due, keep) -> (state, values): ``train_loss`` and ``lr``, float64 ``(R,)``
-    each, and under a plateau rule ``train_jsv``, which it watches; the arguments as ``Feed.run``'s.
+    Attributes:
+        steps: of an epoch.
+        begin: (train_state) -> state, before the first epoch.
+        network: (state) -> train_state, what is trained.
+        going: (state, epochs) -> bool (R,), which replicas train on after so many epochs.
+        epoch: (feed, state, number, start, due, keep) -> (state, values), an epoch of training. The arguments are those
+            of ``Feed.run``. Values are ``train_loss`` and ``lr``, float64 ``(R,)`` each. Under a plateau rule
+            ``train_jsv``, which it watches, is one more.
     """
 
     steps: int
@@ -43,10 +47,17 @@ class Extended(NamedTuple):
 def course_of(
     spec: TrainSpec, trainer: Trainer, data: Inputs, schedules: Sequence[str], stops: bool = False
 ) -> Course:
-    """The course of a training stage whose replicas have these LR schedules, the rest being as in ``spec``.
+    """The course of a training stage.
 
-    ``stops``: whether the rule of a penalty may end a replica before the schedule does.
-    ValueError for a plateau rule on streamed data, or of replicas with several schedules.
+    Args:
+        spec: how the stage trains, but for the LR schedule.
+        trainer: the compiled functions.
+        data: what it trains on.
+        schedules: the LR schedule of each replica.
+        stops: whether the rule of a penalty may end a replica before its schedule does.
+
+    Raises:
+        ValueError: a plateau rule has streamed data, or replicas with several schedules.
     """
     steps = steps_per_epoch(data.train_size, spec.batch_size)
     if spec.extend is None:

@@ -29,7 +29,7 @@ def planned(masking: Masking, train: TrainSpec, examples: int) -> MaskPlan:
 
 
 def plan_of(spec: Any, examples: int) -> MaskPlan | None:
-    """The same of a stage's spec; None of a stage without a rule."""
+    """The same of a stage's spec. None for a stage without a rule."""
     masking = getattr(spec, "masking", None)
     return None if masking is None else planned(masking, spec.train, examples)
 
@@ -49,7 +49,7 @@ def compiled(plan: MaskPlan | None) -> MaskPlan | None:
 
 
 def costs_of(spec: Any, model: ModelSpec, examples: int) -> dict[str, float]:
-    """What a stage under a rule is to say of its costs, ``masked_macs`` and ``extra_macs``; nothing without a rule."""
+    """What a stage under a rule is to say of its costs, ``masked_macs`` and ``extra_macs``. Nothing without a rule."""
     plan = plan_of(spec, examples)
     if plan is None:
         return {}

@@ -27,7 +27,7 @@ def measure(
 ) -> dict[str, Any]:
     """Each replica's ``test_accuracy`` and, when it is due, what ``asked`` wants of the Jacobian.
 
-    The accuracy is a percentage; of a text the value is bits per byte.
+    The accuracy is a percentage. For a text the value is bits per byte.
 
     The Jacobian is measured before the first epoch, after every ``asked.jsv_every``-th and where one ``ends``.
     """

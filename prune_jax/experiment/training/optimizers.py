@@ -31,7 +31,7 @@ class Rule(NamedTuple):
     Args:
         name: 'sgd' (see ``sgd``), a function of optax, or ``module:function``.
         arguments: what that function is called with beside ``learning_rate``, as (name, value) pairs.
-        clip_norm: the gradient's global norm that is never exceeded; 0: as it is.
+        clip_norm: the gradient's global norm that is never exceeded. 0: as it is.
         source: the hash of the file that a user's own function lies in.
     """
 
@@ -47,10 +47,10 @@ def make(
     """The optimiser of a rule, its learning rate part of the state: ``hyperparams['learning_rate']``.
 
     Args:
-        rule: what to make; its gradient is clipped first of all, before SGD's decay is added.
+        rule: what to make. Its gradient is clipped first of all, before SGD's decay is added.
         momentum: of 'sgd' alone, in [0, 1).
-        weight_decay: of 'sgd' alone; the others take both among their arguments.
-        penalty: what training is under beside the loss; its gradient is clipped with the loss's.
+        weight_decay: of 'sgd' alone. The others take both among their arguments.
+        penalty: what training is under beside the loss. Its gradient is clipped with the loss's.
 
     Raises:
         ValueError: as ``named``.
@@ -125,7 +125,7 @@ def names() -> tuple[str, ...]:
 
 @functools.cache  # a memo of a pure function: every run of a sweep asks again
 def refuse_unfit(rule: Rule) -> None:
-    """ValueError in one line where a rule can't be made or can't take a step; nothing is computed."""
+    """ValueError in one line where a rule can't be made or can't take a step. Nothing is computed."""
     params = {
         "kernel": jax.ShapeDtypeStruct((4, 3), jnp.float32),
         "bias": jax.ShapeDtypeStruct((3,), jnp.float32),

@@ -39,7 +39,7 @@ def pushing_of(model: ModelSpec, spec: Regularise, keep: Keep) -> Pushing:
 
 
 def penalty_of(model: ModelSpec, pushing: Pushing | None) -> Penalty | None:
-    """The penalty itself; None where training has none.
+    """The penalty itself. None where training has none.
 
     Raises ValueError where a regulariser of the user's own has changed since the stage was named.
     """

@@ -18,7 +18,7 @@ from prune_jax.experiment.specs import Plateau
 
 
 class PlateauState(NamedTuple):
-    """Where one replica stands: scalars, int32, float32 and bool; with R replicas every leaf is ``(R,)``.
+    """Where one replica stands: scalars, int32, float32 and bool. With R replicas every leaf is ``(R,)``.
 
     ``loss`` and ``jsv`` are sums over the current window, ``loss_before`` and ``jsv_before`` the means of the
     window before, NaN without one. ``epochs`` counts from the stage's begin.
@@ -43,7 +43,9 @@ def plateau_start() -> PlateauState:
 def plateau_step(
     state: PlateauState, loss: jax.Array, jsv: jax.Array, rule: Plateau, longest: tuple[int, ...]
 ) -> PlateauState:
-    """The state after an epoch with this mean training loss and mean JSV; ``longest`` epochs for each stage.
+    """The state after an epoch with this mean training loss and mean JSV.
+
+    A stage takes at most ``longest`` epochs of its own.
 
     Every ``rule.window`` epochs the window's means are held against those of the window before: the stage is over
     once the loss has moved by at most ``rule.loss`` nats and the JSV by at most ``rule.jsv`` of itself, not before

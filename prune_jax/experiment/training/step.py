@@ -27,11 +27,16 @@ KEPT = ("conv_general_dilated", "dot_general")  # what 'elementwise' does not co
 
 
 class TrainState(NamedTuple):
-    """What training changes, and the mask that it holds. Plain pytrees; R replicas: every leaf has an axis of R first.
+    """What training changes, and the mask that it holds: pytrees. With R replicas every leaf has an axis of R first.
 
-    ``mask`` is like ``params``, of bools of each leaf's rank, size 1 on axes along which all entries are alike; where
-    it is False, a parameter is exactly 0 at every step, unless a mask rule says otherwise. ``memory`` is what such a
-    rule keeps beside it. ``ema`` is the running mean of ``params``. None: not in use.
+    Attributes:
+        params: the weights.
+        batch_stats: statistics of norms.
+        opt_state: the optimiser's.
+        mask: like ``params``, bools of each leaf's rank. An axis along which all entries are alike has size 1. Where
+            the mask is False, a parameter is exactly 0 at every step, unless a mask rule says otherwise. None: no mask.
+        ema: the running mean of ``params``. None: not in use.
+        memory: what a mask rule keeps beside its mask. None: not in use.
     """
 
     params: Any
@@ -45,14 +50,17 @@ class TrainState(NamedTuple):
 class StepPlan(NamedTuple):
     """How a step computes its gradient.
 
-    ``precision`` 'bfloat16': activations, and weights as they are used, while parameters, batch statistics,
-    logits, loss and gradients stay float32. ``remat`` 'elementwise': the backward pass keeps the results of
-    convolutions and matrix products alone and computes norms and activations again. ``accumulate``: the batch
-    is taken in so many microbatches, one after another; batch norm then normalises each by its own
-    statistics and moves the running ones once for each, as in PyTorch. ``unroll`` where loops are slow.
-    ``label_smoothing``: the share s of a label that is spread over the K classes, as 1 - s + s/K and s/K; the
-    loss that is returned is of those. ``ema``: after each step, ema = d * ema + (1 - d) * params, from the initial
-    parameters on. 0: off.
+    Attributes:
+        precision: 'bfloat16' holds for activations, and for weights as they are used. Parameters, batch statistics,
+            logits, loss and gradients stay float32.
+        remat: 'elementwise' keeps the results of convolutions and matrix products alone for the backward pass, and
+            computes norms and activations again.
+        accumulate: so many microbatches make a batch, one after another. Batch norm normalises each by its own
+            statistics and moves the running ones once for each, as in PyTorch.
+        unroll: whether the loop over microbatches is written out, for backends where loops are slow.
+        label_smoothing: the share s of a label that is spread over the K classes, as 1 - s + s/K and s/K. The loss
+            that is returned is of those.
+        ema: d of ema = d * ema + (1 - d) * params after each step, from the initial parameters on. 0: off.
     """
 
     precision: str = "float32"
@@ -106,19 +114,19 @@ def make_step(
 def _targets(
     distilling: Distilling | None, spec: DataSpec, place: Placement, teacher: Any, images: jax.Array
 ) -> jax.Array | None:
-    """The teacher's logits of a batch, as it computes them when it is evaluated; None without a teacher."""
+    """The teacher's logits of a batch, as it computes them when it is evaluated. None without a teacher."""
     if distilling is None:
         return None
     return distilling.apply(mesh.whole(place, teacher), floats(spec, images))
 
 
 def masked(tree: Any, mask: Any) -> Any:
-    """A tree like ``params`` with exact zeros where ``mask`` is False; the tree itself without a mask."""
+    """A tree like ``params`` with exact zeros where ``mask`` is False. The tree itself without a mask."""
     return tree if mask is None else masks.apply_mask(tree, mask)
 
 
 def averaged(ema: Any, params: Any, decay: float) -> Any:
-    """The running mean of the parameters one step on; None where there is none."""
+    """The running mean of the parameters one step on. None where there is none."""
     if ema is None:
         return None
     return jax.tree.map(lambda mean, leaf: decay * mean + (1.0 - decay) * leaf, ema, params)
@@ -131,7 +139,7 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 
 
 def floats(spec: DataSpec, images: jax.Array) -> jax.Array:
-    """Images as a network takes them: float32, normalised per channel; uint8 ones are scaled to 0..1 before.
+    """Images as a network takes them: float32, normalised per channel. Before that uint8 ones are scaled to 0..1.
 
     A text's bytes are tokens and stay as they are.
     """

@@ -30,7 +30,7 @@ from prune_jax.pruning.regularizers.penalty import is_done
 
 
 class Recipe(NamedTuple):
-    """All that a compiled trainer depends on; learning rates, weights and data are its arguments.
+    """All that a compiled trainer depends on. Learning rates, weights and data are its arguments.
 
     ``channels``: those that stay, of a network whose own code can't run at its sizes (see ``twins``).
     ``masking``: the mask rule that training is under. ``distill``: how a teacher's outputs enter the loss.
@@ -78,7 +78,7 @@ class Trainer(NamedTuple):
 
 @functools.cache  # a memo of a pure function: one compiled trainer serves every run with the same recipe
 def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
-    """The compiled functions of one recipe; shapes (so pruned widths) are read off their arguments.
+    """The compiled functions of one recipe. Shapes (so pruned widths) are read off their arguments.
 
     What is measured is measured in float32, whatever the step's precision.
     """

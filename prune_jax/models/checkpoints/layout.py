@@ -24,7 +24,7 @@ class Tensor(NamedTuple):
     """A tensor of a checkpoint.
 
     leaves: the leaves whose values stand in it one below the other, each transposed where it is a kernel.
-    layer: of stacked blocks, which of them; None of leaves that are not stacked.
+    layer: of stacked blocks, which of them. None of leaves that are not stacked.
     """
 
     name: str
@@ -42,7 +42,7 @@ def tensors(model_type: str, leaves: Mapping[str, Any], depth: int, stacked: boo
 
     Args:
         model_type: one of ``MODEL_TYPES``.
-        leaves: of the decoder, by path; the tensors of those that it lacks (biases, a tied head) are left out.
+        leaves: of the decoder, by path. The tensors of those that it lacks (biases, a tied head) are left out.
         depth: number of blocks.
         stacked: whether their leaves are stacked.
     """

@@ -34,7 +34,7 @@ def load_checkpoint(
     Args:
         folder: it holds config.json and model.safetensors, or parts with an index.
         scan: whether blocks are stacked.
-        dtype: of the numbers; by default that of the file.
+        dtype: of the numbers. By default that of the file.
         sharding: ``sharding(leaf path, shape)``, where each leaf is to lie. Then a device is given its part of a tensor
             straight from the file, and no host reads more than its devices need.
 
@@ -43,7 +43,7 @@ def load_checkpoint(
 
     Raises:
         OSError: a file can't be read.
-        ValueError: config.json describes another network, tensors have other names, or one has another shape; the
+        ValueError: config.json describes another network, tensors have other names, or one has another shape. The
             message names it.
 
     Example: ``net = load_checkpoint("llama", scan=True)``.

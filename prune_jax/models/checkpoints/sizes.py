@@ -9,7 +9,7 @@ from prune_jax.models.checkpoints.layout import MODEL_TYPES
 from prune_jax.nearest import unknown
 
 CLASSES = {name: f"{name.capitalize()}ForCausalLM" for name in MODEL_TYPES}
-# What our decoder computes; a checkpoint that says otherwise is another network.
+# What our decoder computes. A checkpoint that says otherwise is another network.
 _FIXED = {
     "hidden_act": "silu",
     "attention_bias": False,
@@ -29,7 +29,7 @@ def options_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         where: the file, for messages.
 
     Raises:
-        ValueError: the network isn't one that ``Decoder`` computes; the message names the key and what is allowed.
+        ValueError: the network isn't one that ``Decoder`` computes. The message names the key and what is allowed.
     """
     if config.get("model_type") not in MODEL_TYPES:
         raise ValueError(f"{where}: {unknown('model_type', str(config.get('model_type')), MODEL_TYPES)}")

@@ -32,11 +32,11 @@ def save_checkpoint(
     Tensors are fetched from the devices one file at a time. config.json is written last.
 
     Args:
-        folder: where to; it is made. It may not hold a checkpoint already.
+        folder: where to. It is made. It may not hold a checkpoint already.
         net: a ``Decoder``, or what ``prune`` returned of one.
         like: the folder of the checkpoint that it came from. The other keys of config.json are taken over, and files
             that hold no weights, such as a tokenizer, are copied.
-        model_type: 'llama', 'mistral', 'qwen2' or 'phi3'; by default that of ``like``, else 'qwen2' with biases and
+        model_type: 'llama', 'mistral', 'qwen2' or 'phi3'. By default that of ``like``, else 'qwen2' with biases and
             'llama' without.
         shard_bytes: a file's tensors take at most so many bytes.
 
@@ -105,7 +105,7 @@ def _write(folder: Path, found: list[Tensor], leaves: Mapping[str, Any], shard_b
 
 
 def _files(found: list[Tensor], leaves: Mapping[str, Any], shard_bytes: float) -> list[list[Tensor]]:
-    """Tensors one after another in files of at most so many bytes; a larger tensor has a file of its own."""
+    """Tensors one after another in files of at most so many bytes. A larger tensor has a file of its own."""
     files: list[list[Tensor]] = [[]]
     size = 0
     for tensor in found:

@@ -57,7 +57,7 @@ def wanda(evidence: Evidence) -> Scores:
 def wanda_of_channels(evidence: Evidence) -> Scores:
     """Mean over a channel's readers of the mean of abs(W_ij) norm2(a_j) over the weights that read it.
 
-    Source: Wanda-sp as in An et al., AAAI 2024, arXiv 2312.11983; a convolution's weights are its window's too.
+    Source: Wanda-sp as in An et al., AAAI 2024, arXiv 2312.11983. A convolution's weights are its window's too.
     """
     sizes = {group.name: group.size for group in prunable(evidence.groups)}
     out: Scores = {}

@@ -37,7 +37,7 @@ def checked_scores(
       what: how a message begins, such as "criterion is 'rank'".
       layers: the argument or key that names the groups.
       finite: whether NaN is refused.
-      needs: fields of evidence that the criterion needs; some of them explain missing scores.
+      needs: fields of evidence that the criterion needs. Some of them explain missing scores.
 
     Returns:
       Group name -> scores (channels,).

@@ -25,7 +25,7 @@ def fpgm(evidence: Evidence) -> Scores:
 
 
 def _filters(leaf: Any, group: Group) -> Any:
-    """The producer's weights as one row per channel; of a channel with fewer positions the rest is 0."""
+    """The producer's weights as one row per channel. The row of a channel with fewer positions ends in zeros."""
     axis, index = group.producer.axis, group.producer.index
     order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]  # positions, channel by channel
     channel, counts = index[order], np.bincount(index[order], minlength=group.size)

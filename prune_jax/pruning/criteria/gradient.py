@@ -47,7 +47,7 @@ def fisher(evidence: Evidence) -> Scores:
 def fisher_of_channels(evidence: Evidence) -> Scores:
     """Mean over examples of (sum of w * g over the channel's filter)^2 / 2, g an example's own gradient.
 
-    Source: Wang et al., EigenDamage, ICML 2019, arXiv 1905.05934, Sec. 3.1 (OBD of filters); Theis et al., 2018.
+    Source: Wang et al., EigenDamage, ICML 2019, arXiv 1905.05934, Sec. 3.1 (OBD of filters), and Theis et al., 2018.
     """
     found = {
         group.name: evidence.fisher.slices[group.name][group.producer.path, group.producer.axis]
@@ -74,13 +74,13 @@ def snip(evidence: Evidence) -> Scores:
     """Connection sensitivity: abs(w * g), the slope of the loss along a factor at the weight.
 
     Source: Lee et al., ICLR 2019, arXiv 1810.02340, Sec. 4.1, without the division by the sum of all, which changes no
-    rank. The same number as ``taylor`` of a weight; a channel has the sum of its weights' scores.
+    rank. The same number as ``taylor`` of a weight. A channel has the sum of its weights' scores.
     """
     return mapped(_size_of_product, scored_leaves(evidence), scored_leaves(evidence, "grads"))
 
 
 def snip_of_channels(evidence: Evidence) -> Scores:
-    """Sum of abs(w * g) over the channel's filter; nothing cancels, other than in ``taylor``."""
+    """Sum of abs(w * g) over the channel's filter. Nothing cancels, other than in ``taylor``."""
     return producer_sum(mapped(abs, made_products(evidence)), evidence.groups)
 
 
@@ -88,8 +88,8 @@ def grasp(evidence: Evidence) -> Scores:
     """Gradient signal preservation: w * (H g), by which half the gradient's squared norm falls without the weight.
 
     The paper's score is S = -w * (H g), and the weights of the highest S go. Here larger means keep, so it is -S.
-    Source: Wang et al., ICLR 2020, arXiv 2002.07376, Sec. 4 and Algorithm 1, which divide the logits by 200 in H and g;
-    here the loss is as it is given.
+    Source: Wang et al., ICLR 2020, arXiv 2002.07376, Sec. 4 and Algorithm 1, which divide the logits by 200 in H and g.
+    Here the loss is as it is given.
     """
     return mapped(_product, scored_leaves(evidence), scored_leaves(evidence, "hessian_gradient"))
 
@@ -104,7 +104,7 @@ def synflow(evidence: Evidence) -> Scores:
     """Synaptic flow abs(w) * dR/dw, here over R: the share of R that goes through the weight.
 
     R is the sum of the outputs of the network with abs(w) on ones. In a network of ReLUs without biases the scores of
-    each layer add up to 1. Source: Tanaka et al., NeurIPS 2020, arXiv 2006.05467, Sec. 5; meant for
+    each layer add up to 1. Source: Tanaka et al., NeurIPS 2020, arXiv 2006.05467, Sec. 5. Meant for
     ``config.sparsify.iterations = 100``.
     """
     return mapped(_size_of_product, scored_leaves(evidence), scored_leaves(evidence, "synflow"))

@@ -23,7 +23,7 @@ from prune_jax.pruning.lamp import lamp_fractions
 def l1(evidence: Evidence) -> Scores:
     """Absolute value of each weight.
 
-    A channel has the mean over its filter (arXiv 2301.05219 Sec. 4; Li et al., ICLR 2017).
+    A channel has the mean over its filter (arXiv 2301.05219 Sec. 4 and Li et al., ICLR 2017).
     """
     return mapped(abs, scored_leaves(evidence))
 

@@ -18,7 +18,7 @@ from prune_jax.pruning.jaxpr.groups import Group
 
 
 def bn_scale(evidence: Evidence) -> Scores:
-    """Absolute scale of the norm that normalises the channel; groups without a norm have no score.
+    """Absolute scale of the norm that normalises the channel. Groups without a norm have no score.
 
     Source: Liu et al., ICCV 2017, arXiv 1708.06519, Sec. 3.
     """
@@ -29,9 +29,9 @@ def bn_scale(evidence: Evidence) -> Scores:
 def taylor_gate(evidence: Evidence) -> Scores:
     """abs(scale * g_scale + bias * g_bias) of the norm that normalises the channel, g the mean gradient of the loss.
 
-    It is abs(dL/dz) at z = 1 of a gate z behind the norm: the change of the loss, to first order, when the channel
-    is set to 0. Groups without a norm have no score. Source: Molchanov et al., CVPR 2019, arXiv 1906.10771, Sec. 3.2;
-    the paper squares dL/dz for each batch and adds up, here g is the mean gradient first.
+    It is abs(dL/dz) at z = 1 of a gate z behind the norm: the change of the loss, to first order, when the channel is
+    set to 0. Groups without a norm have no score. Source: Molchanov et al., CVPR 2019, arXiv 1906.10771, Sec. 3.2. The
+    paper squares dL/dz for each batch and adds up. Here g is the mean gradient first.
     """
     scales = [_at(group, group.gains[0].scale) for group in _normed(evidence)]
     shifts = [_at(group, group.gains[0].shift) for group in _normed(evidence) if group.gains[0].shift]

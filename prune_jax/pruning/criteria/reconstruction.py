@@ -147,7 +147,7 @@ def _units(evidence: Evidence, keep: Mapping[str, Any], path: str) -> np.ndarray
 
 
 def _solved(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The shortest solution of a symmetric system; directions below float32's rounding are left alone."""
+    """The shortest solution of a symmetric system. Directions below float32's rounding are left alone."""
     if not len(left):
         return right
     rounding = len(left) * float(np.finfo(np.float32).eps)

@@ -1,6 +1,6 @@
 """One score per channel from the scores of all its coupled slices.
 
-Source: Fang et al., DepGraph, CVPR 2023, arXiv 2301.12900, Sec. 3.4 (sum and mean); their code adds max and product.
+Source: Fang et al., DepGraph, CVPR 2023, arXiv 2301.12900, Sec. 3.4 (sum and mean). Their code adds max and product.
 """
 
 import functools

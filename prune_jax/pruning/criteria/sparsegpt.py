@@ -18,11 +18,11 @@ from prune_jax.pruning.inputs.layout import to_leaf
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 DAMPING = 0.01  # of the mean of the diagonal, as the paper's code has it
-WIDTH = 128  # inputs that are gone through before the others' weights are updated; no result depends on it
+WIDTH = 128  # inputs that are gone through before the others' weights are updated. No result depends on it
 
 
 def upper_factor(gram: Any, damping: float) -> Any:
-    """U with U^T U = H^-1 and H = G + damping mean(diag G) I, of every block; G = 0 counts as I."""
+    """U with U^T U = H^-1 and H = G + damping mean(diag G) I, of every block. G = 0 counts as I."""
     xp: Any = jnp if isinstance(gram, jax.core.Tracer) else np
     size = gram.shape[-1]
     level = xp.trace(gram, axis1=1, axis2=2)[:, None, None] / size
@@ -33,10 +33,10 @@ def upper_factor(gram: Any, damping: float) -> Any:
 def sparsegpt(evidence: Evidence) -> Scores:
     """w ** 2 over the square of U_jj, with U^T U the inverse of H = G + 0.01 mean(diag G) I.
 
-    It is what the outputs' squares lose when the weight goes and those behind it make up for it. All
-    weights of a layer are compared before any is changed. (The paper chooses anew for each 128 inputs;
-    for layers of up to 128 inputs that is the same.) Kernels whose inputs aren't known have no scores.
-    Source: Frantar and Alistarh, ICML 2023, arXiv 2301.00774 Algorithm 1.
+    It is what the outputs' squares lose when the weight goes and those behind it make up for it. All weights of a layer
+    are compared before any is changed. (The paper chooses anew for each 128 inputs. For layers of up to 128 inputs that
+    is the same.) Kernels whose inputs aren't known have no scores. Source: Frantar and Alistarh, ICML 2023, arXiv
+    2301.00774 Algorithm 1.
     """
     leaves, out = dict(leaf_paths(evidence.params)), {}
     for path, gram in evidence.input_grams.items():

@@ -15,7 +15,7 @@ class Segment(NamedTuple):
     """A run of positions along a leaf axis that belong to one group.
 
     Attributes:
-      group: the group's number, its place in the list of groups; -1 where no group has these positions.
+      group: the group's number, its place in the list of groups. -1 where no group has these positions.
       length: positions before.
       kept: positions after.
     """

@@ -28,7 +28,7 @@ def color(number: int) -> str:
 
 
 def svg_of(rows: Sequence[Row], groups: Sequence[Group], after: Sequence[int], title: str) -> str:
-    """The whole drawing; ``after`` is the number of channels that each group keeps."""
+    """The whole drawing. ``after`` is the number of channels that each group keeps."""
     left = 14 + CHARACTER * max([len(row.name) for row in rows] + [8])
     scale = LONGEST / max([_root(bar) for row in rows for bar in (*row.reads, *row.makes)] + [1.0])
     lanes = _lanes(rows)
@@ -142,7 +142,7 @@ def _tie(number: int, lane: int, places: Sequence[int], top: float, x: float) ->
 
 
 def _entry(number: int, group: Group, after: int) -> str:
-    """One line of the legend; where in the code a reason comes from is left to the report."""
+    """One line of the legend. Where in the code a reason comes from is left to the report."""
     sizes = f"{group.size}" if after == group.size else f"{group.size} → {after}"
     note = ""
     if group.frozen:

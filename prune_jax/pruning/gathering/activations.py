@@ -61,7 +61,7 @@ def channel_sums(apply: Callable, params: Any, groups: Sequence[Group], *inputs:
     Args:
       apply: any traceable network.
       params: pytree of arrays for which the groups were found.
-      groups: from ``find_groups``; frozen ones are left out.
+      groups: from ``find_groups``. Frozen ones are left out.
       inputs: arrays, a batch of any size.
 
     Returns:
@@ -90,7 +90,7 @@ def squared_means(apply: Callable, params: Any, groups: Sequence[Group], batch: 
     """Sum over examples of (mean abs a) ** 2 of each channel, the mean over the positions of one example.
 
     Args:
-      apply: ``apply(params, batch)``; every example is given as a batch of one.
+      apply: ``apply(params, batch)``. Every example is given as a batch of one.
       params, groups: as for ``channel_sums``.
       batch: a pytree whose leaves have the examples on their first axis.
 
@@ -112,7 +112,7 @@ def activation_of(sums: Sums) -> Activation:
 
 
 def sought(analysis: Analysis, groups: Sequence[Group]) -> list[Sought]:
-    """What to look for of each group that can be pruned; ValueError for groups of other params."""
+    """What to look for of each group that can be pruned. ValueError for groups of other params."""
     slots = {(slot.path, slot.axis): slot for slot in analysis.slots}
     classes = analysis.classes
     out = []
@@ -133,7 +133,7 @@ def sought(analysis: Analysis, groups: Sequence[Group]) -> list[Sought]:
 
 
 def _find(body: Body, wanted: Sought, probes: Probes, *, strict: bool) -> bool:
-    """Note every equation where the producer meets data; inner programs first. Whether there is one.
+    """Note every equation where the producer meets data, inner programs first. Whether there is one.
 
     Without ``strict``, weights that met other weights count as data, as learned queries need.
     """

@@ -30,7 +30,7 @@ def map_ranks(
     Args:
       apply: any traceable network.
       params: pytree of arrays for which the groups were found.
-      groups: from ``find_groups``; frozen ones are left out.
+      groups: from ``find_groups``. Frozen ones are left out.
       inputs: arrays, a batch of any size.
 
     Returns:

@@ -44,7 +44,7 @@ def run(body: Body, args: list[Any], probes: Probes) -> tuple[list[Any], dict[st
     """Results of a walked program on arrays, and the sums that the probes read.
 
     Args:
-      body: the program; every probe stands at a node of it or of a program that is open.
+      body: the program. Every probe stands at a node of it or of a program that is open.
       args: its operands.
       probes: where to read what.
 

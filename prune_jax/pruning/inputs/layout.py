@@ -74,7 +74,7 @@ def channels_of_rows(layout: Layout, axis: int, index: np.ndarray) -> np.ndarray
       index: the channel of each position on it, -1 for none.
 
     Returns:
-      (rows,) the channel of each row; None where the axis makes outputs, or counts blocks.
+      (rows,) the channel of each row. None where the axis makes outputs, or counts blocks.
 
     >>> channels_of_rows(Layout((2, 2, 3), (2, 2, 3), (), (0, 1), (2,)), 1, np.array([5, 7]))
     array([5, 7, 5, 7])

@@ -18,7 +18,7 @@ class Where(NamedTuple):
 
     Attributes:
       leaf: the leaf's number.
-      at: the leaf's flat index at every position of the array; in a scan, of its first step.
+      at: the leaf's flat index at every position of the array. In a scan, that of its first step.
       steps: what every further step of a scan adds to ``at``, (steps,).
       scan: the id of that scan's node, or None.
     """
@@ -124,7 +124,7 @@ def _moved(node: Node, ins: Found) -> Found:
 
 
 def _one(ins: Found, shape: tuple[int, ...]) -> Where | None:
-    """The one operand that is a leaf of this shape; of a kernel and its scales the kernel."""
+    """The one operand that is a leaf of this shape. Of a kernel and its scales it is the kernel."""
     fits = [where for where in ins if where is not None and where.at.shape == shape]
     whole = [where for where in fits if 0 not in where.at.strides]
     best = whole or fits

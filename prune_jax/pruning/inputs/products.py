@@ -34,7 +34,8 @@ class Product(NamedTuple):
       layout: the leaf's.
       order: of the equation's blocks, rows and columns in the leaf.
       scan: the id of the scan's node whose steps have a part of the leaf each, or None.
-      shift: path of the leaf that is added to every output, and 1, or -1 where it is subtracted; or None.
+      shift: path of the leaf that is added to every output, and 1, or -1 where it is subtracted. None without such a
+          leaf.
     """
 
     node: Node

@@ -29,8 +29,8 @@ class KernelInput:
       total, square: (blocks, rows) the sums of x and of x ** 2.
       count: (blocks,) how many inputs x each row had.
       layout: which rows and columns the leaf's weights are.
-      shift: path of the leaf that is added to the kernel's outputs (a bias) and 1, or of one that is
-        subtracted (a norm's running mean) and -1; None without such a leaf.
+      shift: path of the leaf that is added to the kernel's outputs (a bias) and 1, or of one that is subtracted (a
+        norm's running mean) and -1. None without such a leaf.
     """
 
     total: Any
@@ -51,7 +51,7 @@ class KernelInput:
 
     @property
     def variance(self) -> Any:
-        """(blocks, rows) the variance of the inputs; 0 where rounding would make it negative."""
+        """(blocks, rows) the variance of the inputs. 0 where rounding would make it negative."""
         return (self.square / self.count[:, None] - self.mean**2).clip(0)
 
 
@@ -82,9 +82,8 @@ def kernel_sums(
       grams: whether the Gram matrices are wanted too.
 
     Returns:
-      Leaf path -> ``KernelInput``, and leaf path -> ``InputGram``; the second is empty without ``grams``.
-      A kernel that is used several times counts each time. The padding of a convolution counts as zeros
-      that its kernel multiplies.
+      Leaf path -> ``KernelInput``, and leaf path -> ``InputGram``. The second is empty without ``grams``. A kernel that
+      is used several times counts each time. The padding of a convolution counts as zeros that its kernel multiplies.
     """
     probes: Probes = {}
     for path, products in network.products.items():

@@ -1,11 +1,14 @@
 """Decide what a suspicious constant means: a size that shrinks with the channels, or a plain number that stays.
 
-Evidence, in this order: where the number was written (``jax.numpy.mean`` divides by what it
-reduces, ``jax.nn.gelu`` knows no size). A second trace with one channel less, whose constants
-either follow the size or don't; and, where the network can't be traced at another size (Linen
-checks shapes), the idiom itself: a sum divided by its own length, a product of activations scaled
-by the root of theirs. Without any, the constant stays as it is, and the group says so: a masked
-network keeps it too. A constant that follows some size, but which one is open, freezes all it may be.
+There are three kinds of evidence, looked at in this order:
+
+- Where the number was written: ``jax.numpy.mean`` divides by what it reduces, ``jax.nn.gelu`` knows no size.
+- A second trace with one channel less. Its constants either follow the size or don't.
+- The idiom itself, where the network can't be traced at another size, as Linen checks shapes. A sum is divided by its
+  own length, or a product of activations is scaled by the root of theirs.
+
+Without any evidence the constant stays as it is, and the group says so. A masked network keeps it too. Where a constant
+follows a size and it is open which one, all sizes that it may be are frozen.
 """
 
 import importlib.util

@@ -22,7 +22,7 @@ _NONE: Leaves = frozenset()
 
 
 class _Mark(NamedTuple):
-    """What an array is: a product of ``factors`` and numbers; or data that was just ``scaled`` by leaves.
+    """What an array is: a product of ``factors`` and numbers. Or data that was just ``scaled`` by leaves.
 
     ``lone``: the array is one leaf, as it is but for its shape.
     """
@@ -59,7 +59,7 @@ def with_gains(groups: Sequence[Group], body: Body, slots: Sequence[Slot]) -> tu
 
 
 def _read(body: Body, marks: dict[Any, _Mark], found: dict[int, int | None]) -> dict[Any, _Mark]:
-    """Marks of all arrays of a program; gains and their shifts go to ``found`` (-1: a shift that is no leaf)."""
+    """Marks of all arrays of a program. Gains and their shifts go to ``found`` (-1: a shift that is no leaf)."""
 
     def mark(atom: Any) -> _Mark:
         return _Mark() if isinstance(atom, Literal) else marks.get(atom, _Mark())

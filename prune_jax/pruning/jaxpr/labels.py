@@ -145,7 +145,7 @@ class Ledger:
         return b if is_fixed(a) else a
 
     def split(self, parent: Labels, children: tuple[Labels, ...]) -> int:
-        """``parent`` is the product of ``children``; which one carries the channels is open."""
+        """``parent`` is the product of ``children``. Which one carries the channels is open."""
         words = "a reshape joins or splits this axis, and the channels run along another part of it"
         self.splits.append(Split(parent, children, self.reason(words)))
         return len(self.splits) - 1
@@ -187,7 +187,7 @@ class Ledger:
 class Classes(NamedTuple):
     """Solved labels: class of each label, and per class the first reason (or -1).
 
-    ``factors[c]`` are two classes where class ``c`` is their product, which stays where both stay; else -1
+    ``factors[c]`` are two classes where class ``c`` is their product, which stays where both stay. Else -1
     (``products``). It is None where no class is a product.
     """
 
@@ -206,7 +206,7 @@ class Classes(NamedTuple):
         return np.where(both >= 0, both, np.stack([own, np.full_like(own, -1)], -1))
 
     def within(self, labels: Labels, ids: np.ndarray) -> np.ndarray:
-        """Class of each label that is one of ``ids``, a factor where the label's own class is a product; else -1."""
+        """Class of each label that is one of ``ids``, a factor where the label's own class is a product. Else -1."""
         mine = np.zeros(len(self.frozen) + 1, bool)
         mine[ids] = True
         plain = self.plain(np.maximum(labels, 0))
@@ -223,7 +223,7 @@ class Classes(NamedTuple):
         return np.setdiff1d(lost, np.append(left, -1))
 
     def alive(self, dead: np.ndarray) -> np.ndarray:
-        """One boolean per label, where ``dead`` are the classes that go; a product goes with either factor."""
+        """One boolean per label, where ``dead`` are the classes that go. A product goes with either factor."""
         if self.factors is not None:
             dead = dead | (np.append(dead, False)[self.factors].any(-1))
         return ~dead[self.of]
@@ -259,13 +259,16 @@ def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Not
 
 
 def _components(ledger: Ledger, edges: Edges) -> Components:
-    """Classes under the ledger's edges and the given ones; without those remembered until the ledger grows."""
+    """Classes under the ledger's edges and the given ones.
+
+    Those without given ones are remembered until the ledger grows.
+    """
     known = ledger.components
     if known is not None and not edges and (known.labels, known.edges) == (ledger.count, len(ledger.edges)):
         return known
     a, b = _edge_ends([*ledger.edges, *edges])
     both = (a >= 0) & (b >= 0)
-    # float64 and csr are what connected_components computes with; it converts anything else, slower.
+    # connected_components computes with float64 and csr. It converts anything else, which is slower.
     graph = coo_array((np.ones(both.sum()), (a[both], b[both])), shape=(ledger.count,) * 2).tocsr()
     n, of = connected_components(graph, directed=False) if ledger.count else (0, np.zeros(0, int))
     found = Components(ledger.count, len(ledger.edges), a, b, n, of)
@@ -275,7 +278,7 @@ def _components(ledger: Ledger, edges: Edges) -> Components:
 
 
 def first_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:
-    """Lowest reason per class after the classes ``where`` got the reasons ``why`` too; -1 for none."""
+    """Lowest reason per class after the classes ``where`` got the reasons ``why`` too. -1 for none."""
     none = np.iinfo(np.int64).max
     first = np.where(first < 0, none, first)
     np.minimum.at(first, where, why)

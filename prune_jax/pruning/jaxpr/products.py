@@ -89,7 +89,7 @@ def possible(ledger: Ledger, solved: Classes, products: Sequence[Product]) -> li
 
 
 def joined(ledger: Ledger, solved: Classes, products: Sequence[Product]) -> Classes:
-    """The classes with the two factors of each product; where a product has no mask, neither has a factor."""
+    """The classes with the two factors of each product. Where a product has no mask, neither has a factor."""
     factors = np.full((len(solved.frozen), 2), -1)
     unmasked = solved.unmasked
     for product in products:

@@ -57,7 +57,7 @@ def _leaf(ledger: Ledger, aval: Any, number: int) -> Value:
 
 
 def _input(ledger: Ledger, aval: Any, free: bool) -> Value:
-    """An input; the channels of a free one, its last axis, may go."""
+    """An input. The channels of a free one, its last axis, may go."""
     axes = [ledger.fixed(n, "network input") for n in aval.shape]
     if free and _has_channels(aval):
         axes[-1] = ledger.fresh(aval.shape[-1])
@@ -121,7 +121,7 @@ def read_constants(apply: Callable, params: Any, inputs: tuple) -> Body:
 
 
 def read(apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()) -> Reading:
-    """Walk ``apply(params, *inputs)``; what reaches an output is frozen, new statistics aside (``_renewed``).
+    """Walk ``apply(params, *inputs)``. What reaches an output is frozen, new statistics aside (``_renewed``).
 
     With 'inputs' or 'outputs' in ``free``, the last axis of float inputs or outputs is free to lose channels.
     """

@@ -59,7 +59,7 @@ def _settle(carry: list[Value], step: Callable) -> tuple[list[Value], Any]:
 
 
 def _sliced(ledger: Ledger, value: Value, aval: Any) -> Value:
-    """One step's part of a scanned operand; the scanned axis itself stays whole."""
+    """One step's part of a scanned operand. The scanned axis itself stays whole."""
     ledger.freeze(value.axes[0], "scanned over")
     return Value(aval, value.axes[1:], value.fills[1:], **origin([value]))
 

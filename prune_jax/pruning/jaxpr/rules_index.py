@@ -27,7 +27,7 @@ def _column(indices: Value, column: int, size: int) -> np.ndarray | None:
 
 
 def varying_axis(column: np.ndarray) -> int | None:
-    """The one axis along which indices vary; None where there is none or more than one."""
+    """The one axis along which indices vary. None where there is none or more than one."""
     axes = [k for k in range(column.ndim) if (column != column.take([0], k)).any()]
     return axes[0] if len(axes) == 1 else None
 
@@ -63,7 +63,7 @@ def _window(ledger: Ledger, eqn: Any, value: Value, axis: int, out_size: int) ->
 
 
 def gather(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Whole windows pass; an indexed axis moves where the indices are constants, else it is fixed."""
+    """Whole windows pass. An indexed axis moves where the indices are constants, else it is fixed."""
     value, indices = ins
     aval, dims = eqn.outvars[0].aval, eqn.params["dimension_numbers"]
     windows, columns, batch = gather_layout(eqn, len(value.shape))
@@ -126,7 +126,7 @@ def dynamic_update_slice(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Val
 
 
 def scatter(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Whole windows couple; the indexed axes are fixed."""
+    """Whole windows couple. The indexed axes are fixed."""
     value, indices, update = ins
     dims = eqn.params["dimension_numbers"]
     gone = {*dims.inserted_window_dims, *dims.operand_batching_dims}

@@ -73,7 +73,7 @@ def _product(ledger: Ledger, labels: Labels, outer: int) -> tuple[Labels, Labels
 
 
 def _spatial(ledger: Ledger, eqn: Any, lhs: Value, rhs: Value, k: int) -> tuple[Labels, Fill]:
-    """Spatial axis number ``k`` of the result; a window over it fixes what it slides on."""
+    """Spatial axis number ``k`` of the result. A window over it fixes what it slides on."""
     p, dims = eqn.params, eqn.params["dimension_numbers"]
     source, window = dims.lhs_spec[2 + k], dims.rhs_spec[2 + k]
     size = eqn.outvars[0].aval.shape[dims.out_spec[2 + k]]

@@ -65,11 +65,11 @@ def fold(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
     return out
 
 
-CORE = {"tridiagonal_solve": 1, "lu_pivots_to_permutation": 1}  # axes of a matrix as stored; otherwise 2
+CORE = {"tridiagonal_solve": 1, "lu_pivots_to_permutation": 1}  # axes of a matrix as stored. Otherwise 2
 
 
 def algebra(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """A number of the result hangs on a whole matrix, so its axes are fixed; those of a batch of matrices pass."""
+    """A number of the result hangs on a whole matrix, so its axes are fixed. Those of a batch of matrices pass."""
     batch = len(ins[0].shape) - CORE.get(eqn.primitive.name, 2)
     axes = list(ins[0].axes[:batch])
     for value in ins:

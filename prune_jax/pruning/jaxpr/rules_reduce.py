@@ -110,7 +110,7 @@ def cumulate(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
 
 
 def sort(ledger: Ledger, eqn: Any, ins: list[Value]) -> list[Value]:
-    """Sorted along one axis, which then has no fixed meaning per index; other axes couple."""
+    """Sorted along one axis, which then has no fixed meaning per index. Other axes couple."""
     axis = eqn.params["dimension"]
     out = []
     for value in ins:

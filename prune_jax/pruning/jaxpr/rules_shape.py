@@ -77,7 +77,7 @@ def _couple_other_axes(ledger: Ledger, ins: list[Value], axis: int) -> tuple[lis
 
 
 def _chain(parts: list[Labels]) -> Labels:
-    """Labels of concatenated axes; one number where all are fixed alike."""
+    """Labels of concatenated axes. One number where all are fixed alike."""
     if len(parts) == 1:
         return parts[0]
     if all(is_fixed(part) for part in parts):

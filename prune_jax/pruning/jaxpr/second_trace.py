@@ -10,7 +10,7 @@ from prune_jax.pruning.jaxpr.walk import Body, Node
 
 
 def _pairs(before: Body, after: Body) -> list[tuple[Node, Node]] | None:
-    """Nodes of two walks of the same program; None where they differ in structure."""
+    """Nodes of two walks of the same program. None where they differ in structure."""
     if len(before.nodes) != len(after.nodes):
         return None
     found = []
@@ -32,7 +32,7 @@ def _number(node: Node, operand: int) -> float | None:
 
 
 def constants_after(before: Body, retrace: Callable[[], Body], ledger: Ledger) -> dict[int, float]:
-    """New value of each doubted constant; none at all where the smaller network can't be traced."""
+    """New value of each doubted constant. None at all where the smaller network can't be traced."""
     try:
         after = retrace()
     except Exception:  # whatever the network's own code raises at sizes that it doesn't expect

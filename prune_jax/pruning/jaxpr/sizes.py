@@ -1,8 +1,7 @@
 """Sizes that a trace may have baked into constants: a mean's divisor, an attention's 1/sqrt(d).
 
-A trace holds numbers only, so what a number means has to be proved. Here constants that equal a
-power of a size that could be cut are noted as doubts, with all sizes that they could stand for;
-``doubts`` settles them.
+A trace holds numbers only, so what a number means has to be proved. Here constants that equal a power of a size that
+could be cut are noted as doubts, with all sizes that they could stand for. ``doubts`` settles them.
 """
 
 import itertools
@@ -15,7 +14,7 @@ from prune_jax.pruning.jaxpr.labels import Labels, Ledger, is_fixed
 from prune_jax.pruning.jaxpr.values import Total, Value, constant_fill, is_activation
 
 POWERS = (1.0, -1.0, 0.5, -0.5)
-# float32 holds 1/sqrt(n) to about 6e-8 relative; neighbouring sizes up to 10**5 differ by more.
+# float32 holds 1/sqrt(n) to about 6e-8 relative. Neighbouring sizes up to 10**5 differ by more.
 RELATIVE = 2e-6
 
 
@@ -91,7 +90,7 @@ def _constant(value: Value) -> float | None:
 
 
 def notice_scale(ledger: Ledger, name: str, ins: list[Value], out: Value) -> Value:
-    """Note a constant factor or divisor that could stand for a size; pass a sum's record on."""
+    """Note a constant factor or divisor that could stand for a size. Pass a sum's record on."""
     for operand, other in ((1, 0), (0, 1)) if name == "mul" else ((1, 0),):
         constant, value = _constant(ins[operand]), ins[other]
         if constant is None or (value.known is not None and not value.data):

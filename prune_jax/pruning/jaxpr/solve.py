@@ -24,7 +24,7 @@ _WORST = (float("inf"),)
 
 
 class Family(NamedTuple):
-    """Parts of several splits that are one axis; ``cluster`` numbers the splits that choose together."""
+    """Parts of several splits that are one axis. ``cluster`` numbers the splits that choose together."""
 
     cluster: int
     parts: tuple[Part, ...]
@@ -211,7 +211,7 @@ def _fingerprint(small: Ledger) -> bytes:
 
 
 def _best(small: Ledger) -> list[Part]:
-    """Each family of parts is tried as the one that leads the choice; the best outcome's parts."""
+    """Each family of parts is tried as the one that leads the choice. Returns the best outcome's parts."""
     start = _State([], Choice([], [], []), classes(small))
     best: tuple[tuple, list[Part]] = (_WORST, [])
     for family in _families(dict(enumerate(small.splits)), start.solved):
@@ -279,7 +279,7 @@ def solve(ledger: Ledger) -> Classes:
 
 
 def _with_products(ledger: Ledger, chosen: list[Part], before: Choice) -> Classes:
-    """The labels solved; where a part's indices go in pairs beside the chosen part, both may lose channels."""
+    """The labels solved. Where a part's indices go in pairs beside the chosen part, both may lose channels."""
     solved = classes(ledger, *_choose(ledger, chosen, before))
     found = paired(ledger, solved, chosen)
     while found:

@@ -37,10 +37,10 @@ class Total(NamedTuple):
 class Value(NamedTuple):
     """An array as labels per axis, fills per axis, and where it comes from.
 
-    ``known`` holds the numbers where they are constants of the trace. ``leaves`` are the params
-    leaves it is computed from. ``data`` says whether a network input is mixed in as well, ``layers``
-    whether it has passed a convolution or matrix product. ``bound``: a constant in the body of a loop or a branch,
-    which all of the body's equations share; other constants are a table of its own wherever they are used.
+    ``known`` holds the numbers where they are constants of the trace. ``leaves`` are the params leaves it is computed
+    from. ``data`` says whether a network input is mixed in as well, ``layers`` whether it has passed a convolution or
+    matrix product. ``bound``: a constant in the body of a loop or a branch, which all of the body's equations share.
+    Other constants are a table of its own wherever they are used.
     """
 
     aval: Any

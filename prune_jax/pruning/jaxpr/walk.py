@@ -97,7 +97,7 @@ def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
 
 
 def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Value] | None = None) -> Body:
-    """Interpret a jaxpr on abstract values; couplings go to the ledger."""
+    """Interpret a jaxpr on abstract values. Couplings go to the ledger."""
     jaxpr = closed.jaxpr
     if consts is None:
         pairs = zip(closed.consts, jaxpr.constvars, strict=True)

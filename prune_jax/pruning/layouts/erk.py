@@ -47,7 +47,7 @@ def erk_ratios(
 def _densities(
     shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int], kept: int
 ) -> dict[str, float]:
-    """Density of each layer; those that would pass 1 are fixed there, and the others worked out again.
+    """Density of each layer. Those that would pass 1 are fixed there, and the others worked out again.
 
     Layers of shapes (2, 2) and (4, 8) and 18 weights to keep: raw densities are 1 and 0.375, so eps * (4 + 12) = 18
     gives the first 1.125. It stays whole, and eps * 12 = 14 gives the second 0.4375.

@@ -24,10 +24,11 @@ def mask_of(
       params: any pytree of arrays.
       scores: leaf path -> array of the leaf's shape, larger means keep.
       granularity: 'unstructured', 'block', or a pattern such as '2:4', which says by itself how much goes.
-      ratio: as in ``unstructured_mask``; a pattern reads it for the layers alone, where it is a mapping.
+      ratio: as in ``unstructured_mask``. A pattern reads it for the layers alone, where it is a mapping.
       block: inputs and outputs of a block.
       pad: whether a last group of M, or a block at the edge, may be smaller.
-      **how: ``where`` and ``before``; but for patterns also ``scope``, ``normalise`` and ``at_least``.
+      **how: ``where`` and ``before``. Other granularities than patterns take ``scope``, ``normalise`` and ``at_least``
+        too.
 
     Returns:
       A pytree like ``params`` of boolean NumPy arrays: True stays.

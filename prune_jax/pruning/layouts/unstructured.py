@@ -39,7 +39,7 @@ def kernels(params: Any) -> dict[str, str]:
 
 
 def chosen(params: Any, patterns: Sequence[str]) -> dict[str, str]:
-    """Kernels whose layer's name fits one of the patterns; ValueError for a pattern that fits none."""
+    """Kernels whose layer's name fits one of the patterns. ValueError for a pattern that fits none."""
     named = kernels(params)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in named):
@@ -62,7 +62,7 @@ def alive_of(before: Any, params: Any) -> dict[str, np.ndarray]:
 
 
 def scores_at(scores: Mapping[str, Any], path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The scores of a leaf of this shape; KeyError where there are none."""
+    """The scores of a leaf of this shape. KeyError where there are none."""
     if path not in scores or np.shape(scores[path]) != shape:
         raise KeyError(f"scores must hold an array of shape {shape} for leaf {path!r}")
     return np.asarray(scores[path])

@@ -31,7 +31,7 @@ def kernel_macs(apply: Callable, params: Any, *inputs: Any) -> dict[str, int]:
     Args:
       apply: any traceable network, a function of params and inputs.
       params: a pytree of arrays, or of their shapes and dtypes.
-      inputs: the same; of one example for counts an example.
+      inputs: the same, of one example for counts an example.
 
     Returns:
       Layer name -> count. A kernel whose place in the network isn't found is left out, as is one inside a loop.
@@ -58,7 +58,7 @@ def training_macs(rule: MaskRule, params: Any, macs: Mapping[str, int], total: i
     Args:
       rule: any mask rule. Without a ``density`` it is dense.
       params: of the network, or their shapes.
-      macs: layer name -> multiply-accumulates of its kernel in a forward pass; others count as dense.
+      macs: layer name -> multiply-accumulates of its kernel in a forward pass. Others count as dense.
       total: those of the dense network.
 
     Returns:
@@ -81,7 +81,7 @@ def held_macs(mask: Any, macs: Mapping[str, int], total: int) -> float:
     """A forward pass without the multiplications by weights that a mask holds at zero.
 
     Args:
-      mask: like the params, of bools; an axis of size 1 stands for all its entries.
+      mask: like the params, of bools. An axis of size 1 stands for all its entries.
       macs, total: as in ``training_macs``.
 
     Example:

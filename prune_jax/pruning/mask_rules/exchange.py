@@ -34,8 +34,8 @@ def set_rule(
       ratio: the fraction removed, throughout.
       layers: patterns over layer names that choose what is pruned.
       distribution: 'erk' or 'uniform'.
-      interval: steps from turn to turn; 0: an epoch, as published.
-      end: fraction of training; turns lie before it, so that what comes last is trained too.
+      interval: steps from turn to turn. 0: an epoch, as published.
+      end: fraction of training. Turns lie before it, so that what comes last is trained too.
       drop: the fraction of living weights that changes places at each turn.
 
     Returns:
@@ -76,8 +76,8 @@ def rigl(
 
     Args:
       steps, epoch, ratio, layers, distribution, end: as in ``set_rule``.
-      interval: steps from turn to turn; 0: an epoch.
-      drop: the fraction of living weights that changes places at first; it falls along a cosine to 0 at the end.
+      interval: steps from turn to turn. 0: an epoch.
+      drop: the fraction of living weights that changes places at first. It falls along a cosine to 0 at the end.
 
     Returns:
       The rule. A turn takes the place of the optimiser's step. A weight that comes back begins at 0. One that has just
@@ -141,7 +141,7 @@ def moved(weights: jax.Array, mask: jax.Array, grow: jax.Array, count: jax.Array
     Args:
       weights: a kernel.
       mask: bools of its shape, True is alive.
-      grow: scores of its shape, at least 0; the highest come. Those that have just gone may come back.
+      grow: scores of its shape, at least 0. The highest come. Those that have just gone may come back.
       count: how many change places.
 
     Returns:

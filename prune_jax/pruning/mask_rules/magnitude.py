@@ -43,7 +43,7 @@ def gmp(
       layers: patterns over layer names that choose what is pruned.
       granularity: 'unstructured' or 'filter'.
       distribution: 'uniform', ``ratio`` of each layer, or 'erk', of all of them together.
-      interval: steps from turn to turn; 0: an epoch.
+      interval: steps from turn to turn. 0: an epoch.
       begin: fraction of training before the first interval.
       end: fraction of training after which the mask stays.
       initial: the fraction that is gone from the start, in each layer as large a part of its ratio.
@@ -90,7 +90,7 @@ def sfp(
     Raises:
       ValueError: as ``gmp``.
 
-    Source: He et al., "Soft Filter Pruning", IJCAI 2018, arXiv 1808.06866; the norm is the Euclidean one.
+    Source: He et al., "Soft Filter Pruning", IJCAI 2018, arXiv 1808.06866. The norm is the Euclidean one.
 
     Example:
       >>> sfp(steps=4, epoch=2, ratio=0.5).between
@@ -122,7 +122,7 @@ def iht(
     Raises:
       ValueError: as ``gmp``.
 
-    Source: Blumensath & Davies, arXiv 0805.0510; of networks: Jin et al., arXiv 1607.05423.
+    Source: Blumensath & Davies, arXiv 0805.0510. For networks: Jin et al., arXiv 1607.05423.
 
     Example:
       >>> iht(steps=3, epoch=3, ratio=0.5).turns.tolist()

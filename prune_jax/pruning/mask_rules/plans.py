@@ -42,7 +42,7 @@ def turns_between(steps: int, interval: int, begin: int, end: int) -> np.ndarray
 
 
 def turns_in(steps: int, interval: int, begin: float, end: float, *, before: bool = False) -> np.ndarray:
-    """``turns_between`` for a begin and an end that are fractions of training; ``before``: the end itself is none.
+    """``turns_between`` for a begin and an end that are fractions of training. ``before``: the end itself is no turn.
 
     Raises ValueError.
     """

@@ -25,7 +25,7 @@ class Turn(NamedTuple):
     """What a rule may look at when its mask changes.
 
     Attributes:
-      params: the weights; after the optimiser's step, or before it where the turn takes its place.
+      params: the weights, after the optimiser's step. Where the turn takes its place, before it.
       gradients: like the params, of the whole network: of pruned weights too.
       state: mask and memory so far.
       number: which turn this is, int32, from 0 on. A traced number.
@@ -47,7 +47,7 @@ class MaskRule(NamedTuple):
       update: ``(Turn) -> MaskState`` of the same shapes and dtypes. Traced by JAX.
       turns: int32 ``(steps,)``: the number of the turn at each step, -1 where there is none.
       between: what pruned weights do from turn to turn. 'held': they are exactly 0. 'free': they train on from 0.
-        'straight': they keep values of their own, which train on; the network sees zeros in their place.
+        'straight': they keep values of their own, which train on. The network sees zeros in their place.
       instead: whether a turn takes the place of the optimiser's step, as in RigL.
       decay: of 'straight' alone: what is added to the gradient of a pruned weight for each unit of its value.
       begins_sparse: whether the first mask has pruned already, so that a network can train sparse from its start.

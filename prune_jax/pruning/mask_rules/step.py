@@ -51,7 +51,7 @@ def take_step(
 
     Args:
       rule: any mask rule.
-      optimizer: any optax optimiser; it sees no gradient of a weight that is held at 0.
+      optimizer: any optax optimiser. It sees no gradient of a weight that is held at 0.
       before: weights, the optimiser's state, and the rule's.
       gradients: the loss's, at ``seen(rule, params, mask)``, of all weights.
       turn: ``rule.turns[step]``, int32, or None of a rule without turns. Under vmap over seeds it is to be one number
@@ -59,7 +59,7 @@ def take_step(
       key: a PRNG key of this step.
 
     Returns:
-      The same after the step. Under 'held' pruned weights are exactly 0; under 'free' they are so after a turn.
+      The same after the step. Under 'held' pruned weights are exactly 0. Under 'free' they are so after a turn.
 
     Example:
       >>> from prune_jax.pruning.mask_rules.magnitude import gmp
@@ -98,7 +98,7 @@ def _masked(tree: Any, mask: Any) -> Any:
 
 
 def _given(rule: MaskRule, gradients: Any, params: Any, mask: Any) -> Any:
-    """The gradients that the optimiser gets; a weight that is held at 0 adds to no norm that it takes."""
+    """The gradients that the optimiser gets. A weight that is held at 0 adds to no norm that it takes."""
     if rule.between == "held":
         return _masked(gradients, mask)
     if rule.between == "free" or not rule.decay:

@@ -23,15 +23,15 @@ def ste(
       epoch: how many of them are an epoch.
       granularity: the pattern, such as '2:4': of each 4 weights along a kernel's inputs the 2 largest are seen.
       layers: patterns over layer names that choose what is pruned.
-      interval: steps from one choice to the next; 0: an epoch.
+      interval: steps from one choice to the next. 0: an epoch.
 
     Returns:
-      The rule. Weights that the mask prunes keep their values; what is evaluated and kept at the end has zeros there.
+      The rule. Weights that the mask prunes keep their values. What is evaluated and kept at the end has zeros there.
 
     Raises:
       ValueError: for a pattern that isn't one, a kernel that it doesn't fit, and where no turn fits.
 
-    Source: Bengio et al., arXiv 1308.3432; of N:M the baseline STE of Zhou et al., arXiv 2102.04010.
+    Source: Bengio et al., arXiv 1308.3432. For N:M the baseline STE of Zhou et al., arXiv 2102.04010.
 
     Example:
       >>> ste(steps=2, epoch=2).between
@@ -55,7 +55,7 @@ def sr_ste(
 
     Args:
       steps, epoch, granularity, layers, interval: as in ``ste``.
-      decay: lambda_W, at least 0; 2e-4 as published.
+      decay: lambda_W, at least 0. 2e-4 as published.
 
     Returns:
       The rule.
@@ -105,7 +105,10 @@ def sr_ste(
 
 
 def largest_of(leaf: jax.Array, kernel: Kernel, pattern: Pattern) -> jax.Array:
-    """The mask that leaves the ``n`` largest of each ``m`` weights along a kernel's inputs; of equal ones the later."""
+    """The mask that leaves the ``n`` largest of each ``m`` weights along a kernel's inputs.
+
+    Of equal ones the later stay.
+    """
     positions, inputs, outputs = kernel.axes.matrices
     lines = jnp.abs(leaf).reshape(positions, inputs // pattern.m, pattern.m, outputs)
     earlier = np.tri(pattern.m, k=-1, dtype=bool).T[

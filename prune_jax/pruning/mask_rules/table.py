@@ -1,4 +1,4 @@
-"""Every mask rule by the name that a config gives it; the contract test runs over this table."""
+"""Every mask rule by the name that a config gives it. The contract test runs over this table."""
 
 import inspect
 from collections.abc import Callable, Mapping

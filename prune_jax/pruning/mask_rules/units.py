@@ -68,7 +68,7 @@ def ratios_of(kernels: Sequence[Kernel], ratio: float, distribution: str) -> lis
 
 
 def gone_of(ratio: float, units: int) -> int:
-    """How many of so many units go; one always stays."""
+    """How many of so many units go. One always stays."""
     return min(ceiling(ratio, units), units - 1)
 
 
@@ -76,7 +76,7 @@ def lowest_go(scores: jax.Array, gone: jax.Array | int) -> jax.Array:
     """Which units stay when the ``gone`` lowest go: ``granularity.select`` for a number that JAX traces.
 
     Args:
-      scores: one score a unit, larger means keep; any shape.
+      scores: one score a unit, larger means keep. Any shape.
       gone: how many go, a whole number.
 
     Returns:

@@ -27,7 +27,7 @@ class Source(NamedTuple):
       counted: whether the leaf of a path counts as a parameter.
       remake: the model, the apply function and the reason of a wrapper, from a ``Cut``.
       called: the model as the user's loss takes it, from variables.
-      filled: the dense model with other variables in it; None of a pair.
+      filled: the dense model with other variables in it. None of a pair.
       taken: of kind 'nnx' the module taken apart.
     """
 
@@ -81,7 +81,7 @@ def _plain(kind: str, apply: Callable[..., Any], variables: Any) -> Source:
 
 
 def _counted(variables: Any) -> Callable[[str], bool]:
-    """The collection 'params' where there is one; else all but batch statistics."""
+    """The collection 'params' where there is one. Else all but batch statistics."""
     has_params = isinstance(variables, Mapping) and "params" in variables
 
     def counted(path: str) -> bool:

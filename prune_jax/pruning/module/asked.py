@@ -67,7 +67,7 @@ def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
 
 
 def free_ends(free: Any) -> tuple[str, ...]:
-    """Which ends of the network may be cut; ValueError for another word than 'inputs' and 'outputs'."""
+    """Which ends of the network may be cut. ValueError for another word than 'inputs' and 'outputs'."""
     ends = (free,) if isinstance(free, str) else tuple(free)
     for end in ends:
         _choice("free", end, FREE)

@@ -150,7 +150,7 @@ def _at_ratio(
 
 
 def _ratio_of(group: Group, ratio: Any) -> float:
-    """Of a mapping, the first pattern that fits; 0 where none does."""
+    """Of a mapping, the first pattern that fits. 0 where none does."""
     if isinstance(ratio, Mapping):
         return next((part for pattern, part in ratio.items() if allocation.fits(group.name, pattern)), 0.0)
     return ratio

@@ -127,6 +127,6 @@ LAYERS: Mapping[type, Callable[[Any, Stays], dict[str, Any]]] = MappingProxyType
 
 
 def stated(layer: Any, stays: Stays) -> dict[str, Any]:
-    """Attribute -> the size that it states, of a layer of Flax's own or a class below one; {} of others."""
+    """Attribute -> the size that it states, of a layer of Flax's own or a class below one. {} of others."""
     rule = next((rule for kind, rule in LAYERS.items() if isinstance(layer, kind)), None)
     return rule(layer, stays) if rule else {}

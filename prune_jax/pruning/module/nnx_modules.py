@@ -33,7 +33,7 @@ class Taken(NamedTuple):
 
 
 def taken_apart(module: nnx.Module) -> Taken:
-    """The module's functions and variables; the module itself stays as it is."""
+    """The module's functions and variables. The module itself stays as it is."""
     definition, state = nnx.split(module)
     seen = in_evaluation(definition, state)
     variables = nnx.to_pure_dict(state)
@@ -69,7 +69,7 @@ def filled(taken: Taken, variables: Any) -> nnx.Module:
 
 
 def _with(holder: Any, value: Any) -> Any:
-    """A variable with another value; a state may hold bare arrays too."""
+    """A variable with another value. A state may hold bare arrays too."""
     return holder.replace(value) if isinstance(holder, nnx.Variable) else value
 
 

@@ -13,8 +13,8 @@ def cut_along(optimizer: Any, model: Any, groups: Sequence[Group], keep: Mapping
     """The optimiser for the small network.
 
     Args:
-      optimizer: an optax state, or an ``nnx.Optimizer`` (``nnx.ModelAndOptimizer`` too); None gives None. It is
-        left as it is.
+      optimizer: an optax state, or an ``nnx.Optimizer`` (``nnx.ModelAndOptimizer`` too). None gives None. It is left as
+        it is.
       model: the small model, for an optimiser that holds it.
       groups: of the network as it is.
       keep: the decision.

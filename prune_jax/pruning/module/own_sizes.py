@@ -38,7 +38,7 @@ def own_sizes(dense: nnx.Module, cut: Cut) -> Iterator[dict[Any, dict[str, Any]]
     """Module path -> attributes at the small size, the likeliest reading first.
 
     A 4 may be four heads, of which two stay, or a head's four numbers, which all stay. Readings differ in what the
-    number in each attribute stands for; all objects of a class share it. The last leaves all as they are.
+    number in each attribute stands for. All objects of a class share it. The last leaves all as they are.
     """
     mine = {path: module for path, module in nnx.iter_modules(dense) if _is_own(module)}
     options = {path: _options(cut, "/".join(map(str, path))) for path in mine}

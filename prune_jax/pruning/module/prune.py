@@ -267,7 +267,7 @@ def held(
 
 
 def _single_weights(start: Start, what: Asked, optimizer: Any) -> Pruned:
-    """Masks of single weights; an earlier mask stays, and counts."""
+    """Masks of single weights. An earlier mask stays, and counts."""
     _refuse_cut_before(start, what)
     look, first = keeping_first(
         looking(what, start.whole, (), start.dense.apply, start.called, start.dense.inputs)

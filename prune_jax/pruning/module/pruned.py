@@ -53,7 +53,7 @@ class Pruned:
       keep: group name -> sorted indices of the channels that stay, in the dense network's numbers.
       groups: the dense network's groups, frozen ones included.
       mask: a pytree like ``variables`` of 0/1 masks where masks were asked for, else None.
-      optimizer: the optimiser's state, or the ``nnx.Optimizer``, cut along; None where none was given.
+      optimizer: the optimiser's state, or the ``nnx.Optimizer``, cut along. None where none was given.
       before: the dense network's cost for the inputs as given.
       after: the pruned network's cost. Of masks: what surgery by the same keep would give.
       wrapped: None, or why ``model`` is a module that wraps the small twin of the dense network's code.

@@ -10,7 +10,7 @@ import numpy as np
 from prune_jax.pruning.jaxpr.groups import Group
 from prune_jax.pruning.module.static_inputs import Bind
 
-# Of float32 sums in another order, through a deep network; a mixed-up channel differs by far more.
+# Of float32 sums in another order, through a deep network. A mixed-up channel differs by far more.
 RELATIVE = {"float64": 1e-8, "float32": 1e-3}
 ROUGH = 5e-2  # bfloat16 and its like
 # XLA's effort is spent on code that runs once.
@@ -76,7 +76,7 @@ class Cut(NamedTuple):
 
 
 def near(tree: Any, seed: int) -> Any:
-    """Floats a little above the given ones, or random ones for shapes alone; everything else as it is."""
+    """Floats a little above the given ones, or random ones for shapes alone. Everything else stays as it is."""
     rng = np.random.default_rng(seed)
 
     def one(leaf: Any) -> Any:

@@ -16,7 +16,7 @@ WIDTH = 110
 
 @dataclass(frozen=True)
 class PruneReport:
-    """Rows and totals; ``print`` shows them as a table, and so does rich.
+    """Rows and totals. ``print`` shows them as a table, and so does rich.
 
     Attributes:
       rows: group, channels before, channels after, number of leaf axes, and a note: why it is frozen, or what a mask
@@ -49,7 +49,7 @@ class PruneReport:
 
 
 def report_of(pruned: Any, measured: bool) -> PruneReport:
-    """The report of a ``Pruned``; with ``measured`` both networks run on random numbers of their shapes."""
+    """The report of a ``Pruned``. With ``measured`` both networks run on random numbers of their shapes."""
     rows = tuple((g.name, g.size, pruned.sizes[g.name][1], len(g.members), _note(g)) for g in pruned.groups)
     before, after = pruned.before, pruned.after
     totals: list[tuple[str, float, float]] = [

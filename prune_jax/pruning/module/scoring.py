@@ -69,7 +69,7 @@ def looking(
     Args:
       asked: what ``prune`` was asked for.
       variables: of the network as it is. The function takes these, or others of the same shapes.
-      groups: of the network as it is; empty for single weights.
+      groups: of the network as it is. Empty for single weights.
       apply: its function of variables and inputs.
       called: the model as the user's loss takes it, from variables.
       inputs: what ``apply`` takes: the first entries of a batch.

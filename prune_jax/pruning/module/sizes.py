@@ -16,7 +16,7 @@ Sizes = Mapping[str, Any]
 
 
 def rewritings(dense: nnx.Module, cut: Cut, small: Callable[[], nnx.Module]) -> Iterator[nnx.Module]:
-    """Small modules, each with other attributes rewritten; the first that computes the right thing is the one.
+    """Small modules, each with other attributes rewritten. The first that computes the right thing is the one.
 
     Attributes of Flax's own layers are read off their arrays. A class of the user's own may hold a size under any
     name, so every number is tried as the sizes that it can stand for.

@@ -28,7 +28,7 @@ class Start(NamedTuple):
       groups: the dense network's groups.
       keep: what earlier calls left, in the dense network's numbers.
       mask: the mask of an earlier call, or None.
-      whole: variables of the dense sizes, where nothing was cut or only masked; else None.
+      whole: variables of the dense sizes, where nothing was cut or only masked. Else None.
       variables: variables of the network as it is, earlier masks carried out.
       called: the model as the user's loss takes it, from variables.
     """
@@ -117,7 +117,7 @@ def cut_of(start: Start, total: Keep, small: Any, inputs: tuple[Any, ...]) -> Cu
 
 
 def _cut_inputs(inputs: tuple[Any, ...], analysis: Analysis, alive: np.ndarray) -> tuple[Any, ...]:
-    """The inputs without the channels that went of free ones; those that an earlier call cut are as they are."""
+    """The inputs without the channels that went of free ones. Those that an earlier call cut are as they are."""
     leaves, treedef = jax.tree.flatten(inputs)
     values = analysis.body.ins[len(analysis.body.ins) - len(leaves) :]
     return jax.tree.unflatten(treedef, [_cut_input(x, v, alive) for x, v in zip(leaves, values, strict=True)])

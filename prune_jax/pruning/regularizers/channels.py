@@ -19,7 +19,7 @@ Term = tuple[Slice, Any]  # where, and a number for each channel (size,)
 
 
 def named_leaves_of(params: Any, groups: Sequence[Group]) -> dict[str, Any]:
-    """The leaves of a tree by the names that groups know them by; others by their own path.
+    """The leaves of a tree by the names that groups know them by. Others go by their own path.
 
     Args:
       params: the tree that ``groups`` were found for, or its part that is trained, as a dict or an ``nnx.State``.
@@ -79,7 +79,7 @@ def mean_magnitudes(leaves: Leaves, group: Group) -> jax.Array:
 
 
 def spread(values: Any, of: Slice, rank: int) -> jax.Array:
-    """Numbers of channels at the positions of a leaf's axis, of size 1 on its other axes; 0 where none is meant."""
+    """Numbers of channels at the positions of a leaf's axis, of size 1 on its other axes. 0 where none is meant."""
     along = jnp.where(of.index >= 0, values[of.index], 0)
     return along.reshape([-1 if axis == of.axis else 1 for axis in range(rank)])
 
@@ -95,7 +95,7 @@ def weighed(leaves: Leaves, terms: Iterable[Term]) -> dict[str, jax.Array]:
 
 
 def lowest(scores: jax.Array, count: int) -> jax.Array:
-    """Where the ``count`` lowest scores are, bool (n,); of equal scores the first."""
+    """Where the ``count`` lowest scores are, bool (n,). Of equal scores the first."""
     rank = jnp.argsort(jnp.argsort(scores, stable=True), stable=True)
     return rank < count
 
@@ -114,7 +114,7 @@ def counts_of(groups: Sequence[Group], ratio: float | Mapping[str, float]) -> di
       ratio: the fraction removed, of every group or by the group's name.
 
     Returns:
-      Group name -> count; groups that a mapping doesn't name are left out.
+      Group name -> count. Groups that a mapping doesn't name are left out.
     """
     each = ratio if isinstance(ratio, Mapping) else {group.name: ratio for group in groups}
     return {g.name: pruned_count(g.size, each[g.name]) for g in groups if g.name in each}

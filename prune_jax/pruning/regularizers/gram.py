@@ -62,14 +62,14 @@ def tpp(
       step: by how much g rises.
       every: steps between two rises. The companion code takes 5 for ImageNet, 10 for CIFAR.
       limit: of g.
-      hold: steps that g is held for at its limit; 40000 for ImageNet, 10000 for CIFAR. The companion code also sets
-        the doomed channels to zero layer by layer in this time; here the cut that follows does so at once.
+      hold: steps that g is held for at its limit. 40000 for ImageNet, 10000 for CIFAR. In this time the companion code
+        also sets the doomed channels to zero, layer by layer. Here the cut that follows does so at once.
 
     Returns:
       The penalty.
 
     Raises:
-      ValueError: a number outside its range; from ``init``, a group that no kernel makes.
+      ValueError: a number outside its range. From ``init``, a group that no kernel makes.
     """
     refuse_below(0, strength=strength, step=step, limit=limit, hold=hold)
     refuse_below(1, every=every)
@@ -162,7 +162,7 @@ def _rows(leaves: Leaves, producer: Slice) -> jax.Array:
 
 
 def _outputs(producer: Slice, doomed: jax.Array) -> jax.Array:
-    """Which outputs of the producer are to go; those of other groups aren't."""
+    """Which outputs of the producer are to go. Those of other groups aren't."""
     return jnp.where(producer.index >= 0, doomed[producer.index], False)
 
 

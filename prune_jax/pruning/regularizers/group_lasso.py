@@ -27,8 +27,8 @@ def group_lasso(groups: Sequence[Group], *, strength: float = 1e-4, over: str = 
 
     Args:
       groups: coupled groups that can be pruned.
-      strength: what the sum of norms is multiplied by. The paper tunes it for each network; the default is ours.
-      over: 'producer', the weights that make a channel, as published; or 'coupled', all kernels that make or read it,
+      strength: what the sum of norms is multiplied by. The paper tunes it for each network. The default is ours.
+      over: 'producer', the weights that make a channel, as published. Or 'coupled', all kernels that make or read it,
         of which one norm is taken.
 
     Returns:

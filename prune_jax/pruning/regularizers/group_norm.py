@@ -17,14 +17,14 @@ from prune_jax.pruning.regularizers.penalty import Leaves, Penalty
 def group_norm(groups: Sequence[Group], *, strength: float = 1e-4, alpha: float = 16.0) -> Penalty:
     """Strength times alpha^((max - I) / (max - min)) times w, on all coupled slices of a channel.
 
-    I is the channel's L2 norm over all kernels that make or read it and the scales of its norms; max and min are over
+    I is the channel's L2 norm over all kernels that make or read it and the scales of its norms. Max and min are over
     the channels of the group. The weakest channel decays ``alpha`` times as fast as the strongest one. In a group whose
     channels are all equal, all decay as the strongest.
 
     Args:
       groups: coupled groups that can be pruned.
       strength: the decay of the strongest channel.
-      alpha: how many times as strong the decay of the weakest channel is; the paper's 2^4.
+      alpha: how many times as strong the decay of the weakest channel is. The paper's is 2^4.
 
     Returns:
       The penalty: half the sum of weight times squared norm, the weights as constants. It ends by its budget alone.
@@ -55,7 +55,7 @@ def group_norm(groups: Sequence[Group], *, strength: float = 1e-4, alpha: float 
 
 
 def shrinkage(norms: jax.Array, alpha: float) -> jax.Array:
-    """alpha^((max - I) / (max - min)) of the channels' norms I, (size,); 1 where all are equal.
+    """alpha^((max - I) / (max - min)) of the channels' norms I, (size,). 1 where all are equal.
 
     >>> [round(float(x), 3) for x in shrinkage(jnp.array([1.0, 2.0, 3.0]), 16.0)]
     [16.0, 4.0, 1.0]

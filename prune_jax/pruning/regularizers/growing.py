@@ -26,7 +26,7 @@ KEPT_SHARE = 0.9  # of the old value in the moving average of the ratio, as in t
 
 
 class GrowthState(NamedTuple):
-    """Where growth stands; each field maps a group's name to an array.
+    """Where growth stands. Each field maps a group's name to an array.
 
     Attributes:
       doomed: which channels are to go, bool (size,).
@@ -34,7 +34,7 @@ class GrowthState(NamedTuple):
       strength: the L2 strength of each channel, float32 (size,).
       ratio: moving average of the mean magnitude of kept channels over that of doomed ones, float32.
       finished: whether growth has ended, bool.
-      held: steps since growth ended everywhere, int32; one number, not one a group.
+      held: steps since growth ended everywhere, int32. It is one number, not one a group.
     """
 
     doomed: dict[str, jax.Array]
@@ -48,7 +48,7 @@ class GrowthState(NamedTuple):
 class Rises(NamedTuple):
     """How the penalty of a group grows: by ``pick_step`` on all channels, then by ``step`` on the doomed ones.
 
-    ``picks`` rises pick; 0: the doomed ones are known from the start. Growth ends above ``limit``, after ``most``
+    ``picks`` rises pick. 0: the doomed ones are known from the start. Growth ends above ``limit``, after ``most``
     rises. Kept channels have the strength ``recover`` once it is known which they are.
     """
 
@@ -60,7 +60,7 @@ class Rises(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """When growth is looked at and when it ends: every ``every`` steps; at ``ratio_limit``, ``together`` or not.
+    """When growth is looked at and when it ends: every ``every`` steps, and at ``ratio_limit``, ``together`` or not.
 
     ``together``: the ratios of all groups must have reached it. ``hold``: steps that the strength is held for after.
     """
@@ -89,13 +89,13 @@ def greg1(
 
     Args:
       groups: coupled groups that can be pruned.
-      gone: group name -> how many channels are to go; others are left alone.
+      gone: group name -> how many channels are to go. Others are left alone.
       step: by how much the strength rises.
       every: steps between two rises. The paper takes 5 for ImageNet, 10 for CIFAR.
       limit: the strength above which a group's growth ends.
       ratio_limit: the moving average of (mean kept magnitude / mean doomed magnitude) at which growth ends.
-      hold: steps that the strength is held for after growth has ended everywhere; 40000 for ImageNet, 10000 for CIFAR.
-      over: 'producer', the weights that make a channel, as published; or 'coupled', all kernels that make or read it.
+      hold: steps that the strength is held for after growth has ended everywhere. 40000 for ImageNet, 10000 for CIFAR.
+      over: 'producer', the weights that make a channel, as published. Or 'coupled', all kernels that make or read it.
 
     Returns:
       The penalty: half the sum of strength times squared weight.
@@ -122,7 +122,7 @@ def greg2(
     hold: int = 40000,
     over: str = "producer",
 ) -> Penalty:
-    """GReg-2: a strength that grows on all channels shows which are to go; then it grows on those alone.
+    """GReg-2: a strength that grows on all channels shows which are to go. Then it grows on those alone.
 
     All channels rise by ``pick_step`` until the strength reaches ``pick_limit``. The channels of lowest L1 norm at
     that moment are doomed and rise by ``step`` on. The others have the strength ``recover``, which is negative as
@@ -240,6 +240,6 @@ def _strength(risen: jax.Array, doomed: jax.Array, rises: Rises) -> jax.Array:
 
 
 def _magnitude_ratio(scores: jax.Array, doomed: jax.Array, gone: int) -> jax.Array:
-    """Mean magnitude of kept channels over that of doomed ones; infinite where those are zero."""
+    """Mean magnitude of kept channels over that of doomed ones. Infinite where those are zero."""
     kept = jnp.where(doomed, 0, scores).sum() / (len(scores) - gone)
     return kept / (jnp.where(doomed, scores, 0).sum() / gone)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 NEVER = 2**31 - 1
-NOISE = 1e-6  # 1e-5 * 1000 isn't 1e-2 in binary; limits aren't meant that precisely
+NOISE = 1e-6  # 1e-5 * 1000 isn't 1e-2 in binary, and limits aren't meant that precisely
 
 
 def rises_to(limit: float, step: float) -> int:
@@ -29,7 +29,7 @@ def rises_above(limit: float, step: float) -> int:
 
 
 def at_once(flags: Iterable[jax.Array]) -> jax.Array:
-    """Whether all flags are set; True of none."""
+    """Whether all flags are set. True of none."""
     return jnp.all(jnp.stack([jnp.ones((), bool), *flags]))
 
 

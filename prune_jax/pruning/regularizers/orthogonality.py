@@ -1,6 +1,6 @@
 """Kernel orthogonality: every layer is pulled to an isometry while it trains.
 
-Sources: KernOrth, Xie et al., CVPR 2017, arXiv 1703.01827; OrthConv, Wang et al., Orthogonal Convolutional Neural
+Sources: KernOrth, Xie et al., CVPR 2017, arXiv 1703.01827. OrthConv, Wang et al., Orthogonal Convolutional Neural
 Networks, CVPR 2020, arXiv 1911.12207.
 """
 
@@ -23,7 +23,7 @@ def kernel_orthogonality(
     """KernOrth: strength times the sum over all kernels of ||M^T M - I||_F, M the kernel in its taller orientation.
 
     Args:
-      groups: only name the leaves; every kernel of the params counts.
+      groups: only name the leaves. Every kernel of the params counts.
       strength: what the sum is multiplied by.
       output_axis: of a kernel, as in ``recovery.as_matrix``: -1 for Flax, 0 for PyTorch.
 
@@ -50,10 +50,10 @@ def orthogonal_convolution(
     Other kernels, 1x1 and dense ones, count as in ``kernel_orthogonality``.
 
     Args:
-      groups: only name the leaves; every kernel of the params counts.
+      groups: only name the leaves. Every kernel of the params counts.
       strength: what the sum of distances is multiplied by.
-      stride: of the self-convolution; 2 in the companion code of TPP.
-      padding: of the self-convolution on each side; 1 there.
+      stride: of the self-convolution. 2 in the companion code of TPP.
+      padding: of the self-convolution on each side. 1 there.
       output_axis: -1 for kernels (height, width, inputs, outputs), 0 for (outputs, inputs, height, width).
 
     Returns:
@@ -117,7 +117,7 @@ def _distance(leaves: Leaves, path: str, output_axis: int) -> jax.Array:
 
 
 def _filters(leaves: Mapping[str, jax.Array], path: str, output_axis: int) -> jax.Array | None:
-    """The kernel as (outputs, inputs, height, width); None of one that isn't a convolution wider than 1."""
+    """The kernel as (outputs, inputs, height, width). None of one that isn't a convolution wider than 1."""
     kernel = wide(leaves[path])
     if kernel.ndim != 4:
         return None

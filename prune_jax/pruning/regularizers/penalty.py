@@ -18,14 +18,14 @@ class Penalty(NamedTuple):
     """A penalty on weights that may change as training goes on. Every function is pure and can be traced.
 
     Attributes:
-      groups: the coupled groups that it looks at; names of leaves are those of the groups' members.
+      groups: the coupled groups that it looks at. Names of leaves are those of the groups' members.
       init: ``init(leaves)`` -> the state that it begins with, a pytree of arrays. Which channels are to go may hang
         on the weights at this moment.
       advance: ``advance(state, leaves, count)`` -> the state that step ``count`` (int32, from 0 on) is taken with.
       value: ``value(state, leaves)`` -> the penalty, a float32 scalar.
       gradient: ``gradient(state, leaves)`` -> leaf name -> gradient of ``value``, for the leaves that it moves.
       prox: ``prox(state, leaves, lr)`` -> leaf name -> weights after the proximal step, for a penalty that isn't
-        smooth; then ``gradient`` isn't used for training.
+        smooth. Then ``gradient`` isn't used for training.
       done: ``done(state)`` -> whether its stop rule says that training towards the cut has ended.
     """
 
@@ -92,7 +92,7 @@ def regularized(
 
 
 def added(penalty: Penalty) -> optax.GradientTransformationExtraArgs:
-    """The penalty's gradient added to the gradient that comes in; to be placed before the optimiser.
+    """The penalty's gradient added to the gradient that comes in. It stands before the optimiser.
 
     Args:
       penalty: without a proximal step.
@@ -110,7 +110,7 @@ def added(penalty: Penalty) -> optax.GradientTransformationExtraArgs:
 
 
 def proximal(penalty: Penalty, learning_rate: Rate) -> optax.GradientTransformationExtraArgs:
-    """The penalty's proximal step behind an optimiser's update; to be placed **last** in a chain.
+    """The penalty's proximal step behind an optimiser's update. It stands **last** in a chain.
 
     Args:
       penalty: with a proximal step.
@@ -132,7 +132,7 @@ def proximal(penalty: Penalty, learning_rate: Rate) -> optax.GradientTransformat
 
 
 def is_done(opt_state: Any) -> Any:
-    """Whether the penalty within an optimiser's state has ended; an array with the state's leading axes.
+    """Whether the penalty within an optimiser's state has ended: an array with the state's leading axes.
 
     False where there is no penalty.
     """

@@ -20,8 +20,8 @@ def slimming(groups: Sequence[Group], *, strength: float = 1e-4) -> Penalty:
     """Strength times the sign of the scale of every norm that scales a group's channels one by one.
 
     Args:
-      groups: coupled groups that can be pruned; those without a norm are left alone.
-      strength: what the sum of absolute scales is multiplied by; the paper's 1e-4 (1e-5 for VGG on CIFAR).
+      groups: coupled groups that can be pruned. Those without a norm are left alone.
+      strength: what the sum of absolute scales is multiplied by. The paper's is 1e-4 (1e-5 for VGG on CIFAR).
 
     Returns:
       The penalty: strength times the sum of absolute scales. It ends by its budget alone.
@@ -47,7 +47,7 @@ def slimming(groups: Sequence[Group], *, strength: float = 1e-4) -> Penalty:
 
 
 def without_scales(groups: Sequence[Group]) -> str:
-    """Why there is nothing to slim; empty where some norm scales channels one by one."""
+    """Why there is nothing to slim. Empty where some norm scales channels one by one."""
     return "" if any(group.gains for group in groups) else "no norm scales their channels one by one"
 
 

@@ -1,4 +1,4 @@
-"""Every regulariser by the name that a config gives it; the contract test runs over this table."""
+"""Every regulariser by the name that a config gives it. The contract test runs over this table."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +32,11 @@ class Regularizer(NamedTuple):
     """How a penalty is made, and what it asks for.
 
     Attributes:
-      make: ``make(groups, **arguments)`` -> ``Penalty``; where it pushes chosen channels, ``make(groups, gone,
+      make: ``make(groups, **arguments)`` -> ``Penalty``. Where it pushes chosen channels, ``make(groups, gone,
         **arguments)`` with how many of each group are to go. Its keyword arguments, with their defaults, are its own.
       chooses: whether it pushes chosen channels.
       neutral: arguments under which training is as without it.
-      channels: whether it looks at coupled channels; else at kernels, whatever the groups.
+      channels: whether it looks at coupled channels. Else it looks at kernels, whatever the groups.
       stops: whether it has a rule that ends it.
       unfit: why these groups have nothing that it could act on, in words, or ''.
       macs: multiply-accumulates that a step takes beside the network's passes: a function of a pushed group and of
@@ -85,7 +85,7 @@ def penalty_of(
 
     Args:
       name: of ``REGULARIZERS``.
-      groups: all of a network's; frozen ones are left alone.
+      groups: all of a network's. Frozen ones are left alone.
       ratio: the fraction of channels that is to go, of every group or by the group's name, for penalties that push
         chosen channels ('greg1', 'greg2', 'tpp').
       arguments: the regulariser's own, see its function.

@@ -15,7 +15,7 @@ from prune_jax.pruning.shipping.numbers import numbers
 from prune_jax.pruning.shipping.onnx_file import onnx_bytes
 from prune_jax.pruning.shipping.plain import by_example
 
-# Of sums in another order, relative to the largest output; another network differs by far more.
+# Of sums in another order, relative to the largest output. Another network differs by far more.
 TOLERANCE = 1e-4
 Function = Callable[..., Any]
 
@@ -32,7 +32,7 @@ def export(
         y = network.call(x)
 
     Args:
-      pruned: what ``prune`` or ``load`` gave; or any object with ``apply`` and ``variables``.
+      pruned: what ``prune`` or ``load`` gave. Or any object with ``apply`` and ``variables``.
       x: an input of the network, or a tuple of inputs. The first axis of each is the batch, of any size but 0. Examples
         of a batch must not influence each other.
       path: the file, written whole or not at all.

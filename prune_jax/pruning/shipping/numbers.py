@@ -22,7 +22,7 @@ def numbers(pruned: Any, variables: Any = None) -> Any:
 
 
 def named(tree: Any) -> dict[str, Any]:
-    """Leaf path -> array; what is no array (an activation function in a callable pytree) is code."""
+    """Leaf path -> array. What is no array (an activation function in a callable pytree) is code."""
     return {path: leaf for path, leaf in leaf_paths(tree) if hasattr(leaf, "dtype")}
 
 

@@ -106,7 +106,7 @@ def small_jvp(node: Any, cut: Cut, run: Run) -> Callable:
 
 
 def small_vjp(node: Any, cut: Cut, run: Run) -> Callable:
-    """The call of a custom_vjp function on cut arrays; its forward pass is run again backwards."""
+    """The call of a custom_vjp function on cut arrays. Its forward pass is run again backwards."""
     smooth = [k for k, value in enumerate(node.ins) if _is_float(value)]
 
     def dense_vjp(primals: list[Any], cotangents: list[Any]) -> tuple:

@@ -106,7 +106,7 @@ def _reshape(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
 
 
 def _iota(node: Any, ins: Arrays, alive: np.ndarray) -> Arrays:
-    """Counted at the dense size; then what is left keeps its numbers."""
+    """Counted at the dense size. Then what is left keeps its numbers."""
     out, axis = node.outs[0], node.eqn.params["dimension"]
     shape = list(small_shape(out.axes, alive))
     shape[axis] = out.aval.shape[axis]

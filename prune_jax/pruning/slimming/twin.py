@@ -138,7 +138,7 @@ def run(body: Body, args: list[Any], cut: Cut) -> list[Any]:
 
 
 def specs_of(tree: Any) -> Any:
-    """The tree as shapes; a Python number counts as the array that JAX makes of it."""
+    """The tree as shapes. A Python number counts as the array that JAX makes of it."""
 
     def one(x: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(jnp.shape(x), x.dtype if hasattr(x, "dtype") else jnp.result_type(x))
@@ -170,7 +170,7 @@ def _alive(groups: Sequence[Group], analysis: Analysis, kept: Mapping[str, Any])
 
 
 def _dense_inputs(specs: Any, inputs: tuple) -> Any:
-    """Specs of a call's inputs at the dense number of channels; only free inputs have lost any."""
+    """Specs of a call's inputs at the dense number of channels. Only free inputs have lost any."""
 
     def one(spec: Any, dense: Any) -> Any:
         known = jnp.shape(dense)
