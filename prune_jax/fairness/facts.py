@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness import chain, images, training_settings
+from prune_jax.fairness.chance import stuck_text
 from prune_jax.fairness.comparison import sample
 from prune_jax.fairness.record import RunRecord
 
@@ -127,7 +128,7 @@ def facts(record: RunRecord) -> dict[str, Any]:
     Returns:
         A fact for each field of ``RULES``, and: ``pretraining``, settings of the training from random weights;
         ``measure``, the metric's name, unit, direction, sign and whether it is stated; ``sample``, mean, std, n and
-        their text, None where the record has no result.
+        their text, None where the record has no result; ``chance``, the seeds that learnt nothing, '' without any.
 
     Example:
         >>> facts(RunRecord("A", network="resnet56"))["network"]
@@ -138,4 +139,5 @@ def facts(record: RunRecord) -> dict[str, Any]:
         "pretraining": _named(training_settings.first_training(record)),
         "measure": [metric.name, metric.unit, metric.direction, metric.sign, record.metric is not None],
         "sample": None if stated is None else [stated.mean, stated.std, stated.n, str(stated)],
+        "chance": stuck_text(record),
     }

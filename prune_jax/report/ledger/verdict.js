@@ -244,6 +244,12 @@ const Verdict = (() => {
     return `${lead}, which doesn't show that it is better: ${missing.join("; ")}.`;
   }
 
+  // The seeds that learnt nothing, as a sentence of its own.
+  function stuck(both, names) {
+    const named = both.map((facts, i) => facts.chance && `${facts.chance} of ${names[i]}`).filter(Boolean);
+    return named.length ? ` At chance: ${named.join(", ")}.` : "";
+  }
+
   // All that may be concluded from two records: verdict, test, winner and the sentence.
   function compare(a, b, names, table, required) {
     const verdict = judge(a, b, table);
@@ -265,7 +271,7 @@ const Verdict = (() => {
     let sentence = sentenceOf(ordered(names), ordered(samples), test, missing, required, a.measure, table);
     if (winner && verdict.assumed.length)
       sentence = `${sentence.slice(0, -1)}, taking as equal, though unstated: ${verdict.assumed.join(", ")}.`;
-    return { verdict, test, winner, sentence };
+    return { verdict, test, winner, sentence: sentence + stuck([a, b], names) };
   }
 
   return { judge, compare, welch, explain, shown, general2, fixed2 };
