@@ -130,7 +130,7 @@ def _sentence(
         return (
             f"{first} {word} {second} by {_amount(points, metric)} under {required}: {numbers}, {_p(test)}."
         )
-    if points == 0.0:
+    if f"{points:.2f}" == "0.00":
         lead = f"{first} and {second} are level ({numbers})"
     else:
         lead = _lead(first, second, points, numbers, metric)

@@ -239,8 +239,8 @@ def default_config() -> ConfigDict:
             "at_once": 0,  # jobs of the array that run at the same time
         }
     )
-    # The report's heading, a text below it, and its sections (prune_jax.report.SECTIONS).
-    config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",)})
+    # The report's heading, a text below it, its sections (prune_jax.report.SECTIONS), and whether report.html is made.
+    config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",), "page": True})
     return config
 
 

@@ -240,7 +240,7 @@ const Verdict = (() => {
     const amount = `${fixed2(points)}${units} ${sign > 0 ? "above" : "below"}`;
     let lead = `${first}'s ${name} is ${amount} ${second}'s (${numbers}; ${direction} is better)`;
     if (plain) lead = `${first} is ${amount} ${second} (${numbers})`;
-    if (points === 0) lead = `${first} and ${second} are level (${numbers})`;
+    if (fixed2(points) === "0.00") lead = `${first} and ${second} are level (${numbers})`;
     return `${lead}, which doesn't show that it is better: ${missing.join("; ")}.`;
   }
 
