@@ -4,6 +4,7 @@
 that ``RULES`` names for each field. A test holds both to one verdict over random pairs.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -24,6 +25,17 @@ def key(value: Any) -> str:
     >>> key({"a": 1.0, "b": [True]}) == key({"b": [1], "a": 1})
     True
     """
+    return _text_key(value) if isinstance(value, str) else _any_key(value)
+
+
+@functools.lru_cache(
+    maxsize=4096
+)  # a memo of a pure function: thousands of records share few names and schedules
+def _text_key(value: str) -> str:
+    return json.dumps(value)
+
+
+def _any_key(value: Any) -> str:
     return json.dumps(_comparable(value), sort_keys=True, default=str)
 
 

@@ -51,9 +51,7 @@ def test_a_committed_report_is_what_its_records_say_today(home, tmp_path):
     if (home / "figures").exists():
         (tmp_path / "figures").symlink_to(home / "figures")
     layout = {**config.report.to_dict(), "page": False}
-    made = report.write(
-        tmp_path, reading.in_order(records, labels), layout, max(len(labels), 1), draw=False
-    )
+    made = report.write(tmp_path, reading.in_order(records, labels), layout, max(len(labels), 1), draw=False)
     committed = [line for line in (home / "report.md").read_text().splitlines() if f"({PAGE})" not in line]
     command = COMMAND.format(config=given_to(records[0])[0], name=home.name)
     again = f"write it again, with the keys of its records' command: {command}"
