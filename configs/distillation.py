@@ -31,7 +31,13 @@ def get_config() -> ConfigDict:
 def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio and temperature, few epochs, an MLP."""
     del config
-    small = {"model.name": "mlp7_relu", "ratios": (0.7,), "temperatures": (4.0,), "epochs": 2}
+    small = {
+        "model.name": "mlp7_relu",
+        "model.options": {},
+        "ratios": (0.7,),
+        "temperatures": (4.0,),
+        "epochs": 2,
+    }
     return recipes.few_digits() | small
 
 

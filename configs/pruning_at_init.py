@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from prune_jax.experiment.protocols import recipes
 
-# Granularity -> how the ratio is shared out, and which layers; () is what the paper prunes in the network.
-SHARED_OUT = {"filter": ("uniform", ()), "unstructured": ("global", ("blocks/*",))}
+# Granularity -> how the ratio is shared out.
+SHARED_OUT = {"filter": "uniform", "unstructured": "global"}
 
 
 def get_config() -> ConfigDict:
@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.iterated = ("synflow",)
     config.iterations = 100  # rounds of SynFlow within one action (arXiv 2006.05467)
     config.granularities = ("filter", "unstructured")
+    config.masked_layers = ("blocks/*",)  # of single weights. Filters are pruned where the paper prunes them
     config.ratios = (0.5, 0.9)
     config.train = recipes.plan_of(8, "0:5e-2,5:5e-3")  # of what is pruned, and of scratch
     config.report.title = "Pruning at initialisation beside scratch (ResNet-8)"
@@ -37,6 +38,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio, two epochs, ten rounds of SynFlow."""
     del config
     return recipes.few_digits() | {
+        "masked_layers": ("convs/*",),
         "ratios": (0.5,),
         "iterations": 10,
         "train.epochs": 2,
@@ -57,14 +59,13 @@ def sweep(config: ConfigDict) -> list[dict[str, Any]]:
 
 
 def _run(config: ConfigDict, ratio: float, granularity: str, method: str) -> dict[str, Any]:
-    allocation, layers = SHARED_OUT[granularity]
     return {
         "label": f"{method} {ratio:g}, {granularity}",
         "sparsify.criterion": method,
         "sparsify.iterations": config.iterations if method in config.iterated else 1,
         "sparsify.granularity": granularity,
-        "sparsify.allocation": allocation,
-        "sparsify.layers": layers,
+        "sparsify.allocation": SHARED_OUT[granularity],
+        "sparsify.layers": () if granularity == "filter" else config.masked_layers,
         "sparsify.ratio": ratio,
         "retrain.epochs": config.train.epochs,
         "retrain.schedule": config.train.schedule,

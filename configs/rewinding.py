@@ -32,6 +32,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio, three epochs of pretraining."""
     del config
     return recipes.few_digits() | {
+        "sparsify.layers": ("convs/*",),
         "ratios": (0.8,),
         "epoch_k": 1,
     }

@@ -34,6 +34,7 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     """Small values for --config.quick: two seeds, one ratio and pattern, one retraining epoch."""
     del config
     return recipes.few_digits() | {
+        "sparsify.layers": ("convs/[1-9]",),  # all but the first
         "ratios": (0.5,),
         "patterns": ("2:4",),
         "retrain.epochs": 1,

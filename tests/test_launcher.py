@@ -25,8 +25,16 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def finish(environment, *arguments, python=(sys.executable,)):
-    command = [*python, "run.py", CONFIG, "--config.quick", *map(str, arguments)]
+# The sweep's runs of one LR with and without OrthP; figures, and no page: Bokeh's import takes seconds of each process.
+FEW = (
+    '--config.recoveries=("none","orthp")',
+    "--config.retrain_lrs=(1e-2,)",
+    "--config.report.interactive=False",
+)
+
+
+def finish(environment, *arguments, python=(sys.executable,), few=FEW):
+    command = [*python, "run.py", CONFIG, "--config.quick", *few, *map(str, arguments)]
     ended = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=300)
     return ended.returncode, ended.stdout, ended.stderr
 
@@ -124,7 +132,7 @@ def test_bad_input_is_one_line_before_any_work(environment, tmp_path):
 
 @pytest.mark.slow
 def test_a_dry_run_starts_nothing(environment, tmp_path):
-    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", "--dry_run")
+    code, out, err = finish(environment, f"--workdir={tmp_path / 'w'}", "--dry_run", few=())
     assert code == 0, err
     assert "run 16/16 reinit 0.9, LR 0.001, 4 epochs: mlp7_linear, seeds [0, 1]" in out
     assert out.strip().splitlines()[-1].startswith("16 runs, 42 distinct stages")

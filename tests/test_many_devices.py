@@ -24,6 +24,7 @@ SMALL = (
     "--config.measure.examples=16",
     "--config.sparsify.criterion=taylor",  # so that gradients of training examples are gathered everywhere too
     "--config.tensorboard=False",
+    "--config.report.interactive=False",
 )
 TABLES = {
     "table4": ("--config=configs/table4.py", *SMALL, "--config.shorten=30", "--sweep=6/12"),

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.retrain.epochs = 4
     config.sparsify.recovery = "orthp"
     config.checkpoint_seconds = 0.0
+    config.report.interactive = False
     config.ratios = (0.5,)
     return config
 

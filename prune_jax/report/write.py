@@ -115,7 +115,7 @@ def write(
 ) -> Path:
     """Write ``report.md``, and when ``draw`` the figures and ``report.html``, from a launch of ``runs`` runs.
 
-    ``layout`` is the config's ``report``: a title, an optional text, section names, and in ``page`` whether there is a
+    ``layout`` is the config's ``report``: a title, an optional text, section names, and ``interactive``, False for no
     ``report.html``. The report opens with what was run, the text and the verdicts. Versions and ids come last. A table
     without rows has no heading either. Equal records give equal bytes, so a launch that was interrupted ends with the
     same report.
@@ -129,7 +129,7 @@ def write(
     parts.append(layout.get("text") or "")
     if records:
         parts.append(f"## Verdicts\n\n{opening.verdicts(rank_several(records))}")
-    if layout.get("page", True) and _interactive(folder, title, records, draw):
+    if layout.get("interactive", True) and _interactive(folder, title, records, draw):
         parts.append(f"Every curve, with its seed and id: [{PAGE}]({PAGE}), a file to download and open.")
     for name in layout["sections"]:
         if name in TABLES:

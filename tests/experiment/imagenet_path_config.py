@@ -16,4 +16,5 @@ def get_config() -> ConfigDict:
     config.optimizer.batch_size = 100
     config.seeds = (0,)
     config.pretrain.epochs = config.retrain.epochs = config.scratch.epochs = 1
+    config.report.interactive = False
     return config

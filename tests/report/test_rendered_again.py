@@ -16,7 +16,7 @@ from prune_jax.report.write import PAGE
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
-COMMAND = "python run.py --config={config} --workdir=results/{name} --report_only --config.report.page=False"
+COMMAND = "python run.py --config={config} --workdir=results/{name} --report_only --config.report.interactive=False"
 
 
 def given_to(record):
@@ -50,7 +50,7 @@ def test_a_committed_report_is_what_its_records_say_today(home, tmp_path):
         pytest.skip(f"{home.name} holds records of {records[0].network}; the config's network is another now")
     if (home / "figures").exists():
         (tmp_path / "figures").symlink_to(home / "figures")
-    layout = {**config.report.to_dict(), "page": False}
+    layout = {**config.report.to_dict(), "interactive": False}
     made = report.write(tmp_path, reading.in_order(records, labels), layout, max(len(labels), 1), draw=False)
     committed = [line for line in (home / "report.md").read_text().splitlines() if f"({PAGE})" not in line]
     command = COMMAND.format(config=given_to(records[0])[0], name=home.name)
@@ -69,7 +69,7 @@ def test_report_only_writes_the_report_of_records_alone(tmp_path):
     shutil.copytree(home / "records", tmp_path / "records")
     records = {path.name: path.read_bytes() for path in (tmp_path / "records").iterdir()}
     command = [sys.executable, "run.py", "--config=configs/mystery1_convnet.py", f"--workdir={tmp_path}"]
-    command += ["--report_only", "--config.report.page=False"]
+    command += ["--report_only", "--config.report.interactive=False"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.md'}"

@@ -138,6 +138,13 @@ def test_without_drawing_only_figures_that_exist_are_shown(tmp_path):
     )
 
 
+def test_a_report_that_is_not_interactive_has_no_page(tmp_path):
+    layout = {"title": "T", "text": "", "sections": ("accuracy",), "interactive": False}
+    written = report.write(tmp_path, [record(0.01, 3, (90.0, 91.0))], layout, 1)
+    assert "report.html" not in written.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
 def test_unknown_sections_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"unknown section 'figure9'.* Allowed: base"):
         report.check_sections(("figure9",))

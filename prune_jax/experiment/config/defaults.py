@@ -240,7 +240,7 @@ def default_config() -> ConfigDict:
         }
     )
     # The report's heading, a text below it, its sections (prune_jax.report.SECTIONS), and whether report.html is made.
-    config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",), "page": True})
+    config.report = ConfigDict({"title": "", "text": "", "sections": ("accuracy",), "interactive": True})
     return config
 
 

@@ -153,8 +153,11 @@ def resnet8_digits(experiment: str, seeds: int) -> ConfigDict:
 
 
 def few_digits() -> dict[str, Any]:
-    """Quick values of ``resnet8_digits``: two seeds, a part of the images, three epochs of pretraining."""
+    """Quick values of ``resnet8_digits``: narrow convolutions, two seeds, a part of the images, three epochs."""
     return {
+        "model.name": "conv5_bn",
+        "model.options": {"channels": (8, 8, 16, 16, 16), "strides": (1, 2, 1, 1, 2)},
+        "report.title": "Quick form, five narrow convolutions",
         "seeds": (0, 1),
         "dataset.train_examples": 300,
         "pretrain.epochs": 3,
