@@ -23,6 +23,7 @@ from prune_jax.experiment.config import flags as command_line
 from prune_jax.experiment.devices import replicas
 from prune_jax.experiment.processes import collective, preemption
 from prune_jax.experiment.storage import folder
+from prune_jax.report import reading
 from prune_jax.text_table import aligned
 
 FLAGS = flags.FLAGS
@@ -124,9 +125,8 @@ def _launch(
 def _rewritten(config: ConfigDict, sweep: launch.Sweep | None, root: Path) -> Path:
     """The report over the records of ``root``, in the sweep's order. Where it names some of them, of those alone."""
     labels = [str(run.get("label")) for run in sweep(config)] if sweep else []
-    records = fairness.read_folder(root)
-    named = sorted((r for r in records if r.name in labels), key=lambda record: labels.index(record.name))
-    return report.write(root, named or records, config.report.to_dict(), max(len(labels), 1))
+    records = reading.in_order(fairness.read_folder(root), labels)
+    return report.write(root, records, config.report.to_dict(), max(len(labels), 1))
 
 
 def _resolved() -> tuple[ConfigDict, launch.Sweep | None, shards.Shard]:
@@ -144,8 +144,17 @@ def _refuse_flags_without_effect() -> None:
     given = [name for name in MEETING if FLAGS[name].value is not None]
     if given and not FLAGS.distributed:
         raise ValueError(f"--{given[0]} says how processes meet, which they do with --distributed: add it")
+    if FLAGS.report_only:
+        _refuse_beside_report_only()
     if FLAGS.profile is not None and (FLAGS.launcher or FLAGS.sweep != "all"):
         other = f"--launcher={FLAGS.launcher}" if FLAGS.launcher else f"--sweep={FLAGS.sweep}"
         raise ValueError(
             f"--profile traces the sweep's first run here and goes without {other}: leave one out"
         )
+
+
+def _refuse_beside_report_only() -> None:
+    unlike = {"launcher": None, "sweep": "all", "profile": None, "dry_run": False}
+    given = [name for name, value in unlike.items() if FLAGS[name].value != value]
+    if given:
+        raise ValueError(f"--report_only starts no run, so --{given[0]} has no effect beside it: leave one out")

@@ -49,3 +49,22 @@ def at_chance(record: RunRecord) -> tuple[int, ...]:
     if guess is None or record.measured != ACCURACY:
         return ()
     return tuple(r.seed for r in record.results if r.last_accuracy <= MARGIN * guess)
+
+
+def stuck_text(record: RunRecord) -> str:
+    """The seeds of ``at_chance`` as a sentence names them; '' where there are none.
+
+    Args:
+        record: any record.
+
+    Returns:
+        'seed 0', 'seeds 1, 3' or ''.
+
+    Example:
+        >>> from prune_jax.fairness import RunRecord, SeedResult, Stage
+        >>> stage = Stage("scratch", spec={"model": {"num_classes": 10}})
+        >>> stuck_text(RunRecord("a", stages=(stage,), results=(SeedResult(0, 11.4), SeedResult(1, 9.8))))
+        'seeds 0, 1'
+    """
+    stuck = at_chance(record)
+    return f"seed{'s' * (len(stuck) > 1)} {', '.join(map(str, stuck))}" if stuck else ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prune_jax.fairness import published, submission
+from prune_jax.fairness.chance import stuck_text
 from prune_jax.fairness.comparison import compare, is_testable, sample
 from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.setups import SETUPS, STRICTNESS, Verdict, known_setup, strictest_setup
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
             f"{len(records)} records: the matrix is left out; --select=TEXT compares those whose name holds TEXT"
         )
     _print_sentences(records, pairs, args)
+    for line in stuck_lines(records):
+        print(line)
     failing = [v for v in pairs.values() if args.require is not None and not v.holds(args.require)]
     for verdict in failing:
         print(f"{verdict.a} / {verdict.b}: {verdict.explain(args.require)}", file=sys.stderr)
@@ -128,6 +131,12 @@ def matrix(records: Sequence[RunRecord], pairs: dict[tuple[int, int], Verdict]) 
         "differ"
     )
     return "\n".join([*key, "", aligned(rows), legend])
+
+
+def stuck_lines(records: Sequence[RunRecord]) -> list[str]:
+    """A line for each record that has seeds which learnt nothing: they stand inside its mean."""
+    found = [(record.name, stuck_text(record)) for record in records]
+    return [f"at chance, and inside the mean: {seeds} of {name}" for name, seeds in found if seeds]
 
 
 def _cell(verdict: Verdict) -> str:

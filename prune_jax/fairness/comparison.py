@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from prune_jax.fairness.chance import stuck_text
 from prune_jax.fairness.metrics import ACCURACY, Metric
 from prune_jax.fairness.record import RunRecord
 from prune_jax.fairness.setups import STRICTNESS, Verdict, known_setup, strictest_setup
@@ -51,7 +52,7 @@ def compare(
     The word "beats" takes S3.2 or stricter, as the paper recommends. Where no base model is shared, as with scratch,
     ``required`` may be SX-A, SX-B or same_overall_schedule. Then the sentence says "ahead". Settings that both
     records state and that differ are named, and leave no winner under any setup. Of records with different metrics
-    nothing is said but that.
+    nothing is said but that. Seeds that learnt nothing stand inside the means, so the sentence ends with their names.
 
     Args:
       a: a record.
@@ -95,7 +96,13 @@ def compare(
     sentence = _sentence((first.name, second.name), samples, test, missing, required, metric)
     if winner and verdict.assumed:
         sentence = f"{sentence[:-1]}, taking as equal, though unstated: {', '.join(verdict.assumed)}."
-    return Comparison(ours, theirs, test, verdict, winner, sentence)
+    return Comparison(ours, theirs, test, verdict, winner, sentence + _stuck(a, b))
+
+
+def _stuck(a: RunRecord, b: RunRecord) -> str:
+    """The seeds that learnt nothing, as a sentence of its own; '' without any."""
+    named = [f"{seeds} of {record.name}" for record in (a, b) if (seeds := stuck_text(record))]
+    return f" At chance: {', '.join(named)}." if named else ""
 
 
 def _missing(verdict: Verdict, test: Welch, required: str, significance: float) -> list[str]:
@@ -123,7 +130,7 @@ def _sentence(
         return (
             f"{first} {word} {second} by {_amount(points, metric)} under {required}: {numbers}, {_p(test)}."
         )
-    if points == 0.0:
+    if f"{points:.2f}" == "0.00":
         lead = f"{first} and {second} are level ({numbers})"
     else:
         lead = _lead(first, second, points, numbers, metric)

@@ -4,12 +4,14 @@
 that ``RULES`` names for each field. A test holds both to one verdict over random pairs.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from prune_jax.fairness import chain, images, training_settings
+from prune_jax.fairness.chance import stuck_text
 from prune_jax.fairness.comparison import sample
 from prune_jax.fairness.record import RunRecord
 
@@ -23,6 +25,17 @@ def key(value: Any) -> str:
     >>> key({"a": 1.0, "b": [True]}) == key({"b": [1], "a": 1})
     True
     """
+    return _text_key(value) if isinstance(value, str) else _any_key(value)
+
+
+@functools.lru_cache(
+    maxsize=4096
+)  # a memo of a pure function: thousands of records share few names and schedules
+def _text_key(value: str) -> str:
+    return json.dumps(value)
+
+
+def _any_key(value: Any) -> str:
     return json.dumps(_comparable(value), sort_keys=True, default=str)
 
 
@@ -127,7 +140,7 @@ def facts(record: RunRecord) -> dict[str, Any]:
     Returns:
         A fact for each field of ``RULES``, and: ``pretraining``, settings of the training from random weights.
         ``measure``, the metric's name, unit, direction, sign and whether it is stated. ``sample``, mean, std, n and
-        their text, None where the record has no result.
+        their text, None where the record has no result. ``chance``, the seeds that learnt nothing, '' without any.
 
     Example:
         >>> facts(RunRecord("A", network="resnet56"))["network"]
@@ -138,4 +151,5 @@ def facts(record: RunRecord) -> dict[str, Any]:
         "pretraining": _named(training_settings.first_training(record)),
         "measure": [metric.name, metric.unit, metric.direction, metric.sign, record.metric is not None],
         "sample": None if stated is None else [stated.mean, stated.std, stated.n, str(stated)],
+        "chance": stuck_text(record),
     }

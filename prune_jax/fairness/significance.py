@@ -1,5 +1,6 @@
 """Welch's two-sided t-test from runs or from printed mean, std and n, and Holm's correction. Never a NaN."""
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -21,14 +22,18 @@ class Sample:
         """Summary of runs. The std of a single run is None, not zero. ValueError when there are none."""
         if not len(values):
             raise ValueError("a sample needs at least one run")
-        # statistics works in exact fractions: equal runs give a std of exactly 0, not 1e-17.
-        runs = [float(value) for value in values]
-        std = statistics.stdev(runs) if len(runs) > 1 else None
-        return cls(statistics.mean(runs), std, len(runs))
+        runs = tuple(float(value) for value in values)
+        return cls(*_mean_and_std(runs), len(runs))
 
     def __str__(self) -> str:
         std = "" if self.std is None else f" ± {self.std:.2f}"
         return f"{self.mean:.2f}{std} (n={'unstated' if self.n is None else self.n})"
+
+
+@functools.lru_cache(maxsize=4096)  # a memo of a pure function: a ranking asks for each run's again and again
+def _mean_and_std(runs: tuple[float, ...]) -> tuple[float, float | None]:
+    # statistics works in exact fractions: equal runs give a std of exactly 0, not 1e-17.
+    return statistics.mean(runs), statistics.stdev(runs) if len(runs) > 1 else None
 
 
 @dataclass(frozen=True)

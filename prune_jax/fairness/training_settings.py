@@ -1,7 +1,7 @@
 """Settings of training beside the chain: in which of them two records differ, and which one leaves unstated."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -51,7 +51,7 @@ def stated_optimiser(record: RunRecord) -> dict[str, Any]:
     """Every setting that a record's optimiser states, by name."""
     if record.optimiser is None:
         return {}
-    stated = asdict(record.optimiser)
+    stated = {field.name: getattr(record.optimiser, field.name) for field in fields(record.optimiser)}
     return {**stated.pop("other"), **{k: v for k, v in stated.items() if v is not None}}
 
 
@@ -120,7 +120,7 @@ def _further(a: RunRecord, b: RunRecord) -> tuple[dict[str, Any], dict[str, Any]
 def options(record: RunRecord) -> dict[str, Any] | None:
     """Options of the last stage's training, those at their default included. None where its spec states no training."""
     spec = _section(record.stages[-1].spec, "train") if record.stages else None
-    return None if spec is None else {key: {**TRAIN_DEFAULTS, **spec}[key] for key in OPTIONS}
+    return None if spec is None else {key: spec.get(key, TRAIN_DEFAULTS[key]) for key in OPTIONS}
 
 
 def first_training(record: RunRecord) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def first_training(record: RunRecord) -> dict[str, Any]:
     spec = next((stage.spec for stage in record.stages or () if stage.kind in TRAINED), {})
     train, data = _section(spec, "train"), _section(spec, "data")
     told = {} if train is None else {**TRAIN_DEFAULTS, **train}
-    told |= {} if data is None else {key: {**DATA_DEFAULTS, **data}[key] for key in DATA_DEFAULTS}
+    told |= {} if data is None else {key: data.get(key, default) for key, default in DATA_DEFAULTS.items()}
     return {key: value for key, value in told.items() if key not in ("schedule", "epochs", "extend")}
 
 

@@ -5,6 +5,7 @@ and Vega's bundle of 0.9 MB takes seconds of a processor to put together, in eve
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -91,6 +92,14 @@ def _told(record: RunRecord) -> Row:
     }
 
 
+def _by_value(text: str) -> tuple[float, str]:
+    """Numbers in their order, then other text in its own."""
+    try:
+        return float(text), text
+    except ValueError:
+        return math.inf, text
+
+
 def _layout(records: Sequence[RunRecord]) -> Any:
     """Filters above a panel for each quantity that was measured."""
     from bokeh.layouts import column, row
@@ -98,7 +107,7 @@ def _layout(records: Sequence[RunRecord]) -> Any:
     from bokeh.models.widgets import MultiSelect
 
     told = [_told(record) for record in records]
-    options = {name: list(dict.fromkeys(each[name] for each in told)) for name in FILTERS}
+    options = {name: sorted({each[name] for each in told}, key=_by_value) for name in FILTERS}
     boxes = {
         name: MultiSelect(title=title, options=options[name], name=name, size=4)
         for name, title in FILTERS.items()
@@ -132,7 +141,7 @@ def _panel(quantity: str, rows: Sequence[Row], colors: Mapping[str, str]) -> tup
     filters = [BooleanFilter() for _ in sources]
     lines, points = (CDSView(filter=each) for each in filters)
     drawn = figure(
-        width=980, height=380, y_axis_type=kind, x_axis_label="epoch of the last stage", y_axis_label=title,
+        width=1100, height=380, y_axis_type=kind, x_axis_label="epoch of the last stage", y_axis_label=title,
         tools="pan,wheel_zoom,box_zoom,reset,save", name=quantity,
     )  # fmt: skip
     style: Any = {"line_color": "color", "line_width": 1.4, "line_alpha": 0.6, "legend_field": "key"}
@@ -140,6 +149,7 @@ def _panel(quantity: str, rows: Sequence[Row], colors: Mapping[str, str]) -> tup
     dots = drawn.scatter("epoch", "value", source=sources[1], view=points, size=5, color="color", alpha=0.6)
     tips = [(name, f"@{name}") for name in HOVER] + [(title, "@value{0.[0000]}")]
     drawn.add_tools(HoverTool(renderers=[dots], tooltips=tips))
+    drawn.add_layout(drawn.legend[0], "right")  # beside the curves, which fill the panel
     return drawn, [list(pair) for pair in zip(sources, filters, strict=True)]
 
 

@@ -13,6 +13,16 @@ Family = tuple[str, str]
 DENSE = "dense"
 
 
+def in_order(records: Sequence[RunRecord], names: Sequence[str]) -> list[RunRecord]:
+    """The records that ``names`` name, in its order; all of them, as they came, where it names none.
+
+    >>> [record.name for record in in_order([RunRecord("b"), RunRecord("a"), RunRecord("other")], ["a", "b"])]
+    ['a', 'b']
+    """
+    place = {name: i for i, name in enumerate(names)}
+    return sorted((r for r in records if r.name in place), key=lambda r: place[r.name]) or list(records)
+
+
 def last_stage(record: RunRecord) -> Stage:
     """The stage whose accuracy the record reports: retrain, or scratch. ValueError for an unstated chain."""
     if not record.stages:

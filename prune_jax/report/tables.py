@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from prune_jax.fairness import RunRecord, Sample, at_chance, welch
+from prune_jax.fairness import RunRecord, Sample, welch
+from prune_jax.fairness.chance import stuck_text
 from prune_jax.report import reading
 from prune_jax.text_table import markdown
 
@@ -114,8 +115,8 @@ def lr_gap(records: Sequence[RunRecord]) -> str:
 
 def accuracy_text(record: RunRecord) -> str:
     """``mean ± sample std`` over the seeds, and which of them learnt nothing: their accuracy is that of a guess."""
-    stuck = at_chance(record)
-    named = f" (at chance: seed{'s' * (len(stuck) > 1)} {', '.join(map(str, stuck))})" if stuck else ""
+    stuck = stuck_text(record)
+    named = f" (at chance: {stuck})" if stuck else ""
     return spread(record.accuracies, digits_of(record)) + named
 
 

@@ -116,9 +116,9 @@ def write(
     """Write ``report.md``, and when ``draw`` the figures and ``report.html``, from a launch of ``runs`` runs.
 
     ``layout`` is the config's ``report``: a title, an optional text, section names, and ``interactive``, False for no
-    ``report.html``. The report opens with what was
-    run, the text and the verdicts. Versions and ids come last. Equal records give equal bytes, so a launch that was
-    interrupted ends with the same report.
+    ``report.html``. The report opens with what was run, the text and the verdicts. Versions and ids come last. A table
+    without rows has no heading either. Equal records give equal bytes, so a launch that was interrupted ends with the
+    same report.
     """
     check_sections(layout["sections"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,8 +133,7 @@ def write(
         parts.append(f"Every curve, with its seed and id: [{PAGE}]({PAGE}), a file to download and open.")
     for name in layout["sections"]:
         if name in TABLES:
-            heading, table = TABLES[name]
-            parts.append(f"## {heading}\n\n{table(records)}")
+            parts += _table(name, records)
         else:
             parts += _figure(folder, name, records, draw)
     if records:
@@ -142,6 +141,12 @@ def write(
     path = folder / "report.md"
     atomic.write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
+
+
+def _table(name: str, records: Sequence[RunRecord]) -> list[str]:
+    heading, table = TABLES[name]
+    text = table(records)
+    return [f"## {heading}\n\n{text}"] if text else []
 
 
 def _figure(folder: Path, name: str, records: Sequence[RunRecord], draw: bool) -> list[str]:

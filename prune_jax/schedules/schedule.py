@@ -1,5 +1,6 @@
 """LRSchedule: which learning rate holds in which epoch, compared and hashed by value."""
 
+import functools
 import itertools
 import math
 import operator
@@ -52,7 +53,7 @@ class LRSchedule:
         Curves: ``0:cosine(FIRST,LAST)`` and ``0:linear(FIRST,LAST)`` last until the next piece. A part of
         a longer curve is ``cosine(FIRST,LAST,OFFSET,PERIOD)``. Raises ValueError naming the bad part.
         """
-        return cls(read_pieces(text, _whole(epochs, "epochs")), epochs)
+        return _read(cls, text, _whole(epochs, "epochs"))
 
     def __str__(self) -> str:
         return _text(self.pieces, self.epochs)
@@ -117,6 +118,11 @@ class LRSchedule:
     def _inside(self, epoch: int, low: int, high: int, verb: str) -> None:
         if not low <= _whole(epoch, "epoch") <= high:
             raise ValueError(f"{verb}({epoch}) of '{self}' ({self.epochs} epochs): allowed {low} to {high}")
+
+
+@functools.lru_cache(maxsize=4096)  # a memo of a pure function: thousands of records share few schedules
+def _read(cls: type[LRSchedule], text: str, epochs: int) -> LRSchedule:
+    return cls(read_pieces(text, epochs), epochs)
 
 
 def compose(first: LRSchedule, second: LRSchedule) -> LRSchedule:

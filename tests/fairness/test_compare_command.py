@@ -7,9 +7,10 @@ import pytest
 from prune_jax.fairness import Costs, RunRecord, SeedResult, Stage, cli, write
 
 
-def record(name, base, accuracies=(90.0, 90.1)):
+def record(name, base, accuracies=(90.0, 90.1), classes=None):
+    spec = {"model": {"num_classes": classes}}
     stages = (
-        Stage("pretrain", (base,) * 2, 3, "0:0.1"),
+        Stage("pretrain", (base,) * 2, 3, "0:0.1", spec=spec),
         Stage("sparsify", None, 0),
         Stage("retrain", None, 2, "0:0.1"),
     )
@@ -44,6 +45,19 @@ def test_matrix_and_sentences(runs, capsys):
         "c is 0.45 points above a (90.50 ± 0.71 (n=2) against 90.05 ± 0.07 (n=2)), which"
     )
     assert len(lines) == 12
+
+
+def test_seeds_at_chance_are_named_with_and_without_sentences(tmp_path, capsys):
+    for name, accuracies in (("dead", (90.0, 10.2)), ("alive", (90.0, 91.0))):
+        write(record(name, "x", accuracies, classes=10), tmp_path / f"{name}.json")
+    files = [tmp_path / "dead.json", tmp_path / "alive.json"]
+    line = "at chance, and inside the mean: seed 1 of dead"
+    assert call(*files) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-2].endswith(" At chance: seed 1 of dead.")
+    assert out[-1] == line
+    assert call(*files, "--pairs=0") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == line
 
 
 def test_require_sets_the_exit_code(runs, capsys):

@@ -16,6 +16,7 @@ from prune_jax.fairness import (
 )
 
 SPEC = {
+    "model": {"num_classes": 10},
     "train": {"clip_norm": 0.0, "momentum": 0.9},
     "data": {"classes": [3, 1, 2], "recipe": {"size": 32}, "mean": [0.5, 0.25]},
 }
@@ -46,7 +47,10 @@ def _results(record, random):
         return dataclasses.replace(record, results=(), summary=Summary(random.choice([91.125, 88.5]), std, n))
     if kind == 2:
         return dataclasses.replace(record, results=tuple(SeedResult(seed, 92.0) for seed in range(3)))
-    shift, width = random.choice([-20.0, -1.0, 0.0, 0.125, 2.0, 5.0]), random.choice([0.01, 1 / 8, 1.0, 3.0])
+    shift, width = (
+        random.choice([-79.5, -20.0, -1.0, 0.0, 0.125, 2.0, 5.0]),
+        random.choice([0.01, 1 / 8, 1.0, 3.0]),
+    )
     values = [min(100.0, 90.0 + shift + width * random.random()) for _ in range(3)]
     return dataclasses.replace(record, results=tuple(SeedResult(i, value) for i, value in enumerate(values)))
 

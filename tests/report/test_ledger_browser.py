@@ -83,6 +83,7 @@ def test_the_page_concludes_what_python_concludes(page, records):
     assert reached == {None, *(s for s in fairness.SETUPS if s[1].isdigit())}, "the pairs leave a setup out"
     assert broke == {field for fields in fairness.SETUPS.values() for field in fields}, "or a field"
     assert {required for winner, required in winners if winner} == set(WINNING), "or a winner"
+    assert any(" At chance: " in told["sentence"] for told in theirs), "or a run that learnt nothing"
 
 
 @pytest.mark.parametrize(

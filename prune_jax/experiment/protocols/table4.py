@@ -121,7 +121,7 @@ def same_compute(
         split = _filled(budget / speedup / protocol.shorten, total, speedup) or split
     dense, retrain = protocol.whole.head(split[0]), protocol.halved(retrain_epochs, lr, split[1])
     share = (split[0] * speedup + split[1]) / total
-    exact = abs(share - 1) <= TOLERANCE
+    exact = max(share, 1) <= (1 + TOLERANCE) * min(share, 1)  # the rule that SX-B itself is judged by
     label = f"P{budget}/kF{retrain_epochs}, {printed(lr)}"
     note = "" if exact else f", {share:.2f} times scratch's compute"
     return Row(label, SXB if exact else NEARLY, dense, retrain, note)

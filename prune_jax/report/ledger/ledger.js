@@ -28,9 +28,14 @@ const Ledger = (() => {
     return `${Verdict.fixed2(value)}${std === null ? "" : ` ± ${std.toFixed(2)}`} (n=${n === null ? "?" : n})`;
   }
 
+  // Whether a column of numbers holds text too, such as a ratio of '[0, 0.6]'.
+  const mixed = (i) => rows.some((row) => typeof row[i] === "string");
+
   function columns() {
     return names.map((title, i) => {
-      const made = { data: i, render: DataTable.render.text(), visible: !HIDDEN.includes(title) };
+      // A stated type spares the page a look at every cell, and its search a hunt for HTML.
+      const type = NUMBERS.includes(title) && !mixed(i) ? "num" : "string";
+      const made = { data: i, render: DataTable.render.text(), visible: !HIDDEN.includes(title), type };
       if (NUMBERS.includes(title)) made.className = "dt-right";
       if (title === "result") made.render = result;
       if (title === "pick")
@@ -44,7 +49,7 @@ const Ledger = (() => {
       if (title === "place")
         made.render = (place, type, row) => (type === "display" && place ? `${place} ${row[column.letters]}` : place);
       if (title === "name") made.className = "name";
-      if (title === "pick") made.orderable = false;
+      if (title === "pick") Object.assign(made, { orderable: false, searchable: false });
       made.columnControl = title === "pick" ? [] : [{ extend: "dropdown", icon: "search", text: `filter ${title}`, content: [CHOICES.includes(title) ? "searchList" : "search"] }];
       return made;
     });
@@ -78,7 +83,7 @@ const Ledger = (() => {
     byId("judged").hidden = picked.length < 2;
     if (picked.length === 2) judged(...picked);
     const state = picked.map((place) => rows[place][0]).join(",");
-    history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
+    if (state !== location.hash.slice(1)) history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
   }
 
   function describe(into, letter, place) {
@@ -159,6 +164,7 @@ const Ledger = (() => {
       columns: columns(),
       deferRender: true,
       autoWidth: false,
+      orderClasses: false,
       pageLength: 25,
       lengthMenu: [25, 100, 500],
       order: [],

@@ -23,6 +23,7 @@ DATA = "data.js"
 BEGINS = "const LEDGER = "  # what tells a ledger's folder from others
 TABLE_LIBRARY = MappingProxyType({"datatables.js": "dt_bundle.js", "datatables.css": "dt_bundle.css"})
 Cell = str | float | None
+Pool = dict[str, tuple[int, Any]]  # the distinct facts of a field, by their text: number and fact
 
 
 def write(
@@ -57,14 +58,14 @@ def page_data(gathered: Gathered, tolerance: float, title: str) -> dict[str, Any
     """What the page's scripts read: the table of setups, rows, and facts, of which each distinct one is there once."""
     records = [entry.record for entry in gathered.entries]
     stand = standings(records, tolerance)
-    pools: dict[str, dict[str, int]] = {}
+    pools: dict[str, Pool] = {}
     pooled = [[_pooled(pools, name, fact) for name, fact in facts(record).items()] for record in records]
     return {
         "title": title,
         "table": setup_table(tolerance),
         "columns": list(COLUMNS),
         "rows": [[e.id, *row(e, stand.get(i))] for i, e in enumerate(gathered.entries)],
-        "pools": {name: [json.loads(text) for text in pool] for name, pool in pools.items()},
+        "pools": {name: [fact for _, fact in pool.values()] for name, pool in pools.items()},
         "facts": pooled,
         "problems": list(gathered.problems),
     }
@@ -128,10 +129,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def _pooled(pools: dict[str, dict[str, int]], name: str, fact: Any) -> int:
+def _pooled(pools: dict[str, Pool], name: str, fact: Any) -> int:
     """The number of a fact among the distinct ones of its field."""
     pool = pools.setdefault(name, {})
-    return pool.setdefault(json.dumps(fact, allow_nan=False), len(pool))
+    return pool.setdefault(repr(fact), (len(pool), fact))[0]
 
 
 def _write_records(home: Path, entries: Sequence[Entry]) -> None:

@@ -240,8 +240,14 @@ const Verdict = (() => {
     const amount = `${fixed2(points)}${units} ${sign > 0 ? "above" : "below"}`;
     let lead = `${first}'s ${name} is ${amount} ${second}'s (${numbers}; ${direction} is better)`;
     if (plain) lead = `${first} is ${amount} ${second} (${numbers})`;
-    if (points === 0) lead = `${first} and ${second} are level (${numbers})`;
+    if (fixed2(points) === "0.00") lead = `${first} and ${second} are level (${numbers})`;
     return `${lead}, which doesn't show that it is better: ${missing.join("; ")}.`;
+  }
+
+  // The seeds that learnt nothing, as a sentence of its own.
+  function stuck(both, names) {
+    const named = both.map((facts, i) => facts.chance && `${facts.chance} of ${names[i]}`).filter(Boolean);
+    return named.length ? ` At chance: ${named.join(", ")}.` : "";
   }
 
   // All that may be concluded from two records: verdict, test, winner and the sentence.
@@ -265,7 +271,7 @@ const Verdict = (() => {
     let sentence = sentenceOf(ordered(names), ordered(samples), test, missing, required, a.measure, table);
     if (winner && verdict.assumed.length)
       sentence = `${sentence.slice(0, -1)}, taking as equal, though unstated: ${verdict.assumed.join(", ")}.`;
-    return { verdict, test, winner, sentence };
+    return { verdict, test, winner, sentence: sentence + stuck([a, b], names) };
   }
 
   return { judge, compare, welch, explain, shown, general2, fixed2 };
