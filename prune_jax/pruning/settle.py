@@ -8,8 +8,9 @@ import numpy as np
 
 from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr import doubts
+from prune_jax.pruning.jaxpr.classes import Classes, classes
 from prune_jax.pruning.jaxpr.groups import Group, Slot, build
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, classes
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger
 from prune_jax.pruning.jaxpr.reading import Reading, read_constants
 from prune_jax.pruning.jaxpr.second_trace import constants_after
 from prune_jax.pruning.jaxpr.solve import solve

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import coo_array
 
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger
+from prune_jax.pruning.jaxpr.classes import Classes
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger
 
 WINDOW = "window of the kernel"
 NOT_MADE = "no weight of the network makes these channels"

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.labels import Classes, Ledger, Split, first_reasons
+from prune_jax.pruning.jaxpr.classes import Classes, first_reasons
+from prune_jax.pruning.jaxpr.labels import Ledger, Split
 
 
 class Product(NamedTuple):

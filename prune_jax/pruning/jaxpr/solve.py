@@ -14,7 +14,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, Split, classes
+from prune_jax.pruning.jaxpr.classes import Classes, classes
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, Split
 from prune_jax.pruning.jaxpr.products import joined, paired, possible
 
 Part = tuple[int, int]  # number of a split, number of its child
