@@ -13,17 +13,6 @@ Edges = Sequence[tuple[Labels, Labels]]
 Notes = Sequence[tuple[Labels, int]]  # labels and the number of a reason
 
 
-class Components(NamedTuple):
-    """Connected components of ``labels`` labels under ``edges`` edges, whose ends are ``a`` and ``b``."""
-
-    labels: int
-    edges: int
-    a: np.ndarray
-    b: np.ndarray
-    classes: int
-    of: np.ndarray
-
-
 class Classes(NamedTuple):
     """Solved labels: class of each label, and per class the first reason (or -1).
 
@@ -69,49 +58,139 @@ class Classes(NamedTuple):
         return ~dead[self.of]
 
 
+class Known(NamedTuple):
+    """What was solved of a ledger, and how much the ledger held then (``_extent``)."""
+
+    extent: tuple[int, ...]
+    solved: Classes
+
+
+def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:
+    """Connected components of the ledger's edges (and more, given ones).
+
+    What the ledger itself says is solved once and remembered. Given edges then join its classes to larger ones.
+    """
+    solved = _of_ledger(ledger)
+    if edges:
+        solved = _coarser(solved, edges)
+    return _noted(solved, frozen, unmasked, ())
+
+
+def _extent(ledger: Ledger) -> tuple[int, ...]:
+    lists = (ledger.edges, ledger.frozen, ledger.unmasked, ledger.mixed)
+    return (ledger.count, *map(len, lists))
+
+
+def _of_ledger(ledger: Ledger) -> Classes:
+    """Classes of the ledger alone; only notes that are new are read where no edge is."""
+    extent, known = _extent(ledger), ledger.known
+    if known is None or known.extent[:2] != extent[:2]:
+        known = Known((*extent[:2], 0, 0, 0), _finest(ledger))
+    if known.extent != extent:
+        frozen, unmasked, mixed = known.extent[2:]
+        notes = ledger.frozen[frozen:], ledger.unmasked[unmasked:], ledger.mixed[mixed:]
+        known = Known(extent, _noted(known.solved, *notes))
+    ledger.known = known
+    return known.solved
+
+
+def _finest(ledger: Ledger) -> Classes:
+    """Classes by the ledger's edges, without its notes."""
+    place, size, others = _joined_ranges(ledger)
+    a, b = _edge_ends(others)
+    both = (a >= 0) & (b >= 0)
+    n, of = _components(size, place[a[both]], place[b[both]])
+    none = np.full(n, -1)
+    return _frozen_by_edges(Classes(of[place], none, none, np.zeros(n, bool)), a, b)
+
+
+def _joined_ranges(ledger: Ledger) -> tuple[np.ndarray, int, Edges]:
+    """The place of each label where whole ranges that are coupled share theirs, how many there are, the other edges.
+
+    Most edges couple whole axes, and then one of the axes can stand for all. The first one does, so places are in the
+    order of the labels.
+    """
+    ends: list[tuple[int, int]] = []
+    others = []
+    for a, b in ledger.edges:
+        pair = ledger.ranges.get(id(a), -1), ledger.ranges.get(id(b), -1)
+        ends.append(pair) if min(pair) >= 0 and len(a) == len(b) else others.append((a, b))
+    starts = np.array(ledger.starts, np.int64)
+    sizes = np.diff(np.append(starts, ledger.count))
+    of = _components(len(starts), *np.array(ends, np.int64).reshape(-1, 2).T)[1]
+    root = np.unique(of, return_index=True)[1][of]
+    own = np.where(root == np.arange(len(root)), sizes, 0)
+    places = np.cumsum(own) - own
+    return np.repeat(places[root] - starts, sizes) + np.arange(ledger.count), int(own.sum()), others
+
+
+def _components(size: int, a: np.ndarray, b: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many connected components there are, and the component of each of ``size`` nodes, in their order."""
+    if not len(a):
+        return size, np.arange(size, dtype=np.int32)
+    # float64 and csr are what connected_components computes with. It converts anything else, slower.
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(size, size)).tocsr()
+    return connected_components(graph, directed=False)
+
+
 def _edge_ends(edges: Edges) -> tuple[np.ndarray, np.ndarray]:
     if not edges:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     return np.concatenate([a for a, _ in edges]), np.concatenate([b for _, b in edges])
 
 
-def _first_reason(of: np.ndarray, n: int, notes: Notes, extra: Notes = ()) -> np.ndarray:
-    """Lowest reason number per class, -1 where there is none."""
-    both = [*notes, *extra]
-    if not both:
-        return np.full(n, -1)
-    all_labels = [np.asarray(labels).reshape(-1) for labels, _ in both]
-    labels = np.concatenate(all_labels)
-    whys = np.repeat([why for _, why in both], [len(each) for each in all_labels])
-    own = labels >= 0
-    return first_reasons(np.full(n, -1), of[labels[own]], whys[own])
-
-
-def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Notes = ()) -> Classes:
-    """Connected components of the ledger's edges (and more, given ones)."""
-    _, _, a, b, n, of = _components(ledger, edges)
-    first = _first_reason(of, n, ledger.frozen, frozen)
-    for free, fixed in ((a, b), (b, a)):  # an edge to a fixed index freezes
-        half = (free >= 0) & (fixed < 0)
-        first = first_reasons(first, of[free[half]], -1 - fixed[half])
-    counted = _first_reason(of, n, ledger.unmasked, unmasked)
-    return Classes(of, first, counted, _first_reason(of, n, ledger.mixed) >= 0)
-
-
-def _components(ledger: Ledger, edges: Edges) -> Components:
-    """Classes under the ledger's edges and the given ones; without those remembered until the ledger grows."""
-    known = ledger.components
-    if known is not None and not edges and (known.labels, known.edges) == (ledger.count, len(ledger.edges)):
-        return known
-    a, b = _edge_ends([*ledger.edges, *edges])
+def _coarser(solved: Classes, edges: Edges) -> Classes:
+    """The classes after more edges."""
+    a, b = _edge_ends(edges)
     both = (a >= 0) & (b >= 0)
-    # float64 and csr are what connected_components computes with; it converts anything else, slower.
-    graph = coo_array((np.ones(both.sum()), (a[both], b[both])), shape=(ledger.count,) * 2).tocsr()
-    n, of = connected_components(graph, directed=False) if ledger.count else (0, np.zeros(0, int))
-    found = Components(ledger.count, len(ledger.edges), a, b, n, of)
-    if not edges:
-        ledger.components = found
-    return found
+    n, up = _components(len(solved.frozen), solved.of[a[both]], solved.of[b[both]])
+    mixed = np.zeros(n, bool)
+    mixed[up[solved.mixed]] = True
+    reasons = [_lifted(first, up, n) for first in (solved.frozen, solved.unmasked)]
+    return _frozen_by_edges(Classes(up[solved.of], *reasons, mixed), a, b)
+
+
+def _lifted(first: np.ndarray, up: np.ndarray, n: int) -> np.ndarray:
+    """Reasons of ``n`` larger classes from those of their parts, the lowest each."""
+    there = first >= 0
+    return first_reasons(np.full(n, -1), up[there], first[there])
+
+
+def _frozen_by_edges(solved: Classes, a: np.ndarray, b: np.ndarray) -> Classes:
+    """An edge to a fixed index freezes."""
+    first = solved.frozen
+    for free, fixed in ((a, b), (b, a)):
+        half = (free >= 0) & (fixed < 0)
+        if half.any():
+            first = first_reasons(first, solved.of[free[half]], -1 - fixed[half])
+    return solved._replace(frozen=first)
+
+
+def _noted(solved: Classes, frozen: Notes, unmasked: Notes, mixed: Notes) -> Classes:
+    """The classes after more notes."""
+    if mixed:
+        own, _ = _read(mixed)
+        both = solved.mixed.copy()
+        both[solved.of[own]] = True
+        solved = solved._replace(mixed=both)
+    for field, notes in (("frozen", frozen), ("unmasked", unmasked)):
+        if notes:
+            own, whys = _read(notes)
+            first = first_reasons(getattr(solved, field), solved.of[own], whys)
+            solved = solved._replace(**{field: first})
+    return solved
+
+
+def _read(notes: Notes) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of all notes that aren't fixed, and the reason at each."""
+    lowest: dict[int, tuple[Labels, int]] = {}
+    for labels, why in notes:  # the same axis is noted many times, as often as it is met
+        if id(labels) not in lowest or why < lowest[id(labels)][1]:
+            lowest[id(labels)] = labels, why
+    flat = [labels.reshape(-1) for labels, _ in lowest.values()]
+    labels = np.concatenate(flat)
+    whys = np.repeat([why for _, why in lowest.values()], [len(each) for each in flat])
+    return labels[labels >= 0], whys[labels >= 0]
 
 
 def first_reasons(first: np.ndarray, where: np.ndarray, why: np.ndarray) -> np.ndarray:

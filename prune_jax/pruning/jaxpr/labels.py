@@ -80,7 +80,10 @@ class Ledger:
         # An axis and the parts it was split to or merged from, by identity of the label arrays.
         self.parts: dict[tuple[int, tuple[int, ...]], tuple[Labels, ...]] = {}
         self.wholes: dict[tuple[int, ...], tuple[Labels, int | None]] = {}
-        self.components: Any = None  # what was solved last, see ``classes``
+        self.known: Any = None  # what was solved last, see ``classes``
+        # Where each range of fresh labels begins, and the number of a range by the identity of its labels.
+        self.starts: list[int] = []
+        self.ranges: dict[int, int] = {}
         # Edges between equal parts of equal products, and how large the ledger was, see ``solve``.
         self.closed: tuple[tuple[int, int, int], list[tuple[Labels, Labels]]] | None = None
         # Splits that were decided already, see ``solve``.
@@ -90,9 +93,12 @@ class Ledger:
 
     def fresh(self, size: int) -> Labels:
         """New labels, tied to nothing yet."""
-        start = self.count
+        labels = np.arange(self.count, self.count + size)
+        self.ranges[id(labels)] = len(self.starts)
+        self.starts.append(self.count)
+        self._alive.append(labels)
         self.count += size
-        return np.arange(start, self.count)
+        return labels
 
     def reason(self, words: str) -> int:
         """Number of a new reason that speaks of the equation being read."""
