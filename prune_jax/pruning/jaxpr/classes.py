@@ -27,9 +27,12 @@ class Classes(NamedTuple):
     factors: np.ndarray | None = None
 
     def plain(self, labels: Labels) -> np.ndarray:
-        """Classes of labels, products replaced by their factors: (labels,), or (labels, 2) with -1 for none."""
+        """Classes of labels, products replaced by their factors: (labels,), or (labels, 2) with -1 for none.
+
+        The second shape occurs only where one of the labels is of a product.
+        """
         own = self.of[labels]
-        if self.factors is None:
+        if self.factors is None or (self.factors[own, 0] < 0).all():
             return own
         both = self.factors[own]
         return np.where(both >= 0, both, np.stack([own, np.full_like(own, -1)], -1))
@@ -42,6 +45,13 @@ class Classes(NamedTuple):
         found = np.where(mine[plain], plain, -1)
         found = found if found.ndim == labels.ndim else found.max(-1)
         return np.where(labels >= 0, found, -1)
+
+    def is_inner(self) -> np.ndarray:
+        """Which classes are the inner factor of a product: a boolean per class."""
+        inner = np.zeros(len(self.frozen) + 1, bool)  # and one for no class
+        if self.factors is not None:
+            inner[self.factors[:, 1]] = True
+        return inner[:-1]
 
     def gone(self, labels: Labels, positions: np.ndarray) -> np.ndarray:
         """Classes that go where an axis loses these positions (booleans): a factor goes with all positions it has."""
