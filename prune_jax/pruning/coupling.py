@@ -10,9 +10,10 @@ rule can't prove freezes what it touches, with a reason.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from prune_jax.pruning.jaxpr.classes import Classes
 from prune_jax.pruning.jaxpr.gains import with_gains
 from prune_jax.pruning.jaxpr.groups import Group, Slice, Slot, build
-from prune_jax.pruning.jaxpr.labels import Classes, Ledger
+from prune_jax.pruning.jaxpr.labels import Ledger
 from prune_jax.pruning.jaxpr.reading import Reading, read
 from prune_jax.pruning.jaxpr.solve import solve
 from prune_jax.pruning.jaxpr.walk import Body

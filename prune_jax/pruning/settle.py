@@ -8,10 +8,12 @@ import numpy as np
 
 from prune_jax.pruning.cutting import shrink
 from prune_jax.pruning.jaxpr import doubts
-from prune_jax.pruning.jaxpr.groups import Group, Slot, build
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, classes
-from prune_jax.pruning.jaxpr.reading import Reading, read_constants
-from prune_jax.pruning.jaxpr.second_trace import constants_after
+from prune_jax.pruning.jaxpr.classes import classes
+from prune_jax.pruning.jaxpr.fewer import a_few_less
+from prune_jax.pruning.jaxpr.groups import build
+from prune_jax.pruning.jaxpr.labels import Labels
+from prune_jax.pruning.jaxpr.reading import Reading, read_bare
+from prune_jax.pruning.jaxpr.second_trace import Bare, constants_after
 from prune_jax.pruning.jaxpr.solve import solve
 from prune_jax.pruning.survivors import alive_labels, stays
 
@@ -33,7 +35,7 @@ def settle_sizes(reading: Reading, apply: Callable, params: Any, inputs: tuple) 
             else:
                 doubts.apply_verdict(ledger, number, verdict)
     if left:
-        _by_second_trace(reading, left, lambda smaller: read_constants(apply, smaller, inputs), params)
+        _by_second_trace(reading, left, lambda smaller: read_bare(apply, smaller, inputs), params)
 
 
 def _cuttable(reading: Reading) -> Callable[[Labels], bool]:
@@ -58,14 +60,16 @@ def _cuttable(reading: Reading) -> Callable[[Labels], bool]:
     return cuttable
 
 
-def _by_second_trace(reading: Reading, numbers: list[int], walked: Callable[[Any], Any], params: Any) -> None:
+def _by_second_trace(
+    reading: Reading, numbers: list[int], traced: Callable[[Any], Bare], params: Any
+) -> None:
     ledger = reading.ledger
     solved = solve(ledger)
     groups = build(ledger, reading.slots, solved)
-    keep = _a_few_less(groups, reading.slots, solved, _doubted(ledger, numbers, solved))
+    keep = a_few_less(groups, reading.slots, solved, [ledger.doubts[number] for number in numbers])
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), params)
     smaller = shrink(shapes, groups, keep)
-    after = constants_after(reading.body, lambda: walked(smaller), ledger)
+    after = constants_after(reading.body, lambda: traced(smaller), ledger, set(numbers))
     alive = alive_labels(groups, reading.slots, solved, keep)
 
     def length(axis: Labels) -> int:
@@ -79,29 +83,3 @@ def _by_second_trace(reading: Reading, numbers: list[int], walked: Callable[[Any
             else doubts.without_trace(doubt)
         )
         doubts.apply_verdict(ledger, number, verdict)
-
-
-def _doubted(ledger: Ledger, numbers: list[int], solved: Classes) -> np.ndarray:
-    """Classes whose size some constant may stand for."""
-    hit = np.zeros(len(solved.frozen), bool)
-    for number in numbers:
-        for candidate in ledger.doubts[number].candidates:
-            for labels in candidate.axes:
-                hit[solved.of[labels[labels >= 0]]] = True
-    if solved.factors is not None:  # a product is doubted with either factor
-        hit |= np.append(hit, False)[solved.factors].any(-1)
-    return hit
-
-
-def _a_few_less(
-    groups: tuple[Group, ...], slots: list[Slot], solved: Classes, hit: np.ndarray
-) -> dict[str, Any]:
-    """A keep that drops a few channels of every doubted group, of each another number if it can."""
-    labels = {(slot.path, slot.axis): slot.labels for slot in slots}
-    keep: dict[str, Any] = {}
-    for group in groups:
-        path, axis, index = group.producer
-        mine = solved.of[labels[path, axis][index >= 0]]
-        if group.frozen is None and group.size > 1 and hit[mine].any():
-            keep[group.name] = np.arange(min(1 + len(keep), group.size - 1), group.size)
-    return keep

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prune_jax.pruning.jaxpr.classes import Classes
 from prune_jax.pruning.jaxpr.groups import Group, Slot
-from prune_jax.pruning.jaxpr.labels import Classes, Labels
+from prune_jax.pruning.jaxpr.labels import Labels
 from prune_jax.pruning.jaxpr.sizes import Baked
 from prune_jax.pruning.keep import checked
 

@@ -11,7 +11,7 @@ import zoo_wild
 from benchmarks.swin_network import swin
 from prune_jax.pruning.coupling import analyse
 from prune_jax.pruning.jaxpr import solve
-from prune_jax.pruning.jaxpr.labels import classes
+from prune_jax.pruning.jaxpr.classes import classes
 
 SMALL = {"depths": (3, 2), "width": 12, "heads": (3, 6), "window": 2, "side": 16, "classes": 5}
 

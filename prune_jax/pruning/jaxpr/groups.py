@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
 
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger
+from prune_jax.pruning.jaxpr.classes import Classes
+from prune_jax.pruning.jaxpr.kinds import Kinds, kinds
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger
 
 WINDOW = "window of the kernel"
 NOT_MADE = "no weight of the network makes these channels"
+NEVER = np.iinfo(np.int64).max
 UNUSED = "this leaf is not used by the network"
 
 
@@ -87,7 +89,8 @@ class Slot(NamedTuple):
 
 class _Draft(NamedTuple):
     ids: np.ndarray  # classes, in the order of the producer's positions
-    slots: tuple[int, ...]
+    kind: int
+    slots: list[int]
     producer: int
     made: bool
     order: tuple
@@ -96,99 +99,56 @@ class _Draft(NamedTuple):
     inner: bool  # parts of what other channels of the same positions hold whole
 
 
-def _positions(slots: list[Slot], solved: Classes) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (class, slot) for every class and leaf axis that it has positions on, sorted."""
-    if not slots:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    ids = solved.plain(np.concatenate([slot.labels for slot in slots])).astype(np.int64)
-    numbers = np.repeat(np.arange(len(slots)), [len(slot.labels) for slot in slots])
-    if ids.ndim > 1:  # a product's position is one of both its factors
-        numbers = np.repeat(numbers, 2)[ids.reshape(-1) >= 0]
-        ids = ids[ids >= 0]
-    # A sparse table of occurrences sorts in linear time.
-    table = coo_array(
-        (np.ones(len(ids), bool), (ids, numbers)), shape=(len(solved.frozen), len(slots))
-    ).tocsr()
-    table.sum_duplicates()
-    return np.repeat(np.arange(table.shape[0]), np.diff(table.indptr)), table.indices.astype(np.int64)
-
-
-def _signatures(starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """128 bits per class that stand for its set of slots: sums of one random number per slot."""
-    table = np.random.default_rng(0).integers(0, 2**63, (numbers.max(initial=0) + 1, 2)).astype(np.uint64)
-    return np.add.reduceat(table[numbers], starts)
-
-
-def _kinds(slots: list[Slot], solved: Classes) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(classes, slots) of one kind: in the same leaf axes, equally frozen, equally maskable."""
-    ids, numbers = _positions(slots, solved)
-    if not len(ids):
-        return []
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-    ends = np.r_[starts[1:], len(ids)]
-    own = ids[starts]
-    state = (solved.frozen[own] >= 0) * 2 + (solved.unmasked[own] >= 0)
-    if solved.factors is not None:  # heads and the parts inside of them
-        state = state + 4 * np.isin(own, solved.factors[:, 1])
-    marks = np.column_stack([_signatures(starts, numbers), state.astype(np.uint64)])
-    order = np.lexsort(marks.T)  # stable, and np.unique(axis=0) is several times slower
-    new = np.flatnonzero((marks[order][1:] != marks[order][:-1]).any(axis=1)) + 1
-    firsts = order[np.r_[0, new]]
-    return [
-        (ids, numbers[starts[k] : ends[k]]) for ids, k in zip(np.split(own[order], new), firsts, strict=True)
-    ]
-
-
 def _first_uses(ledger: Ledger, solved: Classes, *, made: bool) -> np.ndarray:
-    first = np.full(len(solved.frozen), np.iinfo(np.int64).max)
-    uses = [(order, use.labels) for order, use in enumerate(ledger.uses) if use.made == made]
-    if not uses:
-        return first
-    labels = np.concatenate([each for _, each in uses])
-    orders = np.repeat([order for order, _ in uses], [len(each) for _, each in uses])[labels >= 0]
-    ids = solved.plain(labels[labels >= 0])
-    for column in ids.reshape(len(orders), -1).T:
-        np.minimum.at(first, column[column >= 0], orders[column >= 0])
+    """The number of the first use that makes (or reads) each class."""
+    first = np.full(len(solved.frozen), NEVER)
+    axes: dict[int, tuple[int, Labels]] = {}
+    for order, use in enumerate(ledger.uses):
+        if use.made == made:
+            axes.setdefault(id(use.labels), (order, use.labels))
+    for order, labels in reversed(axes.values()):  # the first use writes last
+        ids = solved.plain(labels[labels >= 0])
+        first[ids[ids >= 0]] = order
     return first
 
 
-def _maker(ledger: Ledger, slots: list[Slot], numbers: np.ndarray, use: int) -> int:
+def _maker(ledger: Ledger, slots: list[Slot], numbers: list[int], use: int) -> int:
     """The slot whose axis made the channels at a use."""
     labels, leaves, _ = ledger.uses[use]
-    candidates = [n for n in numbers if slots[n].leaf in leaves] or list(numbers)
-    direct = [n for n in candidates if np.isin(slots[n].labels, labels).any()]
+
+    def meets(slot: Slot) -> bool:  # a slot's labels are a range
+        return bool(((labels >= slot.labels[0]) & (labels <= slot.labels[-1])).any())
+
+    candidates = [n for n in numbers if slots[n].leaf in leaves] or numbers
+    direct = [n for n in candidates if meets(slots[n])]
     return max(direct or candidates, key=lambda n: (slots[n].rank, slots[n].axis))
 
 
-def _ordered(ids: np.ndarray, slot: Slot, solved: Classes) -> np.ndarray:
+def _ordered(along: np.ndarray) -> np.ndarray:
     """Classes in the order in which they first appear along the producer's axis."""
-    along = solved.within(slot.labels, ids)
     along = along[along >= 0]
     _, first = np.unique(along, return_index=True)
     return along[np.sort(first)]
 
 
-def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes) -> list[_Draft]:
-    made_at, read_at = (_first_uses(ledger, solved, made=made) for made in (True, False))
-    never = np.iinfo(np.int64).max
+def _drafts(ledger: Ledger, slots: list[Slot], solved: Classes, found: Kinds) -> list[_Draft]:
+    first_uses = [_first_uses(ledger, solved, made=made) for made in (True, False)]
+    inner = solved.is_inner()
     drafts = []
-    for ids, numbers in _kinds(slots, solved):
-        made, read = int(made_at[ids].min()), int(read_at[ids].min())
-        if made < never:
-            producer = _maker(ledger, slots, numbers, made)
-        else:
-            producer = _maker(ledger, slots, numbers, read) if read < never else int(numbers[0])
+    for kind, ids in enumerate(found.ids):
+        made, read = (int(first[ids].min()) for first in first_uses)
+        numbers = found.axes(kind)
+        use = made if made < NEVER else read
+        producer = _maker(ledger, slots, numbers, use) if use < NEVER else numbers[0]
         frozen, unmasked = solved.frozen[ids], solved.unmasked[ids]
-        lone_window = len(numbers) == 1 and frozen[0] >= 0 and ledger.reasons[frozen[0]].words == WINDOW
-        if lone_window:
+        if len(numbers) == 1 and frozen[0] >= 0 and ledger.reasons[frozen[0]].words == WINDOW:
             continue
-        worst_frozen, worst_unmasked = int(frozen.min()), int(unmasked.min())
-        ordered = _ordered(ids, slots[producer], solved)
-        first = int(np.argmax(solved.within(slots[producer].labels, ordered[:1]) >= 0))
-        inner = solved.factors is not None and bool(np.isin(ordered, solved.factors[:, 1]).all())
-        order = (min(made, read), made == never, producer, first, inner)
-        where = (ordered, tuple(numbers), producer)
-        drafts.append(_Draft(*where, made < never, order, worst_frozen, worst_unmasked, inner))
+        along = found.along(found.leaf_axes.row[producer], kind)
+        first, is_inner = int(np.argmax(along >= 0)), bool(inner[ids].all())
+        order = (min(made, read), made == NEVER, producer, first, is_inner)
+        where = (_ordered(along), kind, numbers, producer)
+        worst = (int(frozen.min()), int(unmasked.min()))
+        drafts.append(_Draft(*where, made < NEVER, order, *worst, is_inner))
     return sorted(drafts, key=lambda draft: draft.order)
 
 
@@ -201,7 +161,7 @@ def layer_name(path: str) -> str:
     return "/".join(parts[:-1] or parts)
 
 
-def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
+def _names(drafts: list[_Draft], slots: list[Slot], found: Kinds) -> list[str]:
     """Layer names where they are unique. Leaf and axis, then positions, where they aren't."""
     short = [layer_name(slots[d.producer].path) for d in drafts]
     made = [name for name, d in zip(short, drafts, strict=True) if d.made and not d.inner]
@@ -218,16 +178,16 @@ def _names(drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str
         if not draft.made or len({d.producer for d in alike}) > 1:
             name = f"{slot.path.removeprefix('params/')}:{slot.axis}"
         names.append(name)
-    return _numbered(names, drafts, slots, solved)
+    return _numbered(names, drafts, found)
 
 
-def _numbered(names: list[str], drafts: list[_Draft], slots: list[Slot], solved: Classes) -> list[str]:
+def _numbered(names: list[str], drafts: list[_Draft], found: Kinds) -> list[str]:
     """Groups that share the producing axis are told apart by their positions on it."""
     out: list[str] = []
     for name, draft in zip(names, drafts, strict=True):
         if names.count(name) > 1:
-            slot = slots[draft.producer]
-            mine = np.flatnonzero(solved.within(slot.labels, draft.ids) >= 0)
+            along = found.along(found.leaf_axes.row[draft.producer], draft.kind)
+            mine = np.flatnonzero(along >= 0)
             name = f"{name}[{mine[0]}:{mine[-1] + 1}]"
         while name in out:
             name += "'"
@@ -235,35 +195,52 @@ def _numbered(names: list[str], drafts: list[_Draft], slots: list[Slot], solved:
     return out
 
 
-def _slice(slot: Slot, channel: np.ndarray, solved: Classes) -> Slice:
-    index = channel[solved.plain(np.maximum(slot.labels, 0))]
-    index = index if index.ndim == 1 else index.max(-1)  # of two factors at most one is of this group
-    return Slice(slot.path, slot.axis, np.where(slot.labels >= 0, index, -1))
+def _channels(drafts: list[_Draft], found: Kinds) -> np.ndarray:
+    """The channel of each class in its own group. -1 stands for none, at the end too."""
+    channel = np.full(len(found.of), -1)
+    for draft in drafts:
+        channel[draft.ids] = np.arange(len(draft.ids))
+    return channel
 
 
-def _group(name: str, draft: _Draft, slots: list[Slot], solved: Classes, ledger: Ledger) -> Group:
-    channel = np.full(len(solved.frozen) + 1, -1)  # and one for no class
-    channel[draft.ids] = np.arange(len(draft.ids))
-    members = {n: _slice(slots[n], channel, solved) for n in draft.slots}
+def _members(draft: _Draft, slots: list[Slot], found: Kinds, channel: np.ndarray) -> dict[int, Slice]:
+    """The slices of a draft by their slots. Axes that hold the same classes share one read-only index."""
+    index = {}
+    for row in found.rows[draft.kind]:
+        index[row] = channel[found.along(row, draft.kind)]
+        index[row].setflags(write=False)
+    rows = found.leaf_axes.row
+    return {n: Slice(slots[n].path, slots[n].axis, index[rows[n]]) for n in draft.slots}
+
+
+def _group(name: str, draft: _Draft, members: dict[int, Slice], slots: list[Slot], ledger: Ledger) -> Group:
     frozen = str(ledger.reasons[draft.frozen]) if draft.frozen >= 0 else None
     if all(slots[n].leaf in ledger.unused for n in draft.slots):
         frozen = UNUSED
     elif frozen is None and not draft.made:
         frozen = NOT_MADE
     why = str(ledger.reasons[draft.unmasked]) if draft.unmasked >= 0 else None
-    producer = members[draft.producer]
-    stay = () if frozen else _constants(ledger, solved, draft.ids)
-    return Group(name, len(draft.ids), tuple(members.values()), producer, frozen, why is None, why, stay)
+    return Group(
+        name, len(draft.ids), tuple(members.values()), members[draft.producer], frozen, why is None, why
+    )
 
 
-def _constants(ledger: Ledger, solved: Classes, ids: np.ndarray) -> tuple[float, ...]:
-    mine = [c for labels, c in ledger.stay if np.isin(solved.of[labels[labels >= 0]], ids).any()]
-    return tuple(dict.fromkeys(mine))
+def _constants(ledger: Ledger, solved: Classes, found: Kinds) -> dict[int, tuple[float, ...]]:
+    """For each kind the constants that stay as they are though they equal a power of its size."""
+    of_kind: dict[int, dict[float, None]] = {}
+    for labels, constant in ledger.stay:
+        for kind in np.unique(found.of[solved.of[labels[labels >= 0]]]).tolist():
+            of_kind.setdefault(kind, {})[constant] = None
+    return {kind: tuple(constants) for kind, constants in of_kind.items()}
 
 
 def build(ledger: Ledger, slots: list[Slot], solved: Classes) -> tuple[Group, ...]:
     """All groups, in the order in which the network first makes (or reads) them."""
-    drafts = _drafts(ledger, slots, solved)
-    names = _names(drafts, slots, solved)
-    pairs = zip(names, drafts, strict=True)
-    return tuple(_group(name, draft, slots, solved, ledger) for name, draft in pairs)
+    found = kinds([slot.labels for slot in slots], solved)
+    drafts = _drafts(ledger, slots, solved, found)
+    channel, stay = _channels(drafts, found), _constants(ledger, solved, found)
+    groups = []
+    for name, draft in zip(_names(drafts, slots, found), drafts, strict=True):
+        group = _group(name, draft, _members(draft, slots, found, channel), slots, ledger)
+        groups.append(group if group.frozen else group._replace(constants=stay.get(draft.kind, ())))
+    return tuple(groups)

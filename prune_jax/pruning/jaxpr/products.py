@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prune_jax.pruning.jaxpr.labels import Classes, Ledger, Split, first_reasons
+from prune_jax.pruning.jaxpr.classes import Classes, first_reasons
+from prune_jax.pruning.jaxpr.labels import Ledger, Split
 
 
 class Product(NamedTuple):
@@ -91,10 +92,11 @@ def possible(ledger: Ledger, solved: Classes, products: Sequence[Product]) -> li
 def joined(ledger: Ledger, solved: Classes, products: Sequence[Product]) -> Classes:
     """The classes with the two factors of each product. Where a product has no mask, neither has a factor."""
     factors = np.full((len(solved.frozen), 2), -1)
-    unmasked = solved.unmasked
-    for product in products:
-        whole, both = _parts(ledger, solved, product)
-        factors[whole] = both
-        why = solved.unmasked[whole]
-        unmasked = first_reasons(unmasked, both[why >= 0].reshape(-1), np.repeat(why[why >= 0], 2))
+    whole, both = (
+        np.concatenate(each) for each in zip(*(_parts(ledger, solved, p) for p in products), strict=True)
+    )
+    factors[whole] = both
+    why = solved.unmasked[whole]
+    counted = why >= 0
+    unmasked = first_reasons(solved.unmasked, both[counted].reshape(-1), np.repeat(why[counted], 2))
     return solved._replace(unmasked=unmasked, factors=factors)

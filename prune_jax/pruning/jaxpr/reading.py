@@ -14,6 +14,7 @@ from jax.errors import (
 
 from prune_jax.pruning.jaxpr.groups import Slot
 from prune_jax.pruning.jaxpr.labels import Ledger, Use
+from prune_jax.pruning.jaxpr.second_trace import Bare
 from prune_jax.pruning.jaxpr.values import LIVE, Value
 from prune_jax.pruning.jaxpr.walk import Body, live, walk
 
@@ -106,8 +107,8 @@ def _leaf_at(
     return None
 
 
-def read_constants(apply: Callable, params: Any, inputs: tuple) -> Body:
-    """Walk ``apply(params, *inputs)`` to learn its constants alone: no axis has labels, so the walk is quick."""
+def read_bare(apply: Callable, params: Any, inputs: tuple) -> Bare:
+    """Trace ``apply(params, *inputs)`` to learn its constants alone: no axis has labels of its own."""
     closed, _ = _trace(apply, params, inputs)
     ledger, given = Ledger(), len(jax.tree.leaves(params))
     values = []
@@ -117,7 +118,7 @@ def read_constants(apply: Callable, params: Any, inputs: tuple) -> Body:
             values.append(Value(var.aval, axes, (0.0,) * len(axes), leaves=frozenset({number})))
         else:
             values.append(Value(var.aval, axes, (LIVE,) * len(axes), data=True))
-    return walk(ledger, closed, values)
+    return Bare(ledger, closed, values)
 
 
 def read(apply: Callable, params: Any, inputs: tuple, free: tuple[str, ...] = ()) -> Reading:

@@ -7,14 +7,15 @@ then a mask can stand for as many as possible, then as few as possible sum their
 then there are as many channels as possible, then the outermost part wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prune_jax.pruning.jaxpr.labels import Classes, Labels, Ledger, Split, classes
+from prune_jax.pruning.jaxpr.classes import Classes, classes
+from prune_jax.pruning.jaxpr.labels import Labels, Ledger, Split
 from prune_jax.pruning.jaxpr.products import joined, paired, possible
 
 Part = tuple[int, int]  # number of a split, number of its child
@@ -188,7 +189,7 @@ def _excerpt(ledger: Ledger, solved: Classes, numbers: list[int]) -> Ledger:
         np.concatenate([_classes_of(solved, x) for s in splits for x in (s.parent, *s.children)])
     )
     small = Ledger()
-    small.count = len(touched)
+    small.fresh(len(touched))
 
     def within(labels: Labels) -> Labels:
         return np.where(labels < 0, -1, np.searchsorted(touched, solved.of[np.maximum(labels, 0)]))
@@ -246,14 +247,16 @@ def _frozen_by(frozen: np.ndarray, of: np.ndarray, children: tuple[Labels, ...])
     return int(every.min()) if len(every) else -1
 
 
-def _has_leaves(ledger: Ledger, solved: Classes, numbers: list[int]) -> bool:
-    """Whether any channel of a params leaf hangs on the choice of these splits."""
-    if ledger.owned is None:
-        return True
+def _with_leaves(ledger: Ledger, solved: Classes) -> np.ndarray:
+    """Which classes are of params leaves: a boolean per class."""
     held = np.zeros(len(solved.frozen), bool)
     held[solved.of[: ledger.owned]] = True
-    splits = (ledger.splits[number] for number in numbers)
-    return any(held[_classes_of(solved, x)].any() for s in splits for x in (s.parent, *s.children))
+    return held
+
+
+def _touch(held: np.ndarray, solved: Classes, splits: Iterable[Split]) -> bool:
+    """Whether any class of these splits is one of ``held``."""
+    return any(held[solved.of[x[x >= 0]]].any() for s in splits for x in (s.parent, *s.children))
 
 
 def solve(ledger: Ledger) -> Classes:
@@ -265,11 +268,12 @@ def solve(ledger: Ledger) -> Classes:
     if not ledger.splits:
         return solved
     splits, notes = _without_choice(ledger, solved)
+    held = _with_leaves(ledger, solved)
     chosen: list[Part] = []
     for families in _clusters(_families(splits, solved)).values() if splits else ():
         numbers = sorted({number for family in families for number, _ in family.parts})
-        if not _has_leaves(ledger, solved, numbers):
-            continue
+        if not _touch(held, solved, (ledger.splits[number] for number in numbers)):
+            continue  # no leaf hangs on the choice
         small = _excerpt(ledger, solved, numbers)
         key = _fingerprint(small)
         if key not in ledger.choices:

@@ -96,30 +96,36 @@ def _step(ledger: Ledger, eqn: Any, ins: list[Value]) -> Node:
     return Node(eqn, ins, outs, range(first, len(ledger.doubts)), ())
 
 
+Env = dict[Any, Value]
+
+
+def value_of(ledger: Ledger, env: Env, atom: Any) -> Value:
+    """What is known of an operand."""
+    return constant(ledger, atom.val, atom.aval) if isinstance(atom, Literal) else env[atom]
+
+
+def visit(ledger: Ledger, eqns: list[Any], env: Env) -> list[Node]:
+    """Interpret equations in order. Their results go to ``env``."""
+    nodes = []
+    for eqn in eqns:
+        node = _step(ledger, eqn, [value_of(ledger, env, atom) for atom in eqn.invars])
+        env.update(zip(eqn.outvars, node.outs, strict=bool(node.outs)))
+        nodes.append(node)
+    return nodes
+
+
+def constants_of(ledger: Ledger, closed: ClosedJaxpr) -> list[Value]:
+    """Values of the constants that a jaxpr brings along."""
+    pairs = zip(closed.consts, closed.jaxpr.constvars, strict=True)
+    return [constant(ledger, number, var.aval) for number, var in pairs]
+
+
 def walk(ledger: Ledger, closed: ClosedJaxpr, ins: list[Value], consts: list[Value] | None = None) -> Body:
     """Interpret a jaxpr on abstract values. Couplings go to the ledger."""
     jaxpr = closed.jaxpr
-    if consts is None:
-        pairs = zip(closed.consts, jaxpr.constvars, strict=True)
-        consts = [constant(ledger, number, var.aval) for number, var in pairs]
-    env: dict[Any, Value] = dict(zip(jaxpr.constvars, consts, strict=True))
+    consts = constants_of(ledger, closed) if consts is None else consts
+    env: Env = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, ins, strict=True))
-
-    def read(atom: Any) -> Value:
-        if isinstance(atom, Literal):
-            return constant(ledger, atom.val, atom.aval)
-        return env[atom]
-
-    nodes = []
-    for eqn in live(jaxpr):
-        node = _step(ledger, eqn, [read(atom) for atom in eqn.invars])
-        env.update(zip(eqn.outvars, node.outs, strict=bool(node.outs)))
-        nodes.append(node)
-    return Body(
-        jaxpr,
-        list(closed.consts),
-        consts,
-        ins,
-        [_copied(ledger, read(atom)) for atom in jaxpr.outvars],
-        nodes,
-    )
+    nodes = visit(ledger, live(jaxpr), env)
+    outs = [_copied(ledger, value_of(ledger, env, atom)) for atom in jaxpr.outvars]
+    return Body(jaxpr, list(closed.consts), consts, ins, outs, nodes)
