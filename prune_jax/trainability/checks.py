@@ -98,13 +98,13 @@ def check_logits(logits: Any, batch: int) -> None:
         )
     if len(shape) != 2:
         raise ValueError(
-            f"apply returned shape {shape}; derivatives need (batch, outputs): flatten or reduce the other axes "
-            "inside apply, as y.mean((1, 2)) or y.reshape(len(y), -1)"
+            f"apply returned shape {shape}; derivatives need (batch, outputs): reduce the other axes inside "
+            "apply, as y.mean((1, 2)) or y.reshape(len(y), -1)"
         )
     if shape[0] != batch or not shape[1]:
         raise ValueError(f"apply returned shape {shape} for {batch} examples; it needs ({batch}, outputs)")
     if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise ValueError(f"apply returned dtype {logits.dtype}; derivatives need floating outputs")
+        raise ValueError(f"apply returned dtype {logits.dtype}; a Jacobian needs floating outputs")
 
 
 def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """How many directions a layer's features use."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -57,6 +58,11 @@ def feature_rank(
     Source: those of ``FeatureRank``.
     """
     _check(features, rtol, delta)
+    return _ranks(features, rtol, delta, centre)
+
+
+@partial(jax.jit, static_argnames=("rtol", "delta", "centre"))
+def _ranks(features: jax.Array, rtol: float | None, delta: float, centre: bool) -> FeatureRank:
     matrix = at_least_float32(features)
     peak = jnp.max(jnp.abs(matrix))
     matrix = matrix / jnp.where(peak == 0, 1.0, peak)  # ranks don't change, and no norm overflows

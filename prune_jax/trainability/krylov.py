@@ -106,24 +106,26 @@ def _ritz(
 
     start = jax.random.normal(key, (jacobian.batch, size, jacobian.small), jacobian.dtype)
     basis, back, there = krylov_space(product, start, block)
-    _, values, rotation = cpu.each(_svd_of_triangle, there.mT)
-    off = jnp.linalg.norm(
-        _matmul(rotation, back) - values[..., None] ** 2 * _matmul(rotation, basis), axis=-1
-    )
-    bounds = _bounds(values, off)
+    values, bounds = _ritz_values(basis, back, there)
     check_measured(values, apply, "extreme singular values")
     floor = resolution("svd", jacobian.network_dtype) * values[:, :1]
     return values, jnp.maximum(bounds, floor), 2 * basis.shape[1]
 
 
 @jax.jit
-def _bounds(values: jax.Array, off: jax.Array) -> jax.Array:
-    """Distance from s to a singular value, given ‖J Jᵀ u - s² u‖: by the pair (u, v), or from the squares."""
+def _ritz_values(basis: jax.Array, back: jax.Array, there: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ritz values s, descending, and the distance from each to a singular value, given ‖J Jᵀ u - s² u‖.
+
+    By the pair (u, v), or from the squares.
+    """
+    _, values, rotation = cpu.each(_svd_of_triangle, there.mT)
+    image, left = _matmul(rotation, back), _matmul(rotation, basis)
+    off = jnp.linalg.norm(image - values[..., None] ** 2 * left, axis=-1)
     by_pair = off / jnp.where(values > 0, values, 1.0) / 2**0.5
     above = jnp.sqrt(values**2 + off) - values
     below = values - jnp.sqrt(jnp.maximum(values**2 - off, 0.0))
     by_square = jnp.maximum(above, below)
-    return jnp.where(values > 0, jnp.minimum(by_pair, by_square), by_square)
+    return values, jnp.where(values > 0, jnp.minimum(by_pair, by_square), by_square)
 
 
 def krylov_space(product: Product, start: jax.Array, block: int) -> tuple[jax.Array, ...]:

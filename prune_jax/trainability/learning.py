@@ -1,6 +1,7 @@
 """How a network learns: its empirical neural tangent kernel on a batch, and the flow along its loss's gradient."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -105,7 +106,13 @@ def ntk_spectrum(
     features = _features(apply, params, x, kernel, check)
     rows = len(features)
     values = _finite(solve([features[:, None]], None, count=rows, method="svd")[0])
-    noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
+    return _described(values, rtol, _format(apply, params, x))
+
+
+@partial(jax.jit, static_argnames=("rtol", "came"))
+def _described(values: jax.Array, rtol: float | None, came: Any) -> NTKSpectrum:
+    """The spectrum of a kernel F Fᵀ from the singular values of F, which came in this format."""
+    noise = rounding_noise(values[0], jnp.linalg.norm(values), len(values), came)
     resolved = values > (noise if rtol is None else rtol * values[0])
     smallest = jnp.min(jnp.where(resolved, values, jnp.inf))
     eigenvalues = jnp.square(values)

@@ -166,6 +166,7 @@ def cost_of(plan: Plan, examples: int, each: int) -> int:
     return (plan.examples + plan.pilot) * each + (examples - plan.examples) * plan.leading
 
 
+@partial(jax.jit, static_argnames="population")
 def sample_mean(values: jax.Array, population: float) -> tuple[jax.Array, jax.Array]:
     """Mean and standard error of a simple random sample (n,); NaN for one of many, which has no spread.
 
@@ -175,6 +176,7 @@ def sample_mean(values: jax.Array, population: float) -> tuple[jax.Array, jax.Ar
     return mean, jnp.sqrt(_variance(values) * left) if left else jnp.zeros_like(mean)
 
 
+@partial(jax.jit, static_argnames="population")
 def regression_mean(
     values: jax.Array, easy: jax.Array, easy_rest: jax.Array, population: float
 ) -> tuple[jax.Array, jax.Array]:

@@ -198,6 +198,7 @@ def over_examples(estimate: Estimate) -> Estimate:
     return Estimate(jnp.mean(estimate.value, 0), error, estimate.pull_backs * examples)
 
 
+@functools.partial(jax.jit, static_argnames="axes")
 def scaled_squares(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Array]:
     """``(squares, scale)`` with ``squares * scale**2`` the sum of the arrays' squares over ``axes``."""
     largest = [jnp.max(jnp.abs(array), axes, keepdims=True, initial=0.0) for array in arrays]
@@ -209,11 +210,16 @@ def scaled_squares(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) ->
 
 def mean_of_scaled(squares: jax.Array, scales: jax.Array) -> tuple[Any, Any]:
     """Mean over axis 0 of ``squares * scales**2`` and its standard error; NumPy float64 where no trace hides them."""
-    top = jnp.max(scales, 0, keepdims=True)
-    samples = squares * jnp.square(scales / top)
-    found = jnp.mean(samples, 0), jnp.std(samples, 0, ddof=1) / len(samples) ** 0.5
-    top = top[0]
+    *found, top = _mean_and_error(squares, scales)
     if any(isinstance(array, jax.core.Tracer) for array in (*found, top)):
         return found[0] * top * top, found[1] * top * top
-    wide = np.asarray(top, np.float64)
-    return np.asarray(found[0], np.float64) * wide**2, np.asarray(found[1], np.float64) * wide**2
+    mean, error, wide = (np.asarray(array, np.float64) for array in (*found, top))
+    return mean * wide**2, error * wide**2
+
+
+@jax.jit
+def _mean_and_error(squares: jax.Array, scales: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and standard error over axis 0, in units of the largest scale, squared, which comes third."""
+    top = jnp.max(scales, 0, keepdims=True)
+    samples = squares * jnp.square(scales / top)
+    return jnp.mean(samples, 0), jnp.std(samples, 0, ddof=1) / len(samples) ** 0.5, top[0]

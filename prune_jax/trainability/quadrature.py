@@ -9,7 +9,7 @@ Pure functions of ``apply`` with static ``budget`` and ``steps``: jit-able and v
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def mean_jsv_by_quadrature(
     probed = _probed(apply, x, budget, steps, _balanced_steps, key, check)
     return _estimate(
         probed,
-        integrate(probed.bidiagonal, lambda s: s, complete=probed.complete),
+        integrate(probed.bidiagonal, _itself, complete=probed.complete),
         apply,
         "mean singular value",
     )
@@ -147,12 +147,8 @@ def spectral_density(
             f"width is {width!r} and points have rank {jnp.ndim(points)}; need width > 0, rank 1"
         )
 
-    def normal(s: jax.Array) -> jax.Array:
-        at = jnp.asarray(points, s.dtype).reshape((1,) * s.ndim + (-1,))
-        return jnp.exp(-0.5 * ((at - s[..., None]) / width) ** 2) / (width * (2 * jnp.pi) ** 0.5)
-
     probed = _probed(apply, x, budget, steps, _balanced_steps, key, check)
-    found = integrate(probed.bidiagonal, normal, complete=probed.complete)
+    found = integrate(probed.bidiagonal, _normal, jnp.asarray(points), width, complete=probed.complete)
     return _estimate(probed, found, apply, "spectral density")
 
 
@@ -198,8 +194,9 @@ def bidiagonalise(jacobian: Jacobian, probe: jax.Array, steps: int) -> jax.Array
     return _bidiagonal(alphas, betas)
 
 
+@partial(jax.jit, static_argnames=("function", "complete"))
 def integrate(
-    bidiagonal: jax.Array, function: Callable[[jax.Array], jax.Array], *, complete: bool = False
+    bidiagonal: jax.Array, function: Callable[..., jax.Array], *given: Any, complete: bool = False
 ) -> Integral:
     """Integral of ``function`` (of singular values) over the spectral measure of the probe.
 
@@ -208,15 +205,15 @@ def integrate(
     (Golub and Meurant 2010, 6.2 and 6.3). The value divides the bracket as the two rules moved with the last
     step: whichever moved more is farther off. The uncertainty is the distance to the nearer rule over √3,
     as for a uniform error. A bound it is not, and for other functions than s the rules only indicate.
-    ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m) to (..., m)
-    or (..., m, points).
+    ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m), and what is
+    ``given``, to (..., m) or (..., m, points).
     """
-    gauss, radau = _rules(bidiagonal, function)
+    gauss, radau = _rules(bidiagonal, function, given)
     if complete:
         return Integral(gauss, jnp.zeros_like(gauss))
     share = jnp.full_like(gauss, 0.5)
     if bidiagonal.shape[-1] > 1:
-        gauss_before, radau_before = _rules(bidiagonal[..., :-1, :-1], function)
+        gauss_before, radau_before = _rules(bidiagonal[..., :-1, :-1], function, given)
         moved, radau_moved = jnp.abs(gauss - gauss_before), jnp.abs(radau - radau_before)
         both = moved + radau_moved
         share = jnp.where(both > 0, moved / jnp.where(both > 0, both, 1.0), 0.5)
@@ -246,16 +243,25 @@ def integrate_log(bidiagonal: jax.Array, floor: jax.Array, *, complete: bool = F
     return Integral((low + high) / 2, (high - low) / 2 / 3**0.5)
 
 
+def _itself(s: jax.Array) -> jax.Array:
+    return s
+
+
+def _normal(s: jax.Array, points: jax.Array, width: Any) -> jax.Array:
+    at = points.astype(s.dtype).reshape((1,) * s.ndim + (-1,))
+    return jnp.exp(-0.5 * ((at - s[..., None]) / width) ** 2) / (width * (2 * jnp.pi) ** 0.5)
+
+
 def _log_sum(nodes: jax.Array, weights: jax.Array, floor: jax.Array) -> jax.Array:
     resolved = ~(nodes <= floor[..., None])  # NaN stays
     return jnp.sum(weights * jnp.where(resolved, 2 * jnp.log(jnp.where(resolved, nodes, 1.0)), 0.0), -1)
 
 
-def _rules(bidiagonal: jax.Array, function: Callable) -> list[jax.Array]:
+def _rules(bidiagonal: jax.Array, function: Callable, given: tuple[Any, ...]) -> list[jax.Array]:
     """Gauss and Gauss-Radau sums."""
     found = []
     for nodes, weights in map(_quadrature_of, (bidiagonal, bidiagonal[..., :-1])):
-        values = function(nodes)
+        values = function(nodes, *given)
         if values.ndim == weights.ndim:
             found.append(jnp.sum(weights * values, -1))
         else:
@@ -341,11 +347,15 @@ def _balanced_steps(budget: int) -> int:
 def _estimate(probed: _Probed, found: Integral, apply: Apply, what: str) -> Estimate:
     """Over the probes, axis 0: their spread and what truncation leaves make the error."""
     probes, steps = len(probed.bidiagonal), probed.bidiagonal.shape[-1]
-    noise = jnp.std(found.value, 0, ddof=1) / probes**0.5
-    value = jnp.mean(found.value, 0)
+    value, error = _over_probes(found)
     check_measured(value, apply, what)
-    error = jnp.hypot(noise, jnp.mean(found.uncertainty, 0))
     return Estimate(value, error, probes * _products_of(steps))
+
+
+@jax.jit
+def _over_probes(found: Integral) -> tuple[jax.Array, jax.Array]:
+    noise = jnp.std(found.value, 0, ddof=1) / len(found.value) ** 0.5
+    return jnp.mean(found.value, 0), jnp.hypot(noise, jnp.mean(found.uncertainty, 0))
 
 
 def _norm(matrix: jax.Array) -> jax.Array:
