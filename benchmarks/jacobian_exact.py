@@ -116,12 +116,12 @@ def ours(name, outputs, batch):
     forward, forward_cpu = clock(lambda: logits(network.variables, x).block_until_ready())
     both, both_cpu = clock(lambda: gradient(network.variables, x, 0).block_until_ready())
     pieces = passes.passes(apply)
-    wanted = jacobian.wanted(pieces, x, None)
-    chunk = jacobian.plan(passes.abstract(pieces, x, wanted, narrow=False), None, None)
+    wanted = passes.wanted(pieces, x, None)
+    chunk = passes.plan(passes.abstract(pieces, x, wanted, narrow=False), None, None)
 
     def pulled():
         made = pieces.forward(x, wanted, narrow=False)
-        return jax.block_until_ready(jacobian.pulled(pieces, made, chunk, batch))
+        return jax.block_until_ready(passes.pulled(pieces, made, chunk, batch))
 
     rows, rows_cpu = clock(pulled)
     plan = layout(pieces, x, wanted)
@@ -150,12 +150,12 @@ def layout(pieces, x, wanted):
     """How the values are computed: seeds pulled back, seeds at once, examples of a part, threads."""
     import jax
 
-    from prune_jax.trainability import cpu, jacobian, passes
+    from prune_jax.trainability import cpu, passes
 
     size, threads = cpu.share(x, passes.abstract(pieces, x, wanted, narrow=True))
     part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
     shapes = passes.abstract(pieces, part, wanted, narrow=True)
-    chunk = jacobian.plan(shapes, None, None, threads)
+    chunk = passes.plan(shapes, None, None, threads)
     return {"seeds": len(shapes.made.seeds), "chunk": chunk, "part": size, "threads": threads}
 
 
@@ -163,7 +163,7 @@ def allotted(pieces, x, wanted, plan):
     """Bytes that are live at once, on all threads: residuals, the Jacobian, the largest program's temporaries."""
     import jax
 
-    from prune_jax.trainability import jacobian
+    from prune_jax.trainability import passes
     from prune_jax.trainability.passes import solve
 
     def temporaries(function, *arguments, **static):
@@ -177,7 +177,7 @@ def allotted(pieces, x, wanted, plan):
     x = x[:size]
     made = pieces.forward(x, wanted, narrow=True)
     residuals = sum(leaf.nbytes for leaf in jax.tree.leaves(made))
-    parts = jacobian.pulled(pieces, made, step, size)
+    parts = passes.pulled(pieces, made, step, size)
     whole = sum(part.nbytes for part in parts)
     forward = residuals + temporaries(pieces.forward, x, wanted, narrow=True)
     pull = temporaries(pieces.pull, made.pull_back, made.seeds, 0, step=step, batch=size)

@@ -28,6 +28,7 @@ from prune_jax.trainability.mean_estimate import mean_jsv_estimate as mean_jsv_e
 from prune_jax.trainability.mean_estimate import plan_mean_jsv as plan_mean_jsv
 from prune_jax.trainability.operators import Estimate as Estimate
 from prune_jax.trainability.operators import mean_squared_jsv as mean_squared_jsv
+from prune_jax.trainability.operators import over_examples as over_examples
 from prune_jax.trainability.parts import bypassed as bypassed
 from prune_jax.trainability.parts import measure_modules as measure_modules
 from prune_jax.trainability.parts import measure_stages as measure_stages
@@ -36,7 +37,6 @@ from prune_jax.trainability.parts import module_part as module_part
 from prune_jax.trainability.parts import stage_part as stage_part
 from prune_jax.trainability.quadrature import log_determinant_by_quadrature as log_determinant_by_quadrature
 from prune_jax.trainability.quadrature import mean_jsv_by_quadrature as mean_jsv_by_quadrature
-from prune_jax.trainability.quadrature import over_examples as over_examples
 from prune_jax.trainability.quadrature import spectral_density as spectral_density
 from prune_jax.trainability.spectra import Spectrum as Spectrum
 from prune_jax.trainability.spectra import Statistics as Statistics

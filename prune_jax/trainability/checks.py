@@ -36,22 +36,17 @@ def check_images(x: Any) -> None:
 
 
 def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
-    """ValueError where an example's outputs differ alone and in a batch of two.
+    """ValueError where an example's outputs differ alone and in a batch of two; ``apply(*bound, x)`` gives them.
 
     The first example goes through alone, and beside an altered second one: one program, three examples. What scales
     with the batch is seen so, and what mixes examples. Passed over are traced arrays, batches of one, and functions
     that take no such batches (parts of a network that hold the values of one batch).
-
-    Args:
-        apply: ``apply(*bound, x)`` gives floating outputs, examples on axis 0.
-        x: (batch, ...), of which the first two are taken.
-        bound: arguments before ``x``, such as params.
     """
     examples = (*getattr(x, "shape", ()), 0)[0]
     traced = isinstance(x, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
     if traced or examples < 2 or not getattr(x, "is_fully_addressable", True):
         return
-    first, second = np.asarray(x[0]), np.asarray(x[1])
+    first, second = np.asarray(x)[:2] if _on_host(x) else np.asarray(x[:2])
     other = (0.5 * second + 0.25).astype(second.dtype)  # not the first one, where the two are equal
     pair, anew = np.stack([first, other]), partial(_alone_and_beside, apply)
     forward = partial(_both, apply) if isinstance(apply, Partial) else jax.jit(anew)
@@ -73,10 +68,18 @@ def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
         )
 
 
+def _on_host(x: Any) -> bool:
+    """Whether NumPy sees the array without a copy, which is faster than slicing it on its device."""
+    return not isinstance(x, jax.Array) or next(iter(x.devices())).platform == "cpu"
+
+
 def _alone_and_beside(apply: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     *bound, pair = arguments
     with jax.default_matmul_precision("highest"):
         return apply(*bound, pair[:1]), apply(*bound, pair)
+
+
+_both = jax.jit(_alone_and_beside)
 
 
 def _epsilon(apply: Callable[..., Any], bound: Sequence[Any], x: Any) -> float:
@@ -90,13 +93,13 @@ def check_logits(logits: Any, batch: int) -> None:
     shape = getattr(logits, "shape", None)
     if shape is None:
         raise ValueError(
-            f"apply returned a {type(logits).__name__}; Jacobian singular values need one array "
-            "(batch, outputs): pick it inside apply"
+            f"apply returned a {type(logits).__name__}; derivatives need one array (batch, outputs): pick it "
+            "inside apply"
         )
     if len(shape) != 2:
         raise ValueError(
-            f"apply returned shape {shape}; Jacobian singular values need (batch, outputs): reduce the "
-            "other axes inside apply, as y.mean((1, 2)) or y.reshape(len(y), -1)"
+            f"apply returned shape {shape}; derivatives need (batch, outputs): reduce the other axes inside "
+            "apply, as y.mean((1, 2)) or y.reshape(len(y), -1)"
         )
     if shape[0] != batch or not shape[1]:
         raise ValueError(f"apply returned shape {shape} for {batch} examples; it needs ({batch}, outputs)")
@@ -119,6 +122,12 @@ def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:
     return chosen
 
 
+def check_share(name: str, value: float | None) -> None:
+    """ValueError where a share of the largest singular value is out of range; None is one that is left out."""
+    if value is not None and not 0 <= value < 1:
+        raise ValueError(f"{name} is a share of the largest singular value, in [0, 1), got {value}")
+
+
 def check_whole(name: str, value: Any, of: str = "") -> int:
     """``value`` as an int; ValueError naming the argument where it is no whole number."""
     try:
@@ -130,15 +139,11 @@ def check_whole(name: str, value: Any, of: str = "") -> int:
     raise ValueError(f"{name} {value!r} is not a whole number{of}")
 
 
-_both = jax.jit(_alone_and_beside)
-
-
 def check_weights(params: Any) -> None:
     """ValueError naming the first leaf that is not floating or holds NaN or infinity, and for no leaf."""
-    named = _named(params)
-    if not named:
+    if not (leaves := named(params)):
         raise ValueError("params hold no arrays; give the network's weights")
-    for name, leaf in named:
+    for name, leaf in leaves:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
@@ -162,9 +167,8 @@ def check_finite(tree: Any) -> None:
         Traceback (most recent call last):
         ValueError: leaf 'kernel' holds NaN or infinity in 1 of 2 values: this network has diverged
     """
-    for name, leaf in _named(tree):
-        broken = known_broken(leaf)
-        if broken:
+    for name, leaf in named(tree):
+        if broken := known_broken(leaf):
             raise ValueError(
                 f"leaf {name!r} holds NaN or infinity in {broken} of {jnp.size(leaf)} values: this network has diverged"
             )
@@ -217,7 +221,8 @@ def at_least_float32(array: jax.Array) -> jax.Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def _named(tree: Any) -> list[tuple[str, Any]]:
+def named(tree: Any) -> list[tuple[str, Any]]:
+    """The leaves of a tree with their paths, such as ``layers/0/kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [
         (jax.tree_util.keystr(path, simple=True, separator="/") or "params", leaf) for path, leaf in leaves

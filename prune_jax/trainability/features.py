@@ -1,12 +1,13 @@
 """How many directions a layer's features use."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 
-from prune_jax.trainability.checks import at_least_float32, known_broken
+from prune_jax.trainability.checks import at_least_float32, check_share, known_broken
 
 
 class FeatureRank(NamedTuple):
@@ -57,6 +58,11 @@ def feature_rank(
     Source: those of ``FeatureRank``.
     """
     _check(features, rtol, delta)
+    return _ranks(features, rtol, delta, centre)
+
+
+@partial(jax.jit, static_argnames=("rtol", "delta", "centre"))
+def _ranks(features: jax.Array, rtol: float | None, delta: float, centre: bool) -> FeatureRank:
     matrix = at_least_float32(features)
     peak = jnp.max(jnp.abs(matrix))
     matrix = matrix / jnp.where(peak == 0, 1.0, peak)  # ranks don't change, and no norm overflows
@@ -97,13 +103,11 @@ def _check(features: jax.Array, rtol: float | None, delta: float) -> None:
         )
     if not jnp.issubdtype(features.dtype, jnp.floating):
         raise ValueError(f"features have dtype {features.dtype}; feature rank needs floating ones")
-    broken = known_broken(features)
-    if broken:
+    if broken := known_broken(features):
         raise ValueError(
             f"features hold NaN or infinity in {broken} of {features.size} values: the network has diverged, "
             "or the images are broken"
         )
-    if rtol is not None and not 0 <= rtol < 1:
-        raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
+    check_share("rtol", rtol)
     if not 0 < delta < 1:
         raise ValueError(f"delta is a share of the sum of singular values, in (0, 1), got {delta}")

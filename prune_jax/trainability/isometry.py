@@ -1,13 +1,14 @@
 """How far weights and Jacobians are from isometries, before and after pruning and recovery."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from prune_jax.pruning.recovery import as_matrix, is_kernel, stated_axes
-from prune_jax.trainability.checks import at_least_float32, known_broken
+from prune_jax.trainability.checks import at_least_float32, known_broken, named
 from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
 from prune_jax.trainability.singular_values import singular_values
 
@@ -40,20 +41,16 @@ def isometry_gap(
 
     Source: the distance of arXiv 2301.05219's companion code, there of Jacobians; of weights it is ours.
     """
-    matrix = _matrix(kernel, gain, output_axis, input_axes)
-    values = singular_values(matrix[:, None], "svd")[
-        0
-    ]  # has derivatives at an isometry, where all values are equal
-    return jnp.mean(jnp.square(values / gain - 1.0))
+    # these have derivatives at an isometry, where all values are equal
+    values = singular_values(_matrix(kernel, gain, output_axis, input_axes)[:, None], "svd")
+    return jnp.mean(jnp.square(values[0] / gain - 1.0))
 
 
 def orthogonality_error(kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1) -> jax.Array:
     """||M^T M / gain^2 - I||_F of the flattened kernel M in its taller orientation.
 
     Args:
-        kernel: as for ``isometry_gap``, and so ``gain`` and ``output_axis``.
-        gain: scale at which the kernel counts as orthogonal.
-        output_axis: the axis of the outputs.
+        kernel, gain, output_axis: as for ``isometry_gap``.
 
     Returns:
         A scalar, float32 or wider.
@@ -80,8 +77,7 @@ def isometry_gaps(
 
     Args:
         params: any pytree. Paths read like ``layers/0/kernel``.
-        gain: as for ``orthp``.
-        output_axis: as for ``orthp``.
+        gain, output_axis: as for ``orthp``.
         where: ``where(path, leaf)`` picks leaves, by default kernels.
 
     Returns:
@@ -94,15 +90,12 @@ def isometry_gaps(
         >>> {path: float(gap) for path, gap in isometry_gaps({"a": {"kernel": jnp.eye(2)}}).items()}
         {'a/kernel': 0.0}
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
-    chosen = {name: leaf for name, leaf in named if where(name, leaf)}
+    leaves = named(params)
+    chosen = {name: leaf for name, leaf in leaves if where(name, leaf)}
     if not chosen:
-        raise ValueError(f"no leaf to measure among {', '.join(name for name, _ in named) or 'no leaves'}")
-    return {
-        name: _named_gap(name, leaf, gain, output_axis, stated_axes(dict(named), name, leaf))
-        for name, leaf in chosen.items()
-    }
+        raise ValueError(f"no leaf to measure among {', '.join(name for name, _ in leaves) or 'no leaves'}")
+    axes = {name: stated_axes(dict(leaves), name, leaf) for name, leaf in chosen.items()}
+    return {name: _named_gap(name, leaf, gain, output_axis, axes[name]) for name, leaf in chosen.items()}
 
 
 def isometry_table(
@@ -112,9 +105,7 @@ def isometry_table(
 
     Args:
         states: names of params, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``; sizes may differ.
-        gain: as for ``orthp``.
-        output_axis: as for ``orthp``.
-        where: ``where(path, leaf)`` picks leaves, by default kernels.
+        gain, output_axis, where: as for ``isometry_gaps``.
 
     Returns:
         ``{path: {state: gap}}``, scalars.
@@ -129,16 +120,14 @@ def isometry_table(
     """
     if not states:
         raise ValueError("states names no params; give some, such as {'dense': params}")
-    columns = {
-        name: isometry_gaps(params, gain=gain, output_axis=output_axis, where=where)
-        for name, params in states.items()
-    }
-    paths = [list(column) for column in columns.values()]
-    for name, got in zip(columns, paths, strict=True):
-        if got != paths[0]:
-            odd = sorted(set(got) ^ set(paths[0]))
-            raise ValueError(f"{name!r} holds other kernels than {next(iter(columns))!r}: {', '.join(odd)}")
-    return {path: {name: column[path] for name, column in columns.items()} for path in paths[0]}
+    gaps = partial(isometry_gaps, gain=gain, output_axis=output_axis, where=where)
+    columns = {name: gaps(params) for name, params in states.items()}
+    first, rows = next(iter(columns.items()))
+    for name, column in columns.items():
+        if list(column) != list(rows):
+            odd = sorted(set(column) ^ set(rows))
+            raise ValueError(f"{name!r} holds other kernels than {first!r}: {', '.join(odd)}")
+    return {path: {name: column[path] for name, column in columns.items()} for path in rows}
 
 
 def jacobian_isometry_gap(
@@ -147,10 +136,7 @@ def jacobian_isometry_gap(
     """Mean of (s - 1)^2 over Jacobian singular values and examples; 0 is dynamical isometry.
 
     Args:
-        apply: as for ``jacobian_singular_values``, and so ``x``, ``chunk`` and ``check``. It costs K pull-backs.
-        x: the inputs.
-        chunk: cotangents at once.
-        check: look for examples that depend on one another.
+        apply, x, chunk, check: as for ``jacobians``. It costs K pull-backs.
 
     Returns:
         A scalar, float32 or wider.

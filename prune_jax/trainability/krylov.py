@@ -1,9 +1,9 @@
-"""The k largest and smallest Jacobian singular values of each example, by a block Krylov space.
+"""Extreme singular values and eigenvalues, by one block Krylov space.
 
-Block Lanczos with full reorthogonalisation and Rayleigh-Ritz (Musco and Musco 2015, Randomized block Krylov
-methods). ``jax.experimental.sparse.linalg.lobpcg_standard`` does it in a ``while_loop`` (slow at gradients of
-convolutions on CPU), for one operator, 5k < n, with a number of products known only afterwards. A shifted
-operator c I - J Jᵀ has the same Krylov space, so the smallest are read off the same basis.
+Block Lanczos with full reorthogonalisation and Rayleigh-Ritz (Musco and Musco 2015, Randomized block Krylov methods).
+``jax.experimental.sparse.linalg.lobpcg_standard`` does it in a ``while_loop`` (slow at gradients of convolutions on
+CPU), for one operator, 5k < n, with a number of products known only afterwards. A shifted operator c I - J Jᵀ has the
+same Krylov space, so the smallest are read off the same basis.
 """
 
 from collections.abc import Callable
@@ -16,15 +16,12 @@ import jax.numpy as jnp
 from prune_jax.trainability import cpu
 from prune_jax.trainability.checks import check_measured, check_whole
 from prune_jax.trainability.memory import refuse_if_kept
-from prune_jax.trainability.operators import (
-    Apply,
-    Estimate,
-    check_budget,
-    jacobian_of,
-)
+from prune_jax.trainability.operators import Estimate, check_budget, jacobian_of
+from prune_jax.trainability.passes import Apply
 from prune_jax.trainability.singular_values import resolution
 
 _OVERSAMPLING = 2
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 Product = Callable[[jax.Array], tuple[jax.Array, ...]]  # of rows (batch, b, r): arrays (batch, b, ...)
 
 
@@ -37,12 +34,10 @@ def largest_jsv(
     come from below. ``budget`` / 2 vectors of size K and D are kept for each example.
 
     Args:
-        apply: as for ``jacobian_singular_values``.
-        x: ``(batch, ...)``.
+        apply, x, check: as for ``jacobians``.
         k: how many values.
         budget: Jacobian products for each example.
         key: of the random start.
-        check: look for examples that depend on one another.
 
     Returns:
         An ``Estimate``; value and error are ``(batch, k)``, descending. ``error`` is a bound: a singular value
@@ -73,12 +68,7 @@ def smallest_jsv(
     the space is complete and the values are exact.
 
     Args:
-        apply: as for ``largest_jsv``, and so the others.
-        x: ``(batch, ...)``.
-        k: how many values.
-        budget: Jacobian products for each example.
-        key: of the random start.
-        check: look for examples that depend on one another.
+        apply, x, k, budget, key, check: as for ``largest_jsv``.
 
     Returns:
         As ``largest_jsv``, ascending.
@@ -116,25 +106,26 @@ def _ritz(
 
     start = jax.random.normal(key, (jacobian.batch, size, jacobian.small), jacobian.dtype)
     basis, back, there = krylov_space(product, start, block)
-    _, values, rotation = cpu.each(_svd_of_triangle, there.mT)
-    highest = jax.lax.Precision.HIGHEST
-    left = jnp.matmul(rotation, basis, precision=highest)
-    image = jnp.matmul(rotation, back, precision=highest)  # J Jᵀ u
-    off = jnp.linalg.norm(image - values[..., None] ** 2 * left, axis=-1)
-    bounds = _bounds(values, off)
+    values, bounds = _ritz_values(basis, back, there)
     check_measured(values, apply, "extreme singular values")
     floor = resolution("svd", jacobian.network_dtype) * values[:, :1]
     return values, jnp.maximum(bounds, floor), 2 * basis.shape[1]
 
 
 @jax.jit
-def _bounds(values: jax.Array, off: jax.Array) -> jax.Array:
-    """Distance from s to a singular value, given ‖J Jᵀ u - s² u‖: by the pair (u, v), or from the squares."""
+def _ritz_values(basis: jax.Array, back: jax.Array, there: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Ritz values s, descending, and the distance from each to a singular value, given ‖J Jᵀ u - s² u‖.
+
+    By the pair (u, v), or from the squares.
+    """
+    _, values, rotation = cpu.each(_svd_of_triangle, there.mT)
+    image, left = _matmul(rotation, back), _matmul(rotation, basis)
+    off = jnp.linalg.norm(image - values[..., None] ** 2 * left, axis=-1)
     by_pair = off / jnp.where(values > 0, values, 1.0) / 2**0.5
     above = jnp.sqrt(values**2 + off) - values
     below = values - jnp.sqrt(jnp.maximum(values**2 - off, 0.0))
     by_square = jnp.maximum(above, below)
-    return jnp.where(values > 0, jnp.minimum(by_pair, by_square), by_square)
+    return values, jnp.where(values > 0, jnp.minimum(by_pair, by_square), by_square)
 
 
 def krylov_space(product: Product, start: jax.Array, block: int) -> tuple[jax.Array, ...]:
@@ -161,11 +152,10 @@ def _next_block(basis: jax.Array, rows: jax.Array, spare: jax.Array) -> jax.Arra
 
     Three times: where the space is exhausted the first QR returns noise, which only then can be made orthogonal.
     """
-    highest = jax.lax.Precision.HIGHEST
     size = jnp.linalg.norm(rows, axis=-1, keepdims=True)
     rows = rows / jnp.where(size == 0, 1.0, size) + jnp.finfo(rows.dtype).eps * spare
     for _ in range(3):
-        rows = rows - jnp.matmul(jnp.matmul(rows, basis.mT, precision=highest), basis, precision=highest)
+        rows = rows - _matmul(_matmul(rows, basis.mT), basis)
         rows = cpu.each(_orthonormal, rows.mT).mT
     return rows
 
@@ -198,14 +188,12 @@ def top_eigenvalues(
     *,
     count: int,
     steps: int,
-    dtype: jnp.dtype,
+    dtype: Any,
 ) -> TopEigenvalues:
-    """The ``count`` largest eigenvalues of a symmetric ``(size, size)`` operator by block Lanczos.
+    """The ``count`` largest eigenvalues of a symmetric ``(size, size)`` operator on rows (b, size), by block Lanczos.
 
-    Rayleigh-Ritz on the Krylov space of a Gaussian block of ``count`` vectors after ``steps`` products, each block
-    orthogonalised against all before it (Golub and Underwood, 1977; Parlett, 1998, The Symmetric Eigenvalue Problem,
-    ch. 13). ``operator`` maps rows (b, size) to rows. Raises ValueError unless 1 <= count, 1 <= steps and
-    count * steps <= size.
+    Rayleigh-Ritz on the Krylov space of a Gaussian block of ``count`` vectors after ``steps`` products (Golub and
+    Underwood, 1977; Parlett, 1998, ch. 13). Raises ValueError unless 1 <= count, 1 <= steps, count * steps <= size.
     """
     if count < 1 or steps < 1 or count * steps > size:
         raise ValueError(
@@ -221,10 +209,8 @@ def top_eigenvalues(
 @partial(jax.jit, static_argnames="count")
 def _largest(basis: jax.Array, images: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Ritz values, descending, and residuals, of an orthonormal basis and its images."""
-    highest = jax.lax.Precision.HIGHEST
-    small = jnp.matmul(images, basis.T, precision=highest)
+    small = _matmul(images, basis.T)
     values, vectors = jnp.linalg.eigh((small + small.T) / 2)
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count].T
-    rest = jnp.matmul(vectors, images, precision=highest)
-    rest = rest - values[:, None] * jnp.matmul(vectors, basis, precision=highest)
+    rest = _matmul(vectors, images) - values[:, None] * _matmul(vectors, basis)
     return values, jnp.linalg.norm(rest, axis=1)

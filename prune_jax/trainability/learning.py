@@ -1,28 +1,23 @@
-"""The empirical neural tangent kernel of a network on a batch: exact where it is small, else by products."""
+"""How a network learns: its empirical neural tangent kernel on a batch, and the flow along its loss's gradient."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
-from prune_jax.trainability import memory
-from prune_jax.trainability.checks import (
-    at_least_float32,
-    check_independent,
-    check_measured,
-    check_weights,
-    check_whole,
-    known_broken,
-)
+from prune_jax.trainability import checks, memory
+from prune_jax.trainability.checks import at_least_float32, check_whole
 from prune_jax.trainability.features import rounding_noise
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
 from prune_jax.trainability.operators import Estimate, mean_of_scaled, scaled_squares
-from prune_jax.trainability.passes import solve
+from prune_jax.trainability.passes import passes, solve
 from prune_jax.trainability.singular_values import coarsest
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
 Kernel = Literal["full", "trace"]
+Loss = Callable[[Any], jax.Array]
 
 
 class NTKSpectrum(NamedTuple):
@@ -72,9 +67,7 @@ def ntk_matrix(
     2206.08720, who trace over outputs (divided by K here).
     """
     features = _features(apply, params, x, kernel, check)
-    matrix = jnp.einsum("ip,jp->ij", features, features, precision=jax.lax.Precision.HIGHEST)
-    _refuse_not_finite(matrix)
-    return matrix
+    return _finite(jnp.einsum("ip,jp->ij", features, features, precision=jax.lax.Precision.HIGHEST))
 
 
 def ntk_spectrum(
@@ -93,14 +86,10 @@ def ntk_spectrum(
     bounds how much slower the slowest direction learns.
 
     Args:
-        apply: as for ``ntk_matrix``, and so ``params``, ``x``, ``kernel`` and ``check``.
-        params: the weights.
-        x: ``(N, ...)``.
-        kernel: 'full' or 'trace'.
+        apply, params, x, kernel, check: as for ``ntk_matrix``.
         rtol: share of J's largest singular value above which one is resolved. By default what rounding explains
             isn't: n eps of the largest in the format of this computation, or eps ||J||_F in the coarsest one that
             the network uses.
-        check: look for examples that depend on one another.
 
     Returns:
         An ``NTKSpectrum``.
@@ -113,13 +102,17 @@ def ntk_spectrum(
         >>> np.round(found.eigenvalues, 4).tolist(), int(found.rank)
         ([4.0, 1.0], 2)
     """
-    if rtol is not None and not 0 <= rtol < 1:
-        raise ValueError(f"rtol is a share of the largest singular value, in [0, 1), got {rtol}")
+    checks.check_share("rtol", rtol)
     features = _features(apply, params, x, kernel, check)
     rows = len(features)
-    values = solve([features[:, None]], None, count=rows, method="svd")[0]
-    _refuse_not_finite(values)
-    noise = rounding_noise(values[0], jnp.linalg.norm(values), rows, _format(apply, params, x))
+    values = _finite(solve([features[:, None]], None, count=rows, method="svd")[0])
+    return _described(values, rtol, _format(apply, params, x))
+
+
+@partial(jax.jit, static_argnames=("rtol", "came"))
+def _described(values: jax.Array, rtol: float | None, came: Any) -> NTKSpectrum:
+    """The spectrum of a kernel F Fᵀ from the singular values of F, which came in this format."""
+    noise = rounding_noise(values[0], jnp.linalg.norm(values), len(values), came)
     resolved = values > (noise if rtol is None else rtol * values[0])
     smallest = jnp.min(jnp.where(resolved, values, jnp.inf))
     eigenvalues = jnp.square(values)
@@ -133,13 +126,10 @@ def ntk_product(
 ) -> tuple[Callable, jax.ShapeDtypeStruct]:
     """The full kernel as a product v -> Θ v: a pull-back and a push-forward of the whole batch.
 
-    Nothing larger than the params is held.
+    The forward pass is made once, here. What it leaves is held, and nothing larger than the params beside it.
 
     Args:
-        apply: as for ``ntk_matrix``, and so the others.
-        params: the weights.
-        x: ``(N, ...)``.
-        check: look for examples that depend on one another.
+        apply, params, x, check: as for ``ntk_matrix``.
 
     Returns:
         The product, and the shape and dtype of v, ``(N, K)``.
@@ -152,14 +142,8 @@ def ntk_product(
         >>> product(jnp.ones(outputs.shape)).tolist()
         [[2.0], [6.0]]
     """
-    outputs = _check(apply, params, x, check)
-
-    def product(v: jax.Array) -> jax.Array:
-        function = lambda p: apply(p, x)  # noqa: E731
-        (pulled,) = jax.vjp(function, params)[1](v.astype(outputs.dtype))
-        return at_least_float32(jax.jvp(function, (params,), (pulled,))[1])
-
-    return product, outputs
+    pull, push, outputs = _linearised(apply, params, x, check)
+    return lambda v: at_least_float32(push(pull(v))), outputs
 
 
 def ntk_trace(
@@ -171,12 +155,9 @@ def ntk_trace(
     kernel.
 
     Args:
-        apply: as for ``ntk_matrix``.
-        params: the weights.
-        x: ``(N, ...)``.
+        apply, params, x, check: as for ``ntk_matrix``.
         key: of the signs.
         probes: how many, a pull-back of the whole batch each; counted as one.
-        check: look for examples that depend on one another.
 
     Returns:
         An ``Estimate`` of scalars, with the sample's standard error.
@@ -194,17 +175,15 @@ def ntk_trace(
     probes = check_whole("probes", probes)
     if probes < 2:
         raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
-    outputs = _check(apply, params, x, check)
-    pull_back = jax.jit(lambda v: jax.vjp(lambda p: apply(p, x), params)[1](v)[0])
+    pull, _, outputs = _linearised(apply, params, x, check)
 
     def squared(probe_key: jax.Array) -> tuple[jax.Array, jax.Array]:
         signs = jax.random.rademacher(probe_key, outputs.shape, outputs.dtype)
-        return scaled_squares([at_least_float32(leaf) for leaf in jax.tree.leaves(pull_back(signs))], None)
+        return scaled_squares([at_least_float32(leaf) for leaf in jax.tree.leaves(pull(signs))], None)
 
     found = zip(*[squared(probe_key) for probe_key in jax.random.split(key, probes)], strict=True)
     value, error = mean_of_scaled(*(jnp.stack(part) for part in found))
-    _refuse_not_finite(value)
-    return Estimate(value, error, probes)
+    return Estimate(_finite(value), error, probes)
 
 
 def ntk_top(
@@ -223,13 +202,10 @@ def ntk_top(
     linear network's come K at a time. A single vector would see each once.
 
     Args:
-        apply: as for ``ntk_matrix``.
-        params: the weights.
-        x: ``(N, ...)``.
+        apply, params, x, check: as for ``ntk_matrix``.
         key: of the random start.
         count: eigenvalues wanted.
         steps: products of a block; ``count * steps`` in all, each a pull-back and a push-forward.
-        check: look for examples that depend on one another.
 
     Returns:
         A ``TopEigenvalues``.
@@ -245,17 +221,33 @@ def ntk_top(
     """
     count, steps = check_whole("count", count), check_whole("steps", steps)
     product, outputs = ntk_product(apply, params, x, check=check)
-    compiled = jax.jit(product)
-    size = outputs.shape[0] * outputs.shape[1]
 
     def operator(rows: jax.Array) -> jax.Array:
         # one after another: under vmap the push-forward's weights would get a batch axis
-        return jnp.stack([compiled(v.reshape(outputs.shape)).reshape(-1) for v in rows])
+        return jnp.stack([product(v.reshape(outputs.shape)).reshape(-1) for v in rows])
 
-    dtype = jnp.promote_types(outputs.dtype, jnp.float32)
+    size, dtype = outputs.shape[0] * outputs.shape[1], jnp.promote_types(outputs.dtype, jnp.float32)
     found = top_eigenvalues(operator, size, key, count=count, steps=steps, dtype=dtype)
-    _refuse_not_finite(found.values)
+    _finite(found.values)
     return found
+
+
+def _linearised(
+    apply: ApplyParams, params: Any, x: jax.Array, check: bool
+) -> tuple[Callable[[jax.Array], Any], Callable[[Any], jax.Array], jax.ShapeDtypeStruct]:
+    """Jᵀ v as a pytree like ``params`` and J w of one, v and J w like the outputs, whose shape and dtype come too."""
+    outputs = _check(apply, params, x, check)
+    network = passes(lambda p: apply(p, x))
+    pull_back = network.forward(params, None, narrow=False).pull_back
+
+    def pull(v: jax.Array) -> Any:
+        pulled = network.pull(pull_back, v.astype(outputs.dtype)[None], 0, step=1, batch=None)
+        return jax.tree.map(lambda leaf: leaf[0], pulled)
+
+    def push(w: Any) -> jax.Array:
+        return network.push(pull_back, jax.tree.map(lambda leaf: leaf[None], w), like=outputs)[0]
+
+    return pull, push, outputs
 
 
 def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel, check: bool) -> jax.Array:
@@ -279,23 +271,16 @@ def _features(apply: ApplyParams, params: Any, x: jax.Array, kernel: Kernel, che
 
 
 def _check(apply: ApplyParams, params: Any, x: jax.Array, check: bool) -> jax.ShapeDtypeStruct:
-    check_weights(params)
+    checks.check_weights(params)
     if x.ndim < 1 or x.shape[0] == 0:
         raise ValueError(f"x has shape {x.shape}; the kernel needs at least one example along axis 0")
     outputs = jax.eval_shape(apply, params, x)
-    if getattr(outputs, "ndim", None) != 2 or outputs.shape[0] != x.shape[0]:
-        shapes = [leaf.shape for leaf in jax.tree.leaves(outputs)]
-        raise ValueError(
-            f"apply returned {shapes} for {x.shape[0]} examples; the kernel needs one array (batch, "
-            "outputs): flatten or reduce the other axes inside apply"
-        )
-    if not jnp.issubdtype(outputs.dtype, jnp.floating):
-        raise ValueError(f"apply returned dtype {outputs.dtype}; the kernel needs floating outputs")
+    checks.check_logits(outputs, len(x))
     if check:
-        check_independent(apply, x, params)
-    if known_broken(x):
-        check_measured(x.reshape(len(x), -1), apply, "input")
-    return outputs
+        checks.check_independent(apply, x, params)
+    if checks.known_broken(x):
+        checks.check_measured(x.reshape(len(x), -1), apply, "input")
+    return jax.ShapeDtypeStruct(outputs.shape, outputs.dtype)
 
 
 def _format(apply: ApplyParams, params: Any, x: jax.Array) -> Any:
@@ -304,29 +289,24 @@ def _format(apply: ApplyParams, params: Any, x: jax.Array) -> Any:
     return coarsest(jax.tree.leaves((params, kept)))
 
 
-def _refuse_not_finite(values: jax.Array) -> None:
-    if known_broken(values):
+def _finite(values: jax.Array) -> jax.Array:
+    """The values; ValueError where they are not finite."""
+    if checks.known_broken(values):
         raise ValueError(
             "the kernel holds NaN or infinity though weights and images don't: activations or gradients overflow"
         )
+    return values
 
 
 def _refuse_too_large(traced: Any, examples: int, outputs: int) -> None:
     """ValueError where what the backward pass holds, or J and its copies in an SVD, don't fit memory."""
-    size = memory.size_of([traced.out_info])
-    needed = max(sum(memory.live(traced, [-1])), memory.COPIES * size)
+    needed = max(sum(memory.live(traced, [-1])), memory.COPIES * memory.size_of([traced.out_info]))
     room = memory.available() if needed > memory.LITTLE else needed
     if needed > room:
         raise ValueError(
             f"the kernel of {examples} examples with {outputs} outputs needs about {memory.gib(needed)} and "
             f"{memory.gib(room)} are available: take {examples * room // needed} examples, or ntk_trace and ntk_top"
         )
-
-
-# How fast the loss falls along its own gradient, and how that speed changes.
-
-
-Loss = Callable[[Any], jax.Array]
 
 
 class GradientFlow(NamedTuple):
@@ -365,8 +345,10 @@ def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
 
     Source: Wang et al., 2020, arXiv 2002.07376.
     """
-    check_weights(params)
-    gradient, product = _gradient_and_product(loss, params)
+    checks.check_weights(params)
+    slope = jax.grad(_scalar(loss))
+    gradient = slope(params)
+    product = jax.jvp(slope, (params,), (gradient,))[1]
     flow = _dot(gradient, gradient)
     return GradientFlow(jnp.sqrt(flow), flow, _dot(gradient, product))
 
@@ -375,8 +357,7 @@ def hessian_vector_product(loss: Loss, params: Any, vector: Any) -> Any:
     """H v for the Hessian H of a loss, by forward over reverse differentiation.
 
     Args:
-        loss: ``loss(params)`` gives a scalar.
-        params: a pytree of floating weights.
+        loss, params: as for ``gradient_flow``.
         vector: v, of the same structure, shapes and types.
 
     Returns:
@@ -391,7 +372,7 @@ def hessian_vector_product(loss: Loss, params: Any, vector: Any) -> Any:
 
     Source: Pearlmutter, 1994.
     """
-    check_weights(params)
+    checks.check_weights(params)
     needed, given = (_leaves(tree) for tree in (params, vector))
     if needed != given:
         raise ValueError(f"vector holds {given[1]}, but params {needed[1]}: H v needs the same leaves")
@@ -402,12 +383,6 @@ def _leaves(tree: Any) -> tuple[Any, list[str]]:
     """The structure of a tree, and the type and shape of its leaves."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves]
-
-
-def _gradient_and_product(loss: Loss, params: Any) -> tuple[Any, Any]:
-    slope = jax.grad(_scalar(loss))
-    gradient = slope(params)
-    return gradient, jax.jvp(slope, (params,), (gradient,))[1]
 
 
 def _scalar(loss: Loss) -> Loss:

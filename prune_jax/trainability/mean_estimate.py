@@ -14,9 +14,8 @@ import numpy as np
 
 from prune_jax import nearest
 from prune_jax.trainability import checks
-from prune_jax.trainability.jacobian import reduced, wanted
-from prune_jax.trainability.operators import Apply, Estimate, check_budget
-from prune_jax.trainability.passes import Passes, passes, seeds_of, whole
+from prune_jax.trainability.operators import Estimate, check_budget
+from prune_jax.trainability.passes import Apply, Passes, passes, reduced, seeds_of, wanted, whole
 from prune_jax.trainability.singular_values import singular_values
 
 METHODS = ("exact", "leading")
@@ -85,7 +84,7 @@ def mean_jsv_estimate(
     vmap-able.
 
     Args:
-        apply: as for ``jacobian_singular_values``.
+        apply, check: as for ``jacobians``.
         x: all n examples.
         budget: pull-backs over all of them. Exact spectra take n K, or fewer where a last linear layer has fewer
             features than outputs. Not needed with a ``Plan``; one that is given must do for it.
@@ -95,7 +94,6 @@ def mean_jsv_estimate(
         batch: examples that go through the network together.
         population: of how many examples the mean is wanted. By default of ``x`` alone, so that examples that were all
             measured leave no error. ``math.inf``: of the distribution that they come from.
-        check: look for examples that depend on one another.
 
     Returns:
         An ``Estimate`` of scalars; ``pull_backs`` counts all examples together.
@@ -142,12 +140,8 @@ def plan_mean_jsv(
     compiled calls on networks of this kind, for ``plan.pull_backs`` each.
 
     Args:
-        apply: as for ``mean_jsv_estimate``, and so the others.
-        x: all examples.
-        budget: pull-backs over all of them.
+        apply, x, budget, batch, check: as for ``mean_jsv_estimate``.
         key: of the pilot.
-        batch: examples that go through the network together.
-        check: look for examples that depend on one another.
 
     Returns:
         A ``Plan``.
@@ -172,6 +166,7 @@ def cost_of(plan: Plan, examples: int, each: int) -> int:
     return (plan.examples + plan.pilot) * each + (examples - plan.examples) * plan.leading
 
 
+@partial(jax.jit, static_argnames="population")
 def sample_mean(values: jax.Array, population: float) -> tuple[jax.Array, jax.Array]:
     """Mean and standard error of a simple random sample (n,); NaN for one of many, which has no spread.
 
@@ -181,6 +176,7 @@ def sample_mean(values: jax.Array, population: float) -> tuple[jax.Array, jax.Ar
     return mean, jnp.sqrt(_variance(values) * left) if left else jnp.zeros_like(mean)
 
 
+@partial(jax.jit, static_argnames="population")
 def regression_mean(
     values: jax.Array, easy: jax.Array, easy_rest: jax.Array, population: float
 ) -> tuple[jax.Array, jax.Array]:
@@ -213,9 +209,6 @@ def _variance(values: jax.Array) -> jax.Array:
     return jnp.var(values, ddof=1) if values.shape[0] > 1 else jnp.full((), jnp.nan, values.dtype)
 
 
-# What a budget buys.
-
-
 def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> tuple[Plan, jax.Array | None]:
     """A plan, and the output directions where making it showed them."""
     if method == "lanczos":
@@ -228,11 +221,8 @@ def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> t
     if budget is None:
         raise ValueError("the mean singular value needs a budget of pull-backs, or a Plan as its method")
     n, each = len(data.x), data.each
-    why = (
-        f"exact spectra take {each} an example, and an error bar two of them"
-        if n > 1
-        else "it is one example"
-    )
+    two = f"exact spectra take {each} an example, and an error bar two of them"
+    why = two if n > 1 else "it is one example"
     budget = check_budget(budget, least_budget(n, each), why)
     exact = Plan("exact", min(n, budget // each))
     pilot = min(_PILOT, n)
@@ -304,23 +294,17 @@ def _refuse_leading(n: int, each: int, budget: int, pilot: int) -> None:
 def _check_plan(plan: Plan, examples: int, each: int) -> None:
     """ValueError naming what of ``plan`` can't be followed on ``examples`` examples."""
     nearest.one_of("the plan's method", plan.method, METHODS)
-    is_leading = plan.method == "leading"
-    allowed = {
-        "examples": (min(3, examples) if is_leading else 1, examples),
-        "leading": (1, each - 1) if is_leading else (0, 0),
-        "pilot": (1, examples) if is_leading else (0, 0),
-    }
+    allowed = {"examples": (1, examples), "leading": (0, 0), "pilot": (0, 0)}
+    if plan.method == "leading":
+        allowed = {"examples": (min(3, examples), examples), "leading": (1, each - 1), "pilot": (1, examples)}
     for field, (low, high) in allowed.items():
         value: Any = getattr(plan, field)
-        whole_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole_number or not low <= value <= high:
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not is_whole or not low <= value <= high:
             between = f"{low} to {high}" if low < high else str(low) if low == high else "none"
             raise ValueError(
                 f"a plan for {plan.method!r} has {field}={value!r}; allowed here: {between}: plan_mean_jsv makes plans"
             )
-
-
-# Singular values of a data set, a batch at a time.
 
 
 def _data(apply: Apply, x: jax.Array, batch: int, check: bool) -> _Data:

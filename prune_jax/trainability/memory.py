@@ -131,20 +131,19 @@ def fitting_chunk(wanted: int | None, outputs: int, cost: Need, available: int, 
     doesn't hold the chunk wanted, or not a single cotangent. Names what would fit.
     """
     if cost.of(1) > available:
-        fits = cost.batch * available // cost.of(1)
+        what = f"the Jacobians of {cost.batch} examples with {outputs} outputs need about {gib(cost.of(1))}"
         raise ValueError(
-            f"the Jacobians of {cost.batch} examples with {outputs} outputs need about "
-            f"{gib(cost.of(1))} even with chunk=1 and {gib(available)} are available: "
-            + (f"use batches of {fits}" if fits else "measure fewer outputs, or use a matrix-free estimate")
+            _refusal(f"{what} even with chunk=1", cost.of(1), available, cost.batch, "a matrix-free estimate")
         )
     room = (available - cost.fixed) // cost.per_cotangent
-    if wanted is not None and min(wanted, outputs) > room:
-        raise ValueError(
-            f"chunk={wanted} needs about {gib(cost.of(min(wanted, outputs)))} "
-            f"and {gib(available)} are available: use chunk={room} or less"
-        )
     if wanted is not None:
-        return min(wanted, outputs)
+        chunk = min(wanted, outputs)
+        if chunk > room:
+            raise ValueError(
+                f"chunk={wanted} needs about {gib(cost.of(chunk))} and {gib(available)} are available: "
+                f"use chunk={room} or less"
+            )
+        return chunk
     cached = cached and jax.default_backend() == "cpu"
     limit = min(room, max(1, CACHED // cost.activation)) if cached else room
     return max(d for d in range(1, outputs + 1) if outputs % d == 0 and d <= limit)
@@ -154,7 +153,7 @@ def vectors_at_once(needed: Need) -> int:
     """Vectors for each example that memory takes through a network at once; ValueError for none."""
     room = available()
     if needed.of(1) > room:
-        what = f"a product with the Jacobians of {needed.batch} examples"
+        what = f"a product with the Jacobians of {needed.batch} examples needs about {gib(needed.of(1))}"
         raise ValueError(_refusal(what, needed.of(1), room, needed.batch))
     return (room - needed.fixed) // needed.per_cotangent
 
@@ -162,20 +161,16 @@ def vectors_at_once(needed: Need) -> int:
 def refuse_if_kept(numbers: int, itemsize: int, examples: int, what: str) -> None:
     """ValueError where ``numbers`` for each of the ``examples``, kept by ``what``, are more than memory takes."""
     needed = numbers * itemsize * examples
-    if needed <= LITTLE:
-        return
-    room = available()
+    room = available() if needed > LITTLE else needed
     if needed > room:
-        raise ValueError(
-            _refusal(f"{what} of {examples} examples", needed, room, examples) + ", or a smaller budget"
-        )
+        what = f"{what} of {examples} examples needs about {gib(needed)}"
+        raise ValueError(_refusal(what, needed, room, examples, "a smaller budget"))
 
 
-def _refusal(what: str, needed: int, room: int, examples: int) -> str:
+def _refusal(what: str, needed: int, room: int, examples: int, otherwise: str = "") -> str:
     fits = examples * room // needed
-    return f"{what} needs about {gib(needed)} and {gib(room)} are available: use " + (
-        f"batches of {fits}" if fits else "fewer outputs or smaller inputs, as not one example fits"
-    )
+    way = f"batches of {fits}" if fits else "fewer outputs or smaller inputs, as not one example fits"
+    return f"{what} and {gib(room)} are available: use {way}" + (f", or {otherwise}" if otherwise else "")
 
 
 def available() -> int:

@@ -1,10 +1,8 @@
 """The Jacobians of a batch as linear maps, one for each example: pushed forward and pulled back, never formed.
 
-Why not ``matfree`` (PyPI, 0.6.3), the JAX library for this: its Lanczos routines apply the operator inside
-``fori_loop``, where XLA:CPU runs the gradient of a convolution many times slower. They divide by zero where
-the Krylov space is exhausted, so that an orthogonal network, the very case of interest, gives NaN; its error
-bars know probe noise only, neither the quadrature's truncation nor the sampling of examples; and it stores
-Krylov bases on the input side.
+Why not ``matfree`` (PyPI, 0.6.3): its Lanczos routines apply the operator inside ``fori_loop``, where XLA:CPU runs the
+gradient of a convolution many times slower. They divide by zero where the Krylov space is exhausted, so that an
+orthogonal network, the very case of interest, gives NaN. Its error bars know probe noise only.
 """
 
 import functools
@@ -14,19 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from prune_jax.trainability import memory
-from prune_jax.trainability.checks import (
-    check_images,
-    check_independent,
-    check_logits,
-    check_measured,
-    check_whole,
-)
+from prune_jax.trainability import checks, memory, passes
+from prune_jax.trainability.passes import Apply
 from prune_jax.trainability.singular_values import coarsest
-
-Apply = Callable[[jax.Array], jax.Array]
 
 
 class Estimate(NamedTuple):
@@ -49,21 +38,13 @@ class Estimate(NamedTuple):
     pull_backs: int
 
 
-class Kernels(NamedTuple):
-    """Jitted parts: ``linearise(apply, x)``, then many ``push`` and ``pull`` of its tangent map."""
-
-    linearise: Any
-    push: Any
-    pull: Any
-
-
 class Jacobian(NamedTuple):
     """The Jacobians (K, D) of the examples of a batch, as maps between flat vectors.
 
-    push: (..., batch, D) -> (..., batch, K), J v for every example; pull: (..., batch, K) -> (..., batch, D),
-    Jᵀ u. ``there`` and ``back`` are the two seen from the smaller side, r = min(K, D): back(there(u)) is the
-    Gram operator, J Jᵀ u for K <= D. All of them give at least float32, whatever the network computes in:
-    ``network_dtype`` is the coarsest format. ``step``: vectors that go through together, so that they fit.
+    push: (..., batch, D) -> (..., batch, K), J v for every example; pull: (..., batch, K) -> (..., batch, D), Jᵀ u.
+    ``there`` and ``back`` are the two seen from the smaller side, r = min(K, D): back(there(u)) is the Gram operator,
+    J Jᵀ u for K <= D. All give at least float32, whatever the network computes in: ``network_dtype`` is the coarsest
+    format. ``step``: vectors that go through together, so that they fit.
     """
 
     push: Callable[[jax.Array], jax.Array]
@@ -91,82 +72,45 @@ class Jacobian(NamedTuple):
         return self.push if self.outputs <= self.inputs else self.pull
 
 
-def make_kernels() -> Kernels:
-    """Kernels with a compilation cache of their own."""
-
-    def linearise(apply: Apply, x: jax.Array) -> tuple[jax.Array, Callable]:
-        return jax.linearize(apply, x)
-
-    def push(tangent_map: Callable, tangents: jax.Array) -> jax.Array:
-        return jax.vmap(tangent_map)(tangents)
-
-    def pull(tangent_map: Callable, x: jax.Array, cotangents: jax.Array) -> jax.Array:
-        transposed = jax.linear_transpose(tangent_map, x)
-        return jax.vmap(lambda cotangent: transposed(cotangent)[0])(cotangents)
-
-    return Kernels(jax.jit(linearise), jax.jit(push), jax.jit(pull))
-
-
-# For ``Partial`` alone: its arrays are arguments, so what was compiled holds for the next variables too.
-_SHARED = make_kernels()
-
-
-def compiled_parts(apply: Apply) -> tuple[Partial, Kernels]:
-    """``apply`` as a ``Partial``, and the kernels to call with it.
-
-    Nothing tells whether what a plain function closes over has changed since the last call, so it gets
-    kernels of its own and is compiled anew.
-    """
-    if isinstance(apply, Partial):
-        return apply, _SHARED
-    return Partial(lambda v: apply(v)), make_kernels()
-
-
 def jacobian_of(apply: Apply, x: jax.Array, *, check: bool = True) -> Jacobian:
-    """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass.
+    """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass; see ``passes``.
 
-    ``apply`` maps (batch, ...) to (batch, K) and treats examples independently, as a network in evaluation
-    mode does. The forward pass and the two products are compiled apart and called from Python by whoever
-    iterates: compile time doesn't grow with the steps, and no loop holds the gradient of a convolution.
-    Under an outer ``jit`` all is inlined. A plain function is compiled anew in each call.
-    ``jax.tree_util.Partial(network.apply, variables)`` is compiled once for all variables. As many vectors go
-    through together as memory takes. Raises ValueError for an empty batch, an input that is not floating,
-    outputs that are not rank 2, memory that doesn't take one vector for each example, or, with ``check``, examples
-    that depend on one another.
+    Raises ValueError for bad input as ``jacobians`` does, and where memory doesn't take one vector for each example.
     """
-    check_images(x)
+    checks.check_images(x)
     if check:
-        check_independent(apply, x)
-    x = jnp.asarray(x)
-    apply, kernels = compiled_parts(apply)
-    check_logits(jax.eval_shape(apply, x), len(x))
-    logits, tangent_map = kernels.linearise(apply, x)
-    batch, outputs = logits.shape
-    step = memory.vectors_at_once(product_need(kernels, tangent_map, x, logits))
-    inputs = x.size // batch
-    dtype = jnp.promote_types(jnp.promote_types(logits.dtype, x.dtype), jnp.float32)
+        checks.check_independent(apply, x)
+    x, network = jnp.asarray(x), passes.passes(apply)
+    like = network.logits(x)
+    checks.check_logits(like, len(x))
+    pull_back = network.forward(x, None, narrow=False).pull_back
+    step = memory.vectors_at_once(product_need(network, pull_back, x, like))
+    (batch, outputs), inputs = like.shape, x.size // len(x)
+    dtype = jnp.promote_types(jnp.promote_types(like.dtype, x.dtype), jnp.float32)
+    like = jax.ShapeDtypeStruct(like.shape, like.dtype)
 
     def push(v: jax.Array) -> jax.Array:
         tangents = v.reshape(-1, *x.shape).astype(x.dtype)
-        pushed = _in_pieces(lambda piece: kernels.push(tangent_map, piece), tangents, step)
-        return pushed.reshape(*v.shape[:-1], outputs).astype(dtype)
+        pieces = passes.chunks(len(tangents), step)
+        found = [network.push(pull_back, tangents[start : start + n], like=like) for start, n in pieces]
+        return _joined(found).reshape(*v.shape[:-1], outputs).astype(dtype)
 
     def pull(u: jax.Array) -> jax.Array:
-        cotangents = u.reshape(-1, batch, outputs).astype(logits.dtype)
-        pulled = _in_pieces(lambda piece: kernels.pull(tangent_map, x, piece), cotangents, step)
-        return pulled.reshape(*u.shape[:-1], inputs).astype(dtype)
+        seeds = u.reshape(-1, *like.shape).astype(like.dtype)
+        found = passes.pulled(network, passes.Forward(pull_back, seeds, None), step, None)
+        return _joined(found).reshape(*u.shape[:-1], inputs).astype(dtype)
 
-    computed = coarsest([x, logits, *jax.tree.leaves(tangent_map)])
+    computed = coarsest([x, like, *jax.tree.leaves(pull_back)])
     return Jacobian(push, pull, batch, outputs, inputs, dtype, computed, step)
 
 
-def product_need(kernels: Kernels, tangent_map: Any, x: jax.Array, logits: jax.Array) -> memory.Need:
+def product_need(network: passes.Passes, pull_back: Any, x: jax.Array, like: Any) -> memory.Need:
     """The memory that products with one vector for each example take, over what the forward pass left."""
-    held, moved, given = jax.tree.map(_shape, (tangent_map, x, logits))
-    tangents, cotangents = (jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for a in (moved, given))
+    held, out = jax.tree.map(_shape, (pull_back, like))
+    tangents, cotangents = (jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for a in (x, like))
     both = [
-        memory.live(kernels.push.trace(held, tangents), [-1]),
-        memory.live(kernels.pull.trace(held, moved, cotangents), [-1]),
+        memory.live(network.push.trace(held, tangents, like=out), [-1]),
+        memory.live(network.pull.trace(held, cotangents, 0, step=1, batch=None), [-2]),
     ]
     fixed = memory.size_of(jax.tree.leaves(held)) + max(kept for kept, _ in both)
     return memory.Need(fixed, max(moving for _, moving in both), 0, len(x))
@@ -176,20 +120,16 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
-def _in_pieces(function: Callable[[jax.Array], jax.Array], vectors: jax.Array, step: int) -> jax.Array:
-    pieces = [function(vectors[start : start + step]) for start in range(0, len(vectors), step)]
+def _joined(pieces: list[jax.Array]) -> jax.Array:
     return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
 
 
-def check_budget(budget: int, minimum: int, why: str) -> int:
+def check_budget(budget: int | None, minimum: int, why: str) -> int:
     """The budget in Jacobian products; ValueError where it is no whole number or under ``minimum``."""
-    budget = check_whole("budget", budget, " of pull-backs")
+    budget = checks.check_whole("budget", budget, " of pull-backs")
     if budget < minimum:
         raise ValueError(f"budget {budget} is under the minimum of {minimum} pull-backs: {why}")
     return budget
-
-
-# Mean squared Jacobian singular value from pull-backs of random cotangents alone.
 
 
 def mean_squared_jsv(
@@ -200,11 +140,9 @@ def mean_squared_jsv(
     ``budget`` random sign vectors z are pulled back (pushed forward where D < K). ‖Jᵀz‖²/r has that mean.
 
     Args:
-        apply: as for ``jacobian_singular_values``.
-        x: ``(batch, ...)``.
+        apply, x, check: as for ``jacobians``.
         budget: probes for each example, two at least.
         key: of the signs.
-        check: look for examples that depend on one another.
 
     Returns:
         An ``Estimate``; value and error are ``(batch,)``, float64 on the host, so that no square leaves its range.
@@ -225,14 +163,42 @@ def mean_squared_jsv(
     jacobian = jacobian_of(apply, x, check=check)
     probes = jax.random.rademacher(key, (budget, jacobian.batch, jacobian.small), jacobian.dtype)
     # as many at once as memory takes: what comes back is as large as the input, and only its norm is kept
-    pieces = [probes[start : start + jacobian.step] for start in range(0, budget, jacobian.step)]
+    pieces = [probes[start : start + n] for start, n in passes.chunks(budget, jacobian.step)]
     found = [scaled_squares([jacobian.there(piece)], (-1,)) for piece in pieces]
     squares, scales = (jnp.concatenate(part) for part in zip(*found, strict=True))
     value, error = mean_of_scaled(squares / jacobian.small, scales)
-    check_measured(value, apply, "mean squared singular value")
+    checks.check_measured(value, apply, "mean squared singular value")
     return Estimate(value, error, budget)
 
 
+def over_examples(estimate: Estimate) -> Estimate:
+    """Mean over the examples of a batch, with the standard error of an n-sample of examples.
+
+    The spread of the per-example values holds both the differences between examples and the probes' noise, so that one
+    error covers the two.
+
+    Args:
+        estimate: per example, ``(n, ...)``.
+
+    Returns:
+        An ``Estimate`` of means, its cost over all examples.
+
+    Raises:
+        ValueError: for fewer than two examples.
+
+    Example:
+        >>> found = over_examples(Estimate(jnp.array([1.0, 3.0]), jnp.zeros(2), 10))
+        >>> float(found.value), float(found.error), found.pull_backs
+        (2.0, 1.0, 20)
+    """
+    examples = estimate.value.shape[0]
+    if examples < 2:
+        raise ValueError("over_examples needs two examples: one has no spread to take an error from")
+    error = jnp.std(estimate.value, 0, ddof=1) / examples**0.5
+    return Estimate(jnp.mean(estimate.value, 0), error, estimate.pull_backs * examples)
+
+
+@functools.partial(jax.jit, static_argnames="axes")
 def scaled_squares(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Array]:
     """``(squares, scale)`` with ``squares * scale**2`` the sum of the arrays' squares over ``axes``."""
     largest = [jnp.max(jnp.abs(array), axes, keepdims=True, initial=0.0) for array in arrays]
@@ -244,11 +210,16 @@ def scaled_squares(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) ->
 
 def mean_of_scaled(squares: jax.Array, scales: jax.Array) -> tuple[Any, Any]:
     """Mean over axis 0 of ``squares * scales**2`` and its standard error; NumPy float64 where no trace hides them."""
-    top = jnp.max(scales, 0, keepdims=True)
-    samples = squares * jnp.square(scales / top)
-    found = jnp.mean(samples, 0), jnp.std(samples, 0, ddof=1) / len(samples) ** 0.5
-    top = top[0]
+    *found, top = _mean_and_error(squares, scales)
     if any(isinstance(array, jax.core.Tracer) for array in (*found, top)):
         return found[0] * top * top, found[1] * top * top
-    wide = np.asarray(top, np.float64)
-    return np.asarray(found[0], np.float64) * wide**2, np.asarray(found[1], np.float64) * wide**2
+    mean, error, wide = (np.asarray(array, np.float64) for array in (*found, top))
+    return mean * wide**2, error * wide**2
+
+
+@jax.jit
+def _mean_and_error(squares: jax.Array, scales: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Mean and standard error over axis 0, in units of the largest scale, squared, which comes third."""
+    top = jnp.max(scales, 0, keepdims=True)
+    samples = squares * jnp.square(scales / top)
+    return jnp.mean(samples, 0), jnp.std(samples, 0, ddof=1) / len(samples) ** 0.5, top[0]

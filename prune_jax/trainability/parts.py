@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.extend import core
 
 from prune_jax.nearest import unknown
 from prune_jax.trainability.checks import check_finite
-from prune_jax.trainability.jacobian import Apply, jacobian_singular_values
+from prune_jax.trainability.jacobian import jacobian_singular_values
+from prune_jax.trainability.passes import Apply
 
 Stage = tuple[str, Callable[[jax.Array], jax.Array]]
 Measure = Callable[[Apply, jax.Array], Any]
+Call = Callable[[nnx.Module, jax.Array], Any]
 
 
 class Part(NamedTuple):
@@ -68,8 +69,14 @@ def stage_part(
         raise ValueError(
             f"stage {target or names[-1]!r} doesn't come behind {source!r}; the order is {', '.join(names)}"
         )
-    functions = [function for _, function in stages]
-    return Part(_flat(_composed(functions[start:stop]), names[stop - 1]), _composed(functions[:start])(x))
+
+    def through(first: int, last: int, v: jax.Array) -> jax.Array:
+        return functools.reduce(lambda found, stage: stage[1](found), stages[first:last], v)
+
+    def apply(v: jax.Array) -> jax.Array:
+        return _per_example(through(start, stop, v), v.shape[0], names[stop - 1])
+
+    return Part(apply, through(0, start, x))
 
 
 def measure_stages(
@@ -80,8 +87,7 @@ def measure_stages(
     By the chain rule an example's Jacobians multiply to the whole; a stage whose values fall is where pruning broke it.
 
     Args:
-        stages: as for ``stage_part``.
-        x: a batch of the network's inputs.
+        stages, x: as for ``stage_part``.
         measure: ``measure(apply, x)``, any instrument. By default the exact Jacobian singular values, ``(batch,
             min(K, D))`` of a stage with D values in and K out, at K pull-backs: give a matrix-free one for wide
             feature maps.
@@ -97,64 +103,7 @@ def measure_stages(
         >>> {name: (float(m.stage[0, 0]), float(m.cumulative[0, 0])) for name, m in found.items()}
         {'double': (2.0, 2.0), 'treble': (3.0, 6.0)}
     """
-    out: OrderedDict[str, StageMeasure] = OrderedDict()  # keeps the order through jit, a dict is sorted
-    before = None
-    for name in _names(stages):
-        alone, whole = stage_part(stages, x, before, name), stage_part(stages, x, None, name)
-        out[name] = StageMeasure(measure(*alone), measure(*whole))
-        before = name
-    return out
-
-
-def per_example(values: Any, batch: int, name: str) -> jax.Array:
-    """``(batch, K)``: one array flattened per example. ValueError naming what else came out of ``name``."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(values)]
-    if not isinstance(values, jax.Array):
-        raise ValueError(
-            f"{name!r} gives a {type(values).__name__} of {len(shapes)} arrays; a Jacobian needs one array"
-        )
-    if values.ndim < 2 or values.shape[0] != batch:
-        raise ValueError(
-            f"{name!r} gives shape {values.shape} for {batch} examples; axis 0 must be the examples, with "
-            "at least one more axis"
-        )
-    return values.reshape(batch, -1)
-
-
-def _names(stages: Sequence[Stage]) -> list[str]:
-    names = [name for name, _ in stages]
-    if not names:
-        raise ValueError("no stages: give (name, function) pairs whose composition is the network")
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"stage names must differ, {', '.join(map(repr, repeated))} came more than once")
-    return names
-
-
-def _index(names: list[str], name: str) -> int:
-    if name not in names:
-        raise ValueError(unknown("stage", name, names, most=3))
-    return names.index(name)
-
-
-def _composed(functions: Sequence[Callable[[jax.Array], jax.Array]]) -> Apply:
-    def apply(x: jax.Array) -> jax.Array:
-        for function in functions:
-            x = function(x)
-        return x
-
-    return apply
-
-
-def _flat(apply: Apply, name: str) -> Apply:
-    return lambda x: per_example(apply(x), x.shape[0], name)
-
-
-# Parts of an NNX network, cut out by the paths of its modules.
-
-
-Call = Callable[[nnx.Module, jax.Array], Any]
-_Around = Callable[..., Any]  # (the module's own bound call, *its arguments) -> what the caller gets
+    return _measured(_names(stages), functools.partial(stage_part, stages, x), measure)
 
 
 def module_part(
@@ -197,14 +146,13 @@ def module_part(
     if source is not None and source == target:
         raise ValueError(f"source and target are both {source!r}; a part goes from one to another")
     run = _runner(module, [path for path in (source, target) if path is not None], call)
-    entering = x if source is None else _once(run(x, source, None), source)
-    batch, name = x.shape[0], target or "the network"
+    entering = x if source is None else run(x, source)
     if source is not None:
-        per_example(entering, batch, source)
+        _per_example(entering, x.shape[0], source)
 
     def apply(a: jax.Array) -> jax.Array:
-        given, replaced = (a, None) if source is None else (x, (source, a))
-        return per_example(_once(run(given, target, replaced), name), batch, name)
+        out = run(a, target) if source is None else run(x, target, (source, a))
+        return _per_example(out, x.shape[0], target or "the network")
 
     return Part(apply, entering)
 
@@ -213,10 +161,8 @@ def module_input(module: nnx.Module, x: jax.Array, path: str, *, call: Call | No
     """What enters a module on a batch, the first positional argument of its call: of a head, the penultimate features.
 
     Args:
-        module: as for ``module_part``.
-        x: a batch of the network's inputs.
+        module, x, call: as for ``module_part``.
         path: the module's.
-        call: as for ``module_part``.
 
     Returns:
         What entered, usually an array ``(batch, ...)``.
@@ -229,8 +175,7 @@ def module_input(module: nnx.Module, x: jax.Array, path: str, *, call: Call | No
         >>> module_input(net, jnp.ones((5, 4)), "layers/1").shape
         (5, 3)
     """
-    run = _runner(module, [path], call)
-    return _once(run(x, path, None, entering=True), path)
+    return _runner(module, [path], call)(x, path, entering=True)
 
 
 def measure_modules(
@@ -247,11 +192,9 @@ def measure_modules(
     stages multiply to the whole. Between others the shortcuts are in the cumulative one alone.
 
     Args:
-        module: as for ``module_part``, and so ``call``.
-        x: a batch of the network's inputs.
+        module, x, call: as for ``module_part``.
         paths: modules in the order in which they run; the first stage starts at the input.
         measure: as for ``measure_stages``.
-        call: how the network is run.
 
     Returns:
         ``{path: (stage, cumulative)}`` in the order of ``paths``.
@@ -267,12 +210,7 @@ def measure_modules(
     """
     if not paths:
         raise ValueError("no paths: name the modules, such as 'blocks/0'")
-    out: OrderedDict[str, StageMeasure] = OrderedDict()
-    for before, path in zip([None, *paths[:-1]], paths, strict=True):
-        alone = module_part(module, x, before, path, call=call)
-        whole = module_part(module, x, None, path, call=call)
-        out[path] = StageMeasure(measure(*alone), measure(*whole))
-    return out
+    return _measured(paths, functools.partial(module_part, module, x, call=call), measure)
 
 
 def bypassed(
@@ -283,11 +221,9 @@ def bypassed(
     Read off the jaxpr, no FLOP is spent. A dependence that happens to be zero counts.
 
     Args:
-        module: as for ``module_part``, and so the others.
-        x: a batch of the network's inputs.
+        module, x, call: as for ``module_part``.
         source: the module that may be gone around.
         target: the module whose output is looked at. None: the network's.
-        call: how the network is run.
 
     Returns:
         A bool.
@@ -301,45 +237,93 @@ def bypassed(
         False
     """
     run = _runner(module, [path for path in (source, target) if path is not None], call)
-    inside = jax.eval_shape(lambda v: _once(run(v, source, None), source), x)
-
-    def apply(v: jax.Array, a: jax.Array) -> Any:
-        return _once(run(v, target, (source, a)), target or "the network")
-
-    return _depends_on_first(jax.make_jaxpr(apply)(x, inside).jaxpr)
-
-
-def _depends_on_first(jaxpr: Any) -> bool:
+    inside = jax.eval_shape(lambda v: run(v, source), x)
+    jaxpr = jax.make_jaxpr(lambda v, a: run(v, target, (source, a)))(x, inside).jaxpr
     reached = {jaxpr.invars[0]}
+
+    def meets(variables: Sequence[Any]) -> bool:
+        return any(not isinstance(v, core.Literal) and v in reached for v in variables)
+
     for equation in jaxpr.eqns:
-        if any(not isinstance(v, core.Literal) and v in reached for v in equation.invars):
+        if meets(equation.invars):
             reached.update(equation.outvars)
-    return any(not isinstance(v, core.Literal) and v in reached for v in jaxpr.outvars)
+    return meets(jaxpr.outvars)
 
 
-def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Callable[..., list[Any]]:
-    """run(x, record, replaced): what the module ``record`` (None: the network) gave in each of its calls."""
-    _check_paths(module, paths)
+def _measured(
+    names: Sequence[str], part: Callable[..., Part], measure: Measure
+) -> OrderedDict[str, StageMeasure]:
+    """Of each name: ``measure`` of the part from the name before to it, and from the input to it."""
+    out: OrderedDict[str, StageMeasure] = OrderedDict()  # keeps the order through jit, a dict is sorted
+    for before, name in zip([None, *names[:-1]], names, strict=True):
+        out[name] = StageMeasure(measure(*part(before, name)), measure(*part(None, name)))
+    return out
+
+
+def _per_example(values: Any, batch: int, name: str) -> jax.Array:
+    """``(batch, K)``: one array flattened per example. ValueError naming what else came out of ``name``."""
+    if not isinstance(values, jax.Array):
+        raise ValueError(
+            f"{name!r} gives a {type(values).__name__} of {len(jax.tree.leaves(values))} arrays; a Jacobian needs "
+            "one array"
+        )
+    if values.ndim < 2 or values.shape[0] != batch:
+        raise ValueError(
+            f"{name!r} gives shape {values.shape} for {batch} examples; axis 0 must be the examples, with "
+            "at least one more axis"
+        )
+    return values.reshape(batch, -1)
+
+
+def _names(stages: Sequence[Stage]) -> list[str]:
+    names = [name for name, _ in stages]
+    if not names:
+        raise ValueError("no stages: give (name, function) pairs whose composition is the network")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"stage names must differ, {', '.join(map(repr, repeated))} came more than once")
+    return names
+
+
+def _index(names: list[str], name: str) -> int:
+    if name not in names:
+        raise ValueError(unknown("stage", name, names, most=3))
+    return names.index(name)
+
+
+def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Callable[..., Any]:
+    """run(x, record, replaced): what the module ``record`` (None: the network) gave, or what entered it.
+
+    ``replaced``: a path, and what the module there gives in the place of its own output.
+    """
+    known = [path for path, found in _modules(module).items() if callable(found)]
+    for path in paths:
+        if path not in known:
+            raise ValueError(unknown(f"module of {type(module).__name__}", path, known, most=3))
     check_finite(nnx.to_pure_dict(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
     graphdef, state = nnx.split(module)
     forward = call or _evaluation(type(module))
 
     def run(
-        x: jax.Array, record: str | None, replaced: tuple[str, Any] | None, *, entering: bool = False
-    ) -> list[Any]:
+        x: jax.Array,
+        record: str | None,
+        replaced: tuple[str, Any] | None = None,
+        *,
+        entering: bool = False,
+    ) -> Any:
         net = nnx.merge(graphdef, state, copy=True)
         net.eval()
         given: list[Any] = []
         taken: list[Any] = []
         if replaced is not None:
-            _surround(net, replaced[0], _give(replaced[1], given))
+            source, value = replaced
+            _surround(net, source, lambda call, *args, **kwargs: given.append(value) or value)
         if record is not None:
             before = given if replaced is not None else [True]
             _surround(net, record, _take(record, taken, before, entering=entering))
         out = forward(net, x)
         if replaced is not None:
-            _once(given, replaced[0])
-        return [out] if record is None else taken
+            _once(given, source)
+        return out if record is None else _once(taken, record)
 
     return run
 
@@ -349,15 +333,7 @@ def _evaluation(cls: type) -> Call:
     return lambda net, x: net(x, train=False) if takes_train else net(x)
 
 
-def _give(value: Any, given: list[Any]) -> _Around:
-    def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        given.append(value)
-        return value
-
-    return around
-
-
-def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> _Around:
+def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> Callable[..., Any]:
     outside = core.get_opaque_trace_state(convention="nnx")
 
     def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -375,7 +351,8 @@ def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> 
     return around
 
 
-def _surround(net: nnx.Module, path: str, around: _Around) -> None:
+def _surround(net: nnx.Module, path: str, around: Callable[..., Any]) -> None:
+    """Calls of the module go to ``around(its own bound call, *arguments)``, which gives what the caller gets."""
     target = _modules(net)[path]
     # past NNX's own bookkeeping: this copy is ours, and its structure stays as it is
     object.__setattr__(target, "_around", around)
@@ -400,10 +377,3 @@ def _once(calls: list[Any], path: str) -> Any:
 
 def _modules(module: nnx.Module) -> dict[str, nnx.Module]:
     return {"/".join(map(str, path)): found for path, found in nnx.iter_modules(module) if path}
-
-
-def _check_paths(module: nnx.Module, paths: Sequence[str]) -> None:
-    known = {path: found for path, found in _modules(module).items() if callable(found)}
-    for path in paths:
-        if path not in known:
-            raise ValueError(unknown(f"module of {type(module).__name__}", path, known, most=3))

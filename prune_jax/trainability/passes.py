@@ -1,17 +1,18 @@
-"""One forward pass and many backward ones, as compiled pieces.
+"""One pull-back engine: a network is linearised once, then pulled back and pushed forward, by compiled pieces.
 
-The pull-backs run from a Python loop over one compiled program, never inside ``lax.map`` or ``scan``: there
-XLA:CPU computes the gradient of a convolution about 19 times slower.
+The pieces are called from Python, never inside ``lax.map`` or ``scan``: there XLA:CPU computes the gradient of a
+convolution about 19 times slower.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from prune_jax.trainability import cpu, linear_ends, memory
+from prune_jax.trainability import checks, cpu, linear_ends, memory
 from prune_jax.trainability.singular_values import Method, singular_values
 
 Apply = Callable[[jax.Array], jax.Array]
@@ -24,9 +25,9 @@ Rows = Any  # an array (c, K), or a pair of it and a matrix, see ``Passes``
 class Forward(NamedTuple):
     """What a forward pass leaves for the backward ones.
 
-    pull_back: a pytree of what they need. seeds ``(c, ...)``: the cotangents whose pull-backs are wanted, rows
-    of the logits or of what the last linear map leaves of them. entry: a triangular factor of the first linear
-    map, None where gradients are pulled back to the input itself. See ``linear_ends``.
+    pull_back: a pytree of what they need. seeds ``(c, ...)``: the cotangents to pull back, rows of the logits or of
+    what the last linear map leaves of them. entry: a triangular factor of the first linear map, None where gradients
+    go to the input itself. See ``linear_ends``.
     """
 
     pull_back: Any
@@ -35,10 +36,7 @@ class Forward(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Shapes and dtypes alone: of ``Forward``, and of what gradients are pulled back to, ``(batch, ...)``.
-
-    ``need``: the memory that measuring them takes.
-    """
+    """Of ``Forward``, and of what is pulled back to, ``(batch, ...)``; ``need``: the memory that measuring takes."""
 
     made: Forward
     entered: Any
@@ -49,34 +47,47 @@ class Passes(NamedTuple):
     """The compiled pieces of one network; arguments by keyword are static.
 
     logits(x) -> abstract logits, without any work.
-    forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs. ``narrow`` leaves out
-    the linear maps at the ends: the Jacobians are others then, with the same singular values. A pair of ``rows``
-    and a matrix asks for that matrix's combinations of the seeds that the rows alone would have.
-    pull(pull_back, seeds, start, step=, batch=) -> (step, batch, ...): every example's gradients of the seeds
-    from ``start``.
+    forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs. ``narrow`` leaves out the
+    linear maps at the ends: other Jacobians with the same singular values. A pair of ``rows`` and a matrix asks for
+    that matrix's combinations of the seeds that the rows alone would have.
+    pull(pull_back, seeds, start, step=, batch=) -> (step, batch, ...): gradients of the seeds from ``start``. They are
+    the same for all examples, or with ``batch=None`` (c, batch, ...), one for each.
+    push(pull_back, tangents, like=) -> (n, ...) outputs ``like`` those of the network, of (n, ...) tangents.
     values(x, rows, method=) -> singular values from one program, where one chunk holds all seeds.
     """
 
     logits: Callable[[jax.Array], Any]
     forward: Callable[..., Forward]
-    pull: Callable[..., jax.Array]
+    pull: Any
+    push: Any
     values: Callable[..., jax.Array]
 
 
 def passes(apply: Apply) -> Passes:
-    """Forward and backward pass of ``apply``; a ``jax.tree_util.Partial`` shares its compiled programs.
+    """The pieces of ``apply``; a ``jax.tree_util.Partial`` shares its compiled programs.
 
-    Of ``Partial(f, variables)`` the variables are arguments of the programs, so that new weights compile
-    nothing. Any other function is compiled anew by each call of ``passes``, its weights being constants.
-    Matrix products run at the highest precision unless ``apply`` sets its own: where a device rounds to
-    TF32 or bfloat16 by default, that noise would pass for singular values.
+    Of ``Partial(f, variables)`` the variables are arguments of the programs, so that new weights compile nothing.
+    Nothing tells whether what another function closes over has changed: it is compiled anew by each call. Matrix
+    products run at the highest precision unless ``apply`` sets its own: where a device rounds to TF32 or bfloat16
+    by default, that noise would pass for singular values.
     """
     if isinstance(apply, jax.tree_util.Partial):
-        given = functools.partial
-        return Passes(given(_logits.eval_shape, apply), given(_forward, apply), _pull, given(_values, apply))
+        logits, forward, values = (
+            functools.partial(piece, apply) for piece in (_logits.eval_shape, _forward, _values)
+        )
+        return Passes(logits, forward, _pull, _push, values)
     forward = jax.jit(lambda x, rows, narrow: _begin(apply, x, rows, narrow), static_argnames="narrow")
     values = jax.jit(lambda x, rows, method: _at_once(apply, x, rows, method), static_argnames="method")
-    return Passes(jax.jit(apply).eval_shape, forward, jax.jit(_pulled, static_argnames=_STATIC), values)
+    return Passes(jax.jit(lambda x: apply(x)).eval_shape, forward, _pull, _push, values)
+
+
+def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.ndarray:
+    """The rows of the identity, ``(c, K)``, that pick the ``outputs``; ValueError for bad input."""
+    checks.check_images(x)
+    logits = network.logits(x)
+    checks.check_logits(logits, len(x))
+    chosen = checks.chosen_outputs(outputs, logits.shape[1])
+    return np.eye(logits.shape[1], dtype=logits.dtype)[chosen]
 
 
 def seeds_of(network: Passes, x: Any, rows: Rows) -> Any:
@@ -90,7 +101,7 @@ def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
     target, given = cpu.bare(network.forward)
     forward = target.trace(*given, x, rows, narrow=narrow)
     made = forward.out_info
-    pull = network.pull.trace(made.pull_back, made.seeds, 0, step=1, batch=len(x))  # type: ignore[attr-defined]
+    pull = network.pull.trace(made.pull_back, made.seeds, 0, step=1, batch=len(x))
     row, held = pull.out_info, memory.size_of(jax.tree.leaves(made.pull_back))
     gradients, width = memory.size_of([row]), max(row.dtype.itemsize, 4)
     jacobian, (copies, at_once) = len(made.seeds) * row.size * width, memory.live(pull, [-2])
@@ -104,11 +115,71 @@ def abstract(network: Passes, x: Any, rows: Any, *, narrow: bool) -> Shapes:
     return Shapes(made, jax.ShapeDtypeStruct(row.shape[1:], row.dtype), need)
 
 
+def plan(shapes: Shapes, chunk: int | None, available: int | None, threads: int = 1) -> int:
+    """How many seeds to pull back at once, where ``threads`` do so side by side. May raise ValueError."""
+    if chunk is not None and checks.check_whole("chunk", chunk, " of cotangents") < 1:
+        raise ValueError(f"chunk is {chunk}; at least one cotangent is pulled back at once")
+    seeds, cost = len(shapes.made.seeds), shapes.need
+    little = cost.of(seeds) <= memory.LITTLE and seeds * cost.activation <= memory.CACHED
+    if chunk is None and available is None and little:
+        return seeds
+    room = memory.available() if available is None else available
+    cached = not isinstance(jnp.zeros(()), jax.core.Tracer)  # inside jit, a constant is a tracer too
+    return memory.fitting_chunk(chunk, seeds, cost, room // threads, cached)
+
+
+def reduced(
+    network: Passes,
+    x: jax.Array,
+    rows: Rows,
+    finish: Finish,
+    *,
+    chunk: int | None = None,
+    available: int | None = None,
+    at_once: Callable[[], jax.Array] | None = None,
+) -> jax.Array:
+    """What ``finish`` makes of the Jacobians of ``rows``, ``(batch, ...)``; of parts side by side where that pays.
+
+    The linear ends are left out, see ``Passes``. ``at_once``: one program for the same, where one chunk holds all.
+    """
+    shapes = abstract(network, x, rows, narrow=True)
+    size, threads = cpu.share(x, shapes)
+    if size < len(x):
+        part = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+        shapes = abstract(network, part, rows, narrow=True)
+    step = plan(shapes, chunk, available, threads)
+    if size < len(x):
+        return cpu.reduced(network, x, rows, shapes, chunks(len(shapes.made.seeds), step), finish)
+    if at_once is not None and step == len(shapes.made.seeds):
+        return at_once()
+    made = network.forward(x, rows, narrow=True)
+    return finish(pulled(network, made, step, len(x)), made.entry)
+
+
+def chunks(seeds: int, step: int) -> list[tuple[int, int]]:
+    """Where each chunk of at most ``step`` seeds starts, and how many it holds."""
+    return [(start, min(step, seeds - start)) for start in range(0, seeds, step)]
+
+
+def pulled(network: Passes, made: Forward, step: int, batch: int | None) -> list[Any]:
+    """The gradients of all seeds in chunks of ``step``, ``(step, batch, ...)`` each."""
+    pieces = chunks(len(made.seeds), step)
+    return [network.pull(made.pull_back, made.seeds, start, step=n, batch=batch) for start, n in pieces]
+
+
+def whole(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    """The Jacobians of a batch from their chunks, ``(seeds, batch, D)``; fewer columns behind an ``entry``."""
+    jacobian = jnp.concatenate(parts).reshape(-1, *parts[0].shape[1:2], parts[0][0, 0].size)
+    if entry is None:
+        return jacobian
+    return jnp.einsum("kbf,gf->kbg", jacobian, entry, precision=jax.lax.Precision.HIGHEST)
+
+
 def _growing(target: Any, given: Any, x: Any, rows: Any, narrow: bool, made: Forward) -> int:
     """Values of the largest array of ``made.pull_back`` that grows with the batch, folded into its axis or not."""
     leaves = jax.tree.leaves(made.pull_back)
-    held = largest(leaves, len(x))
-    if largest(leaves, len(x), folded=True) > held:  # weights, or is it folded? Another batch size tells
+    held = _largest(leaves, len(x), folded=False)
+    if _largest(leaves, len(x), folded=True) > held:  # weights, or is it folded? Another batch size tells
         other = jax.ShapeDtypeStruct((len(x) + 1, *x.shape[1:]), x.dtype)
         # A network that holds values of this one batch, as a part of a module does, raises whatever it likes.
         try:
@@ -120,18 +191,11 @@ def _growing(target: Any, given: Any, x: Any, rows: Any, narrow: bool, made: For
     return held
 
 
-def largest(leaves: Iterable[Any], batch: int, *, folded: bool = False) -> int:
+def _largest(leaves: Iterable[Any], batch: int, *, folded: bool) -> int:
     """Values of the largest array whose leading axis is the batch, or if ``folded`` a multiple of it; at least 1."""
-    leading = [leaf for leaf in leaves if leaf.shape]
-    sizes = [
-        leaf.size for leaf in leading if leaf.shape[0] == batch or (folded and leaf.shape[0] % batch == 0)
-    ]
+    led = [leaf for leaf in leaves if leaf.shape]
+    sizes = [leaf.size for leaf in led if leaf.shape[0] == batch or (folded and leaf.shape[0] % batch == 0)]
     return max(sizes, default=1)
-
-
-def chunks(seeds: int, step: int) -> list[tuple[int, int]]:
-    """Where each chunk of at most ``step`` seeds starts, and how many it holds."""
-    return [(start, min(step, seeds - start)) for start in range(0, seeds, step)]
 
 
 def _begin(apply: Apply, x: jax.Array, rows: Rows, narrow: bool) -> Forward:
@@ -161,10 +225,16 @@ def _triangle_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array
     return r, jnp.matmul(q.T, tangents[0], precision=jax.lax.Precision.HIGHEST)
 
 
-def _pulled(pull_back: Any, seeds: jax.Array, start: Any, step: int, batch: int) -> jax.Array:
+def _pulled(pull_back: Any, seeds: jax.Array, start: Any, step: int, batch: int | None) -> Any:
     chosen = jax.lax.dynamic_slice_in_dim(seeds, start, step)
-    cotangents = jnp.broadcast_to(chosen[:, None], (step, batch, *seeds.shape[1:]))
-    return jax.vmap(pull_back)(cotangents)[0]
+    if batch is not None:
+        chosen = jnp.broadcast_to(chosen[:, None], (step, batch, *seeds.shape[1:]))
+    return jax.vmap(pull_back)(chosen)[0]
+
+
+def _pushed(pull_back: Any, tangents: Any, like: jax.ShapeDtypeStruct) -> jax.Array:
+    push = jax.linear_transpose(lambda cotangents: pull_back(cotangents)[0], like)
+    return jax.vmap(push)(tangents)[0]
 
 
 def _solved(parts: list[jax.Array], entry: jax.Array | None, count: int, method: Method) -> jax.Array:
@@ -173,23 +243,15 @@ def _solved(parts: list[jax.Array], entry: jax.Array | None, count: int, method:
     return jnp.pad(found, ((0, 0), (0, count - found.shape[1])))
 
 
-def whole(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
-    """The Jacobians of a batch from their chunks, ``(seeds, batch, D)``; fewer columns behind an ``entry``."""
-    jacobian = jnp.concatenate(parts).reshape(-1, *parts[0].shape[1:2], parts[0][0, 0].size)
-    if entry is None:
-        return jacobian
-    return jnp.einsum("kbf,gf->kbg", jacobian, entry, precision=jax.lax.Precision.HIGHEST)
-
-
 def _at_once(apply: Apply, x: jax.Array, rows: jax.Array, method: Method) -> jax.Array:
     made = _begin(apply, x, rows, narrow=True)
-    pulled = _pulled(made.pull_back, made.seeds, 0, len(made.seeds), len(x))
-    return _solved([pulled], made.entry, min(len(rows), x[0].size), method)
+    gradients = _pulled(made.pull_back, made.seeds, 0, len(made.seeds), len(x))
+    return _solved([gradients], made.entry, min(len(rows), x[0].size), method)
 
 
-_STATIC = ("step", "batch")
 _logits = jax.jit(lambda apply, x: apply(x))  # for its shapes: JAX remembers what it traced
 _forward = jax.jit(_begin, static_argnames="narrow")
-_pull = jax.jit(_pulled, static_argnames=_STATIC)
+_pull = jax.jit(_pulled, static_argnames=("step", "batch"))
+_push = jax.jit(_pushed, static_argnames="like")
 _values = jax.jit(_at_once, static_argnames="method")
 solve = jax.jit(_solved, static_argnames=("count", "method"))

@@ -9,7 +9,7 @@ Pure functions of ``apply`` with static ``budget`` and ``steps``: jit-able and v
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,139 @@ import jax.numpy as jnp
 from prune_jax.trainability import cpu
 from prune_jax.trainability.checks import check_measured, check_whole
 from prune_jax.trainability.memory import refuse_if_kept
-from prune_jax.trainability.operators import (
-    Apply,
-    Estimate,
-    Jacobian,
-    check_budget,
-    jacobian_of,
-)
+from prune_jax.trainability.operators import Estimate, Jacobian, check_budget, jacobian_of
+from prune_jax.trainability.passes import Apply
 from prune_jax.trainability.singular_values import resolution
 
-# Golub-Kahan bidiagonalisation of many Jacobians at once, and the quadrature rules that come out of it.
+_STEPS = 8
+
+
+def mean_jsv_by_quadrature(
+    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, steps: int | None = None, check: bool = True
+) -> Estimate:
+    """Mean over the min(K, D) singular values of each example, by stochastic Lanczos quadrature.
+
+    The error joins the probes' spread with what the truncation leaves, and is itself rough for few probes. It is
+    no bound: where singular values crowd at zero, few steps leave a bias of a few percent (docs/trainability.md
+    has numbers).
+
+    Args:
+        apply, x, check: as for ``jacobians``.
+        budget: Jacobian products for each example; a probe of m steps takes 2m - 1.
+        key: of the probes.
+        steps: Lanczos steps of a probe. By default 8, from a budget of 128 on as many as probes, but four probes
+            at least. More than ``min(K, D)`` are not made: with so many the rule is exact.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch,)``.
+
+    Raises:
+        ValueError: for bad input, a budget that doesn't buy two probes, more than fits memory, and, outside a
+            ``jit``, for weights or values that aren't finite.
+
+    Example:
+        >>> stretch = Partial(jnp.multiply, jnp.array([[1.0, 2.0]]))
+        >>> found = mean_jsv_by_quadrature(stretch, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
+        >>> np.round(found.value, 4).tolist()
+        [1.5]
+
+    Source: Ubaru, Chen and Saad 2017.
+    """
+    probed = _probed(apply, x, budget, steps, _balanced_steps, key, check)
+    return _estimate(
+        probed,
+        integrate(probed.bidiagonal, _itself, complete=probed.complete),
+        apply,
+        "mean singular value",
+    )
+
+
+def log_determinant_by_quadrature(
+    apply: Apply,
+    x: jax.Array,
+    *,
+    budget: int,
+    key: jax.Array,
+    steps: int | None = None,
+    threshold: float | None = None,
+    check: bool = True,
+) -> Estimate:
+    """Σ log s² of each example over its resolved values: log det(J Jᵀ) where all are.
+
+    The logarithm feels the small values, which a Krylov space finds last. Where all values are resolved the error
+    holds what few steps may have missed, down to the threshold. It is large then. With ``min(K, D)`` steps nothing
+    is missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
+
+    Args:
+        apply, x, budget, key, check: as for ``mean_jsv_by_quadrature``.
+        steps: Lanczos steps of a probe, by default as many as leave four probes.
+        threshold: share of the example's largest value above which one is resolved, by default the ``resolution``
+            of an SVD in the coarsest format that the network computes in.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch,)``.
+
+    Raises:
+        ValueError: as ``mean_jsv_by_quadrature``.
+
+    Example:
+        >>> double = Partial(jnp.multiply, 2.0)
+        >>> found = log_determinant_by_quadrature(double, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
+        >>> np.round(found.value / np.log(4.0), 4).tolist()
+        [2.0]
+    """
+    probed = _probed(apply, x, budget, steps, _most_steps, key, check)
+    lowest = resolution("svd", probed.jacobian.network_dtype) if threshold is None else threshold
+    floor = lowest * cpu.each(_norm, probed.bidiagonal)
+    small, found = probed.jacobian.small, integrate_log(probed.bidiagonal, floor, complete=probed.complete)
+    return _estimate(
+        probed, Integral(small * found.value, small * found.uncertainty), apply, "log-determinant"
+    )
+
+
+def spectral_density(
+    apply: Apply,
+    x: jax.Array,
+    *,
+    points: jax.Array,
+    width: float,
+    budget: int,
+    key: jax.Array,
+    steps: int | None = None,
+    check: bool = True,
+) -> Estimate:
+    """Density of each example's singular values, smoothed by a Gaussian.
+
+    That is, the mean over the min(K, D) values s of the normal density N(point; s, width²). The smaller the
+    width, the more steps it takes to resolve.
+
+    Args:
+        apply, x, budget, key, steps, check: as for ``mean_jsv_by_quadrature``.
+        points: where the density is wanted, rank 1.
+        width: of the Gaussian, above 0.
+
+    Returns:
+        An ``Estimate``; value and error are ``(batch, points)``.
+
+    Raises:
+        ValueError: as ``mean_jsv_by_quadrature``, and for a width or points out of range.
+
+    Example:
+        >>> apply, at = Partial(jnp.multiply, 2.0), jnp.array([2.0])
+        >>> how = {"points": at, "width": 1.0, "budget": 6, "key": jax.random.key(0)}
+        >>> round(float(spectral_density(apply, jnp.ones((1, 2)), **how).value[0, 0]), 4)  # a Gaussian at its middle
+        0.3989
+
+    Source: Lin, Saad and Yang 2016, 3.2.
+    """
+    if jnp.ndim(points) != 1 or not (isinstance(width, jax.core.Tracer) or width > 0):
+        raise ValueError(
+            f"width is {width!r} and points have rank {jnp.ndim(points)}; need width > 0, rank 1"
+        )
+
+    probed = _probed(apply, x, budget, steps, _balanced_steps, key, check)
+    found = integrate(probed.bidiagonal, _normal, jnp.asarray(points), width, complete=probed.complete)
+    return _estimate(probed, found, apply, "spectral density")
 
 
 class Integral(NamedTuple):
@@ -36,9 +159,12 @@ class Integral(NamedTuple):
     uncertainty: jax.Array
 
 
-def products_of(steps: int) -> int:
-    """Jacobian products of ``steps`` bidiagonalisation steps: a pull-back each, push-forwards between them."""
-    return 2 * steps - 1
+class _Probed(NamedTuple):
+    """What the probes gave, (probes, batch, steps, steps), of these Jacobians; ``complete``: no truncation."""
+
+    bidiagonal: jax.Array
+    jacobian: Jacobian
+    complete: bool
 
 
 def bidiagonalise(jacobian: Jacobian, probe: jax.Array, steps: int) -> jax.Array:
@@ -68,8 +194,9 @@ def bidiagonalise(jacobian: Jacobian, probe: jax.Array, steps: int) -> jax.Array
     return _bidiagonal(alphas, betas)
 
 
+@partial(jax.jit, static_argnames=("function", "complete"))
 def integrate(
-    bidiagonal: jax.Array, function: Callable[[jax.Array], jax.Array], *, complete: bool = False
+    bidiagonal: jax.Array, function: Callable[..., jax.Array], *given: Any, complete: bool = False
 ) -> Integral:
     """Integral of ``function`` (of singular values) over the spectral measure of the probe.
 
@@ -78,16 +205,15 @@ def integrate(
     (Golub and Meurant 2010, 6.2 and 6.3). The value divides the bracket as the two rules moved with the last
     step: whichever moved more is farther off. The uncertainty is the distance to the nearer rule over √3,
     as for a uniform error. A bound it is not, and for other functions than s the rules only indicate.
-    ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m) to (..., m)
-    or (..., m, points).
+    ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m), and what is
+    ``given``, to (..., m) or (..., m, points).
     """
-    gauss, radau = _rules(bidiagonal, function)
+    gauss, radau = _rules(bidiagonal, function, given)
     if complete:
         return Integral(gauss, jnp.zeros_like(gauss))
-    if bidiagonal.shape[-1] == 1:
-        share = jnp.full_like(gauss, 0.5)
-    else:
-        gauss_before, radau_before = _rules(bidiagonal[..., :-1, :-1], function)
+    share = jnp.full_like(gauss, 0.5)
+    if bidiagonal.shape[-1] > 1:
+        gauss_before, radau_before = _rules(bidiagonal[..., :-1, :-1], function, given)
         moved, radau_moved = jnp.abs(gauss - gauss_before), jnp.abs(radau - radau_before)
         both = moved + radau_moved
         share = jnp.where(both > 0, moved / jnp.where(both > 0, both, 1.0), 0.5)
@@ -109,14 +235,21 @@ def integrate_log(bidiagonal: jax.Array, floor: jax.Array, *, complete: bool = F
     gauss, none_missing = (_log_sum(*rule, floor) for rule in ((nodes, weights), (others, shares)))
     if complete:
         return Integral(gauss, jnp.zeros_like(gauss))
-    below = floor[..., None]
-    missing = (
-        jnp.sum(jnp.where(others > below, 0.0, shares), -1) * 2 * jnp.log(jnp.where(floor > 0, floor, 1.0))
-    )
+    below, lowest = floor[..., None], 2 * jnp.log(jnp.where(floor > 0, floor, 1.0))
+    missing = jnp.sum(jnp.where(others > below, 0.0, shares), -1) * lowest
     zeros_seen = jnp.sum(jnp.where(nodes > below, 0.0, weights), -1) > 10 * jnp.finfo(weights.dtype).eps
     rules = jnp.stack([gauss, none_missing, none_missing + jnp.where(zeros_seen, 0.0, missing)])
     low, high = jnp.min(rules, 0), jnp.max(rules, 0)
     return Integral((low + high) / 2, (high - low) / 2 / 3**0.5)
+
+
+def _itself(s: jax.Array) -> jax.Array:
+    return s
+
+
+def _normal(s: jax.Array, points: jax.Array, width: Any) -> jax.Array:
+    at = points.astype(s.dtype).reshape((1,) * s.ndim + (-1,))
+    return jnp.exp(-0.5 * ((at - s[..., None]) / width) ** 2) / (width * (2 * jnp.pi) ** 0.5)
 
 
 def _log_sum(nodes: jax.Array, weights: jax.Array, floor: jax.Array) -> jax.Array:
@@ -124,17 +257,16 @@ def _log_sum(nodes: jax.Array, weights: jax.Array, floor: jax.Array) -> jax.Arra
     return jnp.sum(weights * jnp.where(resolved, 2 * jnp.log(jnp.where(resolved, nodes, 1.0)), 0.0), -1)
 
 
-def _rules(bidiagonal: jax.Array, function: Callable) -> tuple[jax.Array, jax.Array]:
+def _rules(bidiagonal: jax.Array, function: Callable, given: tuple[Any, ...]) -> list[jax.Array]:
     """Gauss and Gauss-Radau sums."""
     found = []
-    for matrix in (bidiagonal, bidiagonal[..., :-1]):
-        nodes, weights = _quadrature_of(matrix)
-        values = function(nodes)
+    for nodes, weights in map(_quadrature_of, (bidiagonal, bidiagonal[..., :-1])):
+        values = function(nodes, *given)
         if values.ndim == weights.ndim:
             found.append(jnp.sum(weights * values, -1))
         else:
             found.append(jnp.einsum("...m,...mp->...p", weights, values, precision="highest"))
-    return found[0], found[1]
+    return found
 
 
 @jax.jit
@@ -164,220 +296,42 @@ def _without(basis: jax.Array, vector: jax.Array) -> jax.Array:
 
 @jax.jit
 def _bidiagonal(alphas: list[jax.Array], betas: list[jax.Array]) -> jax.Array:
-    steps = len(alphas)
-    rows = []
-    for i in range(steps):
-        zero = jnp.zeros_like(alphas[0])
-        row = [zero] * steps
-        row[i] = alphas[i]
-        if i:
-            row[i - 1] = betas[i - 1]
-        rows.append(jnp.stack(row, -1))
-    return jnp.stack(rows, -2)
+    steps = range(len(alphas))
+    bands = {(i, i): alpha for i, alpha in enumerate(alphas)}
+    bands |= {(i + 1, i): beta for i, beta in enumerate(betas)}
+    zero = jnp.zeros_like(alphas[0])
+    return jnp.stack([jnp.stack([bands.get((i, j), zero) for j in steps], -1) for i in steps], -2)
 
 
-_STEPS = 8
-
-
-def mean_jsv_by_quadrature(
-    apply: Apply, x: jax.Array, *, budget: int, key: jax.Array, steps: int | None = None, check: bool = True
-) -> Estimate:
-    """Mean over the min(K, D) singular values of each example, by stochastic Lanczos quadrature.
-
-    The error joins the probes' spread with what the truncation leaves, and is itself rough for few probes. It is
-    no bound: where singular values crowd at zero, few steps leave a bias of a few percent (docs/trainability.md
-    has numbers).
-
-    Args:
-        apply: as for ``jacobian_singular_values``.
-        x: ``(batch, ...)``.
-        budget: Jacobian products for each example; a probe of m steps takes 2m - 1.
-        key: of the probes.
-        steps: Lanczos steps of a probe. By default 8, from a budget of 128 on as many as probes, but four probes
-            at least. More than ``min(K, D)`` are not made: with so many the rule is exact.
-        check: look for examples that depend on one another.
-
-    Returns:
-        An ``Estimate``; value and error are ``(batch,)``.
-
-    Raises:
-        ValueError: for bad input, a budget that doesn't buy two probes, more than fits memory, and, outside a
-            ``jit``, for weights or values that aren't finite.
-
-    Example:
-        >>> stretch = Partial(jnp.multiply, jnp.array([[1.0, 2.0]]))
-        >>> found = mean_jsv_by_quadrature(stretch, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
-        >>> np.round(found.value, 4).tolist()
-        [1.5]
-
-    Source: Ubaru, Chen and Saad 2017.
-    """
-    return _quadrature(apply, x, lambda s: s, budget, key, steps, "mean singular value", check)
-
-
-def log_determinant_by_quadrature(
+def _probed(
     apply: Apply,
     x: jax.Array,
-    *,
     budget: int,
-    key: jax.Array,
-    steps: int | None = None,
-    threshold: float | None = None,
-    check: bool = True,
-) -> Estimate:
-    """Σ log s² of each example over its resolved values: log det(J Jᵀ) where all are.
-
-    The logarithm feels the small values, which a Krylov space finds last. Where all values are resolved the error
-    holds what few steps may have missed, down to the threshold. It is large then. With ``min(K, D)`` steps nothing
-    is missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
-
-    Args:
-        apply: as for ``mean_jsv_by_quadrature``, and so the others.
-        x: ``(batch, ...)``.
-        budget: Jacobian products for each example.
-        key: of the probes.
-        steps: Lanczos steps of a probe, by default as many as leave four probes.
-        threshold: share of the example's largest value above which one is resolved, by default the ``resolution``
-            of an SVD in the coarsest format that the network computes in.
-        check: look for examples that depend on one another.
-
-    Returns:
-        An ``Estimate``; value and error are ``(batch,)``.
-
-    Raises:
-        ValueError: as ``mean_jsv_by_quadrature``.
-
-    Example:
-        >>> double = Partial(jnp.multiply, 2.0)
-        >>> found = log_determinant_by_quadrature(double, jnp.ones((1, 2)), budget=6, key=jax.random.key(0))
-        >>> np.round(found.value / np.log(4.0), 4).tolist()
-        [2.0]
-    """
-    jacobian, steps, probes = _prepare(apply, x, budget, steps, _most_steps, check)
-    lowest = resolution("svd", jacobian.network_dtype) if threshold is None else threshold
-    bidiagonal = _probed(jacobian, probes, steps, key)
-    floor = lowest * cpu.each(_norm, bidiagonal)
-    found = integrate_log(bidiagonal, floor, complete=steps == jacobian.small)
-    sums = Integral(jacobian.small * found.value, jacobian.small * found.uncertainty)
-    return _estimate(sums, probes, steps, apply, "log-determinant")
-
-
-def spectral_density(
-    apply: Apply,
-    x: jax.Array,
-    *,
-    points: jax.Array,
-    width: float,
-    budget: int,
-    key: jax.Array,
-    steps: int | None = None,
-    check: bool = True,
-) -> Estimate:
-    """Density of each example's singular values, smoothed by a Gaussian.
-
-    That is, the mean over the min(K, D) values s of the normal density N(point; s, width²). The smaller the
-    width, the more steps it takes to resolve.
-
-    Args:
-        apply: as for ``mean_jsv_by_quadrature``, and so the others.
-        x: ``(batch, ...)``.
-        points: where the density is wanted, rank 1.
-        width: of the Gaussian, above 0.
-        budget: Jacobian products for each example.
-        key: of the probes.
-        steps: Lanczos steps of a probe.
-        check: look for examples that depend on one another.
-
-    Returns:
-        An ``Estimate``; value and error are ``(batch, points)``.
-
-    Raises:
-        ValueError: as ``mean_jsv_by_quadrature``, and for a width or points out of range.
-
-    Example:
-        >>> at = jnp.array([2.0])
-        >>> found = spectral_density(
-        ...     Partial(jnp.multiply, 2.0), jnp.ones((1, 2)), points=at, width=1.0, budget=6, key=jax.random.key(0)
-        ... )
-        >>> round(float(found.value[0, 0]), 4)  # of a Gaussian at its middle
-        0.3989
-
-    Source: Lin, Saad and Yang 2016, 3.2.
-    """
-    if jnp.ndim(points) != 1 or not (isinstance(width, jax.core.Tracer) or width > 0):
-        raise ValueError(
-            f"width is {width!r} and points have rank {jnp.ndim(points)}; need width > 0, rank 1"
-        )
-
-    def normal(s: jax.Array) -> jax.Array:
-        at = jnp.asarray(points, s.dtype).reshape((1,) * s.ndim + (-1,))
-        return jnp.exp(-0.5 * ((at - s[..., None]) / width) ** 2) / (width * (2 * jnp.pi) ** 0.5)
-
-    return _quadrature(apply, x, normal, budget, key, steps, "spectral density", check)
-
-
-def over_examples(estimate: Estimate) -> Estimate:
-    """Mean over the examples of a batch, with the standard error of an n-sample of examples.
-
-    The spread of the per-example values holds both the differences between examples and the probes' noise, so that one
-    error covers the two.
-
-    Args:
-        estimate: per example, ``(n, ...)``.
-
-    Returns:
-        An ``Estimate`` of means, its cost over all examples.
-
-    Raises:
-        ValueError: for fewer than two examples.
-
-    Example:
-        >>> found = over_examples(Estimate(jnp.array([1.0, 3.0]), jnp.zeros(2), 10))
-        >>> float(found.value), float(found.error), found.pull_backs
-        (2.0, 1.0, 20)
-    """
-    examples = estimate.value.shape[0]
-    if examples < 2:
-        raise ValueError("over_examples needs two examples: one has no spread to take an error from")
-    error = jnp.std(estimate.value, 0, ddof=1) / examples**0.5
-    return Estimate(jnp.mean(estimate.value, 0), error, estimate.pull_backs * examples)
-
-
-def _quadrature(
-    apply: Apply,
-    x: jax.Array,
-    function: Callable,
-    budget: int,
-    key: jax.Array,
     steps: int | None,
-    what: str,
+    default: Callable[[int], int],
+    key: jax.Array,
     check: bool,
-) -> Estimate:
-    jacobian, steps, probes = _prepare(apply, x, budget, steps, _balanced_steps, check)
-    bidiagonal = _probed(jacobian, probes, steps, key)
-    found = integrate(bidiagonal, function, complete=steps == jacobian.small)
-    return _estimate(found, probes, steps, apply, what)
-
-
-def _prepare(
-    apply: Apply, x: jax.Array, budget: int, steps: int | None, default: Callable[[int], int], check: bool
-) -> tuple[Jacobian, int, int]:
-    """The Jacobians, Lanczos steps of a probe, and probes; ValueError for bad input."""
+) -> _Probed:
+    """Random signs, bidiagonalised as the budget allows; ValueError for bad input before any work."""
     budget = check_budget(budget, 2, "an error bar needs two probes")
     jacobian = jacobian_of(apply, x, check=check)
     steps = default(budget) if steps is None else check_whole("steps", steps)
     if steps < 1:
         raise ValueError(f"steps is {steps}; a probe takes at least 1")
     steps = min(steps, jacobian.small)
-    cost = products_of(steps)
-    check_budget(
-        budget, 2 * cost, f"{steps} Lanczos steps take {cost} products (a pull-back each, push-forwards "
-        "between them) and an error bar needs two probes"
-    )  # fmt: skip
+    cost = _products_of(steps)
+    why = "products (a pull-back each, push-forwards between them) and an error bar needs two probes"
+    check_budget(budget, 2 * cost, f"{steps} Lanczos steps take {cost} {why}")
     probes = budget // cost
     kept = probes * ((steps + 2) * jacobian.small + 3 * max(jacobian.outputs, jacobian.inputs))
     refuse_if_kept(kept, jacobian.dtype.itemsize, jacobian.batch, f"Lanczos with {probes} probes")
-    return jacobian, steps, probes
+    start = jax.random.rademacher(key, (probes, jacobian.batch, jacobian.small), jacobian.dtype)
+    return _Probed(bidiagonalise(jacobian, start, steps), jacobian, steps == jacobian.small)
+
+
+def _products_of(steps: int) -> int:
+    """Jacobian products of a probe: a pull-back a step, push-forwards between them."""
+    return 2 * steps - 1
 
 
 def _most_steps(budget: int) -> int:
@@ -390,17 +344,18 @@ def _balanced_steps(budget: int) -> int:
     return min(_most_steps(budget), max(_STEPS, math.isqrt(budget // 2)))
 
 
-def _probed(jacobian: Jacobian, probes: int, steps: int, key: jax.Array) -> jax.Array:
-    start = jax.random.rademacher(key, (probes, jacobian.batch, jacobian.small), jacobian.dtype)
-    return bidiagonalise(jacobian, start, steps)
-
-
-def _estimate(found: Integral, probes: int, steps: int, apply: Apply, what: str) -> Estimate:
+def _estimate(probed: _Probed, found: Integral, apply: Apply, what: str) -> Estimate:
     """Over the probes, axis 0: their spread and what truncation leaves make the error."""
-    noise = jnp.std(found.value, 0, ddof=1) / probes**0.5
-    value = jnp.mean(found.value, 0)
+    probes, steps = len(probed.bidiagonal), probed.bidiagonal.shape[-1]
+    value, error = _over_probes(found)
     check_measured(value, apply, what)
-    return Estimate(value, jnp.hypot(noise, jnp.mean(found.uncertainty, 0)), probes * products_of(steps))
+    return Estimate(value, error, probes * _products_of(steps))
+
+
+@jax.jit
+def _over_probes(found: Integral) -> tuple[jax.Array, jax.Array]:
+    noise = jnp.std(found.value, 0, ddof=1) / len(found.value) ** 0.5
+    return jnp.mean(found.value, 0), jnp.hypot(noise, jnp.mean(found.uncertainty, 0))
 
 
 def _norm(matrix: jax.Array) -> jax.Array:

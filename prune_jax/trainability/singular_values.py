@@ -77,14 +77,13 @@ def check_method(method: str) -> None:
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _values(rows: jax.Array, method: str) -> jax.Array:
     """Of ``(batch, m, n)``, m <= n: (batch, m)."""
-    return {"gram": _by_gram, "gram64": _by_gram64, "svd": _by_qr}[method](rows)
+    return _SOLVERS[method][0](rows)
 
 
 @_values.defjvp
 def _values_jvp(method: str, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (rows,), (moved,) = primals, tangents
-    values = _values(rows, method)
-    left = {"gram": _gram_vectors, "gram64": _gram64_vectors, "svd": _svd_vectors}[method](rows)
+    values, left = _values(rows, method), _SOLVERS[method][1](rows)
     resolved = values > resolution(method, rows.dtype) * values[:, :1]  # type: ignore[arg-type]
     per_value = jnp.where(resolved, 1 / jnp.where(resolved, values, 1), 0)
     highest = jax.lax.Precision.HIGHEST
@@ -96,9 +95,8 @@ def _gram(rows: jax.Array) -> jax.Array:
     return jnp.einsum("bkd,bld->bkl", rows, rows, precision=jax.lax.Precision.HIGHEST)
 
 
-def _by_gram(rows: jax.Array) -> jax.Array:
-    gram = _gram(rows)
-    return jnp.sqrt(jnp.maximum(cpu.each(jnp.linalg.eigvalsh, gram), 0.0))[:, ::-1]
+def _gram_values(rows: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.maximum(cpu.each(jnp.linalg.eigvalsh, _gram(rows)), 0.0))[:, ::-1]
 
 
 def _gram_vectors(rows: jax.Array) -> jax.Array:
@@ -123,20 +121,17 @@ def _in_float64(function: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Arr
     return wide
 
 
-_by_gram64, _gram64_vectors = _in_float64(_by_gram), _in_float64(_gram_vectors)
+def _triangle_values(rows: jax.Array) -> jax.Array:
+    return cpu.each(lambda tall: jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"), compute_uv=False), rows.mT)
 
 
-def _by_qr(rows: jax.Array) -> jax.Array:
-    return cpu.each(_triangle_values, rows.mT)
+def _triangle_vectors(rows: jax.Array) -> jax.Array:
+    return cpu.each(lambda tall: jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"))[2].mT, rows.mT)
 
 
-def _svd_vectors(rows: jax.Array) -> jax.Array:
-    return cpu.each(_triangle_vectors, rows.mT)
-
-
-def _triangle_values(tall: jax.Array) -> jax.Array:
-    return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"), compute_uv=False)
-
-
-def _triangle_vectors(tall: jax.Array) -> jax.Array:
-    return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"))[2].mT
+# Of each method: the values of rows, and their left singular vectors.
+_SOLVERS = {
+    "gram": (_gram_values, _gram_vectors),
+    "gram64": (_in_float64(_gram_values), _in_float64(_gram_vectors)),
+    "svd": (_triangle_values, _triangle_vectors),
+}

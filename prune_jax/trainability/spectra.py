@@ -9,7 +9,11 @@ import numpy as np
 
 from prune_jax.trainability import checks, jacobian, passes, singular_values
 
-# What a set of singular values says, in float64 on the host. Needs no JAX.
+NO_TRACE = (
+    "a spectrum is described on the host, outside jit and vmap: inside them take jacobian_singular_values, and "
+    "give its result to summarize outside"
+)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Statistics(NamedTuple):
@@ -43,68 +47,6 @@ class Statistics(NamedTuple):
     log_determinant: Any
 
 
-def per_example(values: np.ndarray, quantiles: Sequence[float]) -> Statistics:
-    """Statistics of each row of ``values`` ``(n, r)``, in which NaN marks what is not resolved."""
-    resolved = np.isfinite(values)
-    filled = np.where(resolved, values, 0.0)
-    largest = filled.max(1)
-    smallest = np.where(resolved.any(1), np.where(resolved, values, np.inf).min(1), np.nan)
-    at = np.quantile(filled, quantiles, axis=1).T
-    logs = np.log(np.where(resolved, values, 1.0))
-    return Statistics(
-        mean=filled.mean(1),
-        std=filled.std(1),
-        max=largest,
-        min=smallest,
-        condition=largest / smallest,
-        quantiles=np.where(at >= smallest[:, None], at, np.nan),
-        isometry_gap=((filled - 1) ** 2).mean(1),
-        log_determinant=np.where(resolved.any(1), 2 * logs.sum(1), np.nan),
-    )
-
-
-def pooled(values: np.ndarray, quantiles: Sequence[float]) -> Statistics:
-    """Statistics of all values of all examples together; the log-determinant is the mean of those that have one.
-
-    Where ranks differ, log-determinants are sums of different lengths: an example that loses a small value has a
-    larger one. Compare them at equal rank.
-    """
-    whole = Statistics(*(field[0] for field in per_example(values.reshape(1, -1), quantiles)))
-    return whole._replace(log_determinant=means(per_example(values, quantiles)).log_determinant)
-
-
-def means(statistics: Statistics) -> Statistics:
-    """Mean over examples of each per-example statistic; examples without a value are left out, NaN where all are."""
-
-    def mean(field: np.ndarray) -> Any:
-        known = np.isfinite(field)
-        total, count = np.where(known, field, 0.0).sum(0), known.sum(0)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)[()]
-
-    return Statistics(*map(mean, statistics))
-
-
-def standard_errors(statistics: Statistics) -> Statistics:
-    """Standard errors of ``means``, over the examples that have a value. NaN where fewer than two have."""
-
-    def error(field: np.ndarray, mean: Any) -> Any:
-        known = np.isfinite(field)
-        count = known.sum(0)
-        squares = np.where(known, field - mean, 0.0) ** 2
-        return np.where(
-            count > 1, (squares.sum(0) / np.maximum(count - 1, 1) / np.maximum(count, 1)) ** 0.5, np.nan
-        )[()]
-
-    return Statistics(*map(error, statistics, means(statistics)))
-
-
-NO_TRACE = (
-    "a spectrum is described on the host, outside jit and vmap: inside them take jacobian_singular_values, and "
-    "give its result to summarize outside"
-)
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
 class Spectrum(NamedTuple):
     """Singular values of n examples' Jacobians, r = min(K, D) each, and what they say.
 
@@ -114,7 +56,8 @@ class Spectrum(NamedTuple):
       rank: int (n,), how many of each example's values are resolved (the numerical rank).
       unresolved: int (n,), how many are not.
       per_example: ``Statistics`` of each example, (n,).
-      pooled: ``Statistics`` of all values as one set.
+      pooled: ``Statistics`` of all values as one set. Its log-determinant is the mean of the examples': where ranks
+        differ, these are sums of different lengths, so compare them at equal rank.
       means: means of the examples' statistics, over the examples that have one. A dead one has no condition number.
       errors: standard errors of ``means``. Of pooled statistics only mean, isometry gap and log-determinant have one.
       resolution: see ``values``.
@@ -138,7 +81,7 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(
-    apply: jacobian.Apply,
+    apply: passes.Apply,
     batches: jax.Array | np.ndarray | Iterable[jax.Array | np.ndarray],
     *,
     outputs: Sequence[int] | None = None,
@@ -155,15 +98,11 @@ def spectrum(
     batch shape.
 
     Args:
-        apply: as for ``jacobian_singular_values``, and so ``outputs``, ``chunk``, ``method`` and ``available``.
+        apply, outputs, chunk, method, available: as for ``jacobian_singular_values``.
         batches: one array ``(n, ...)``, or an iterable of arrays.
-        outputs: indices of the outputs wanted.
-        chunk: cotangents at once.
-        method: how far down values are resolved.
         quantiles: probabilities.
         resolution: share of an example's largest value below which a value counts as unresolved. By default that of the
             method under the coarsest format that the network computes in.
-        available: bytes that may be used.
         check: look in the first batch for examples that depend on one another.
 
     Returns:
@@ -181,12 +120,12 @@ def spectrum(
     singular_values.check_method(method)
     _check_quantiles(quantiles)
     checks.check_network(apply)
-    _check_resolution(resolution)
+    checks.check_share("resolution", resolution)
     if isinstance(batches, jax.core.Tracer):
         raise ValueError(NO_TRACE)
     network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
-    for x in map(_images, _stream(batches)):
+    for x in _stream(batches):
         if check and not found:
             checks.check_independent(apply, x)
         measured = jacobian.values(network, x, outputs, chunk, method, available)
@@ -199,7 +138,7 @@ def spectrum(
             raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
         found.append(values)
         if share is None:
-            share = _resolution(network, x, jacobian.wanted(network, x, outputs), method)
+            share = _resolution(network, x, outputs, method)
     if not found or share is None:
         raise ValueError("batches holds no examples; a spectrum needs at least one")
     return summarize(np.concatenate(found), resolution=share, quantiles=quantiles)
@@ -224,7 +163,7 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
         >>> float(summarize(np.array([[2.0, 1.0]]), resolution=1e-6).pooled.mean)
         1.5
     """
-    _check_resolution(resolution)
+    checks.check_share("resolution", resolution)
     if isinstance(values, jax.core.Tracer):
         raise ValueError(NO_TRACE)
     values = np.asarray(values, np.float64)
@@ -233,45 +172,61 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
     checks.check_measured(values, None, "Jacobian")
     _check_quantiles(quantiles)
     resolved = (values > resolution * values[:, :1]) & (values > 0)
-    values = np.where(resolved, values, np.nan)
-    each = per_example(values, quantiles)
-    rank = resolved.sum(1)
-    return Spectrum(
-        values,
-        rank,
-        values.shape[1] - rank,
-        each,
-        pooled(values, quantiles),
-        means(each),
-        standard_errors(each),
-        float(resolution),
-        tuple(quantiles),
+    values, rank = np.where(resolved, values, np.nan), resolved.sum(1)
+    each = _per_example(values, quantiles)
+    means = Statistics(*(_mean_and_error(field)[0] for field in each))
+    errors = Statistics(*(_mean_and_error(field)[1] for field in each))
+    pooled = Statistics(*(field[0] for field in _per_example(values.reshape(1, -1), quantiles)))
+    pooled = pooled._replace(log_determinant=means.log_determinant)
+    missing = values.shape[1] - rank
+    return Spectrum(values, rank, missing, each, pooled, means, errors, float(resolution), tuple(quantiles))
+
+
+def _per_example(values: np.ndarray, quantiles: Sequence[float]) -> Statistics:
+    """Statistics of each row of ``values`` ``(n, r)``, in which NaN marks what is not resolved."""
+    resolved = np.isfinite(values)
+    filled = np.where(resolved, values, 0.0)
+    largest = filled.max(1)
+    smallest = np.where(resolved.any(1), np.where(resolved, values, np.inf).min(1), np.nan)
+    at = np.quantile(filled, quantiles, axis=1).T
+    logs = np.log(np.where(resolved, values, 1.0))
+    return Statistics(
+        mean=filled.mean(1),
+        std=filled.std(1),
+        max=largest,
+        min=smallest,
+        condition=largest / smallest,
+        quantiles=np.where(at >= smallest[:, None], at, np.nan),
+        isometry_gap=((filled - 1) ** 2).mean(1),
+        log_determinant=np.where(resolved.any(1), 2 * logs.sum(1), np.nan),
     )
 
 
-def _images(batch: Any) -> jax.Array:
-    if isinstance(batch, tuple | list | dict):
-        raise ValueError(
-            f"a batch is a {type(batch).__name__}; a spectrum needs the images alone: give "
-            "(images for images, labels in loader), or what your loader calls them"
-        )
-    return jnp.asarray(batch)
+def _mean_and_error(field: np.ndarray) -> tuple[Any, Any]:
+    """Mean over the examples that have a value, NaN where none has; its standard error, NaN for fewer than two."""
+    known = np.isfinite(field)
+    count = known.sum(0)
+    mean = np.where(count > 0, np.where(known, field, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+    squares = (np.where(known, field - mean, 0.0) ** 2).sum(0)
+    error = np.where(count > 1, (squares / np.maximum(count - 1, 1) / np.maximum(count, 1)) ** 0.5, np.nan)
+    return mean[()], error[()]
 
 
-def _check_resolution(resolution: float | None) -> None:
-    if resolution is not None and not 0 <= resolution < 1:
-        raise ValueError(f"resolution is {resolution}; it is a share of the largest value, in [0, 1)")
-
-
-def _stream(batches: Any) -> Iterator[Any]:
-    return iter((batches,) if hasattr(batches, "ndim") else batches)
+def _stream(batches: Any) -> Iterator[jax.Array]:
+    for batch in (batches,) if hasattr(batches, "ndim") else batches:
+        if isinstance(batch, tuple | list | dict):
+            raise ValueError(
+                f"a batch is a {type(batch).__name__}; a spectrum needs the images alone: give "
+                "(images for images, labels in loader), or what your loader calls them"
+            )
+        yield jnp.asarray(batch)
 
 
 def _resolution(
-    network: passes.Passes, x: jax.Array, rows: np.ndarray, method: singular_values.Method
+    network: passes.Passes, x: jax.Array, outputs: Sequence[int] | None, method: singular_values.Method
 ) -> float:
     """Resolution under the coarsest format that the network computes in, of float32 where that is finer."""
-    shapes = passes.abstract(network, x, rows, narrow=True)
+    shapes = passes.abstract(network, x, passes.wanted(network, x, outputs), narrow=True)
     seen = jax.tree.leaves((shapes.made, shapes.entered))
     return singular_values.resolution(method, singular_values.coarsest([x, *seen]))
 
@@ -281,6 +236,5 @@ def _check_quantiles(quantiles: Sequence[float]) -> None:
         raise ValueError(
             f"quantiles is {quantiles!r}; it needs a list of probabilities, such as ({quantiles},)"
         )
-    wrong = [q for q in quantiles if not 0 <= q <= 1]
-    if wrong:
+    if wrong := [q for q in quantiles if not 0 <= q <= 1]:
         raise ValueError(f"quantile {wrong[0]} is not in [0, 1]")

@@ -233,7 +233,7 @@ def test_chunks_that_do_not_fit_are_refused_with_one_that_does():
     assert jacobians(apply, x, chunk=3, available=room).shape == (5, 4, 8)
     with pytest.raises(ValueError, match=r"even with chunk=1 .* use batches of [1-3]"):
         jacobians(apply, x, available=need.of(1) * 3 // 4)
-    with pytest.raises(ValueError, match="measure fewer outputs, or use a matrix-free estimate"):
+    with pytest.raises(ValueError, match=r"use fewer outputs .* or a matrix-free estimate"):
         jacobians(apply, x, available=100)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 
 from prune_jax import models, trainability
-from prune_jax.trainability import jacobian, linear_ends, passes
+from prune_jax.trainability import linear_ends, passes
 
 
 def matrix(rows, columns, seed=0):
@@ -40,7 +40,7 @@ def exact(apply, x):
 def shapes(apply, x):
     """(seeds, values that gradients are pulled back to)"""
     network = passes.passes(apply)
-    found = passes.abstract(network, x, jacobian.wanted(network, x, None), narrow=True)
+    found = passes.abstract(network, x, passes.wanted(network, x, None), narrow=True)
     return len(found.made.seeds), int(np.prod(found.entered.shape[1:]))
 
 

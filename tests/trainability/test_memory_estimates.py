@@ -84,11 +84,12 @@ def test_exact_spectra(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_single_products(name):
     apply, w, shape = NETWORKS[name]
-    x, kernels = jnp.ones(shape), operators.make_kernels()
-    logits, tangent_map = kernels.linearise.eval_shape(Partial(apply, w), x)
-    need = operators.product_need(kernels, tangent_map, x, logits)
-    held = memory.size_of(jax.tree.leaves(tangent_map))
-    used = held + allotted(kernels.pull.lower(tangent_map, x, jnp.ones((3, *logits.shape))), arguments=False)
+    x, network = jnp.ones(shape), passes.passes(Partial(apply, w))
+    target, given = cpu.bare(network.forward)
+    logits, held = network.logits(x), target.eval_shape(*given, x, None, narrow=False).pull_back
+    need = operators.product_need(network, held, x, logits)
+    pull = network.pull.lower(held, jnp.ones((3, *logits.shape)), 0, step=3, batch=None)
+    used = memory.size_of(jax.tree.leaves(held)) + allotted(pull, arguments=False)
     assert used / 2 < need.of(3) < 2 * used
 
 

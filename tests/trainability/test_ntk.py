@@ -138,7 +138,7 @@ def test_an_exhausted_krylov_space_is_no_harm():
     ("call", "message"),
     [
         (lambda p, x: ntk_matrix(linear, p, x[:0]), "at least one example"),
-        (lambda p, x: ntk_matrix(lambda p, v: (v @ p)[:, None], p, x), r"\(3, 1, 2\).*flatten or reduce"),
+        (lambda p, x: ntk_matrix(lambda p, v: (v @ p)[:, None], p, x), r"\(3, 1, 2\).*reduce the other axes"),
         (lambda p, x: ntk_matrix(linear, p, x, kernel="sum"), "kernel 'sum' is none of 'full', 'trace'"),
         (lambda p, x: ntk_matrix(linear, {"w": p * jnp.nan}, x), "leaf 'w' holds NaN"),
         (lambda p, x: ntk_trace(linear, p, x, jax.random.key(0), probes=1), "at least 2 probes, got 1"),

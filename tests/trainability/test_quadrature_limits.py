@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from prune_jax.trainability import krylov, learning, memory, operators, quadrature
+from prune_jax.trainability import krylov, learning, memory, operators, passes, quadrature
 
 KEY = jax.random.key(0)
 quick_jit = partial(
@@ -179,9 +179,9 @@ def test_nan_is_named_and_never_a_number(name):
 def test_little_memory_takes_vectors_one_by_one_and_changes_nothing(name, monkeypatch):
     apply = Partial(network, WEIGHTS)
     wanted = CALLS[name](apply, X, key=KEY)
-    kernels = operators.make_kernels()
-    logits, tangent_map = kernels.linearise(apply, X)
-    one = operators.product_need(kernels, tangent_map, X, logits).of(1)
+    pieces = passes.passes(apply)
+    pull_back = pieces.forward(X, None, narrow=False).pull_back
+    one = operators.product_need(pieces, pull_back, X, pieces.logits(X)).of(1)
     monkeypatch.setattr(memory, "available", lambda: one)
     jacobian = operators.jacobian_of(apply, X)
     assert jacobian.step == 1

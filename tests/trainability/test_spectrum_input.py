@@ -29,7 +29,7 @@ def test_inside_a_trace_the_way_out_is_told():
         ),
         ([{"image": np.ones((2, 3), np.float32)}], {}, "a batch is a dict"),
         (np.ones((2, 3), np.float32), {"quantiles": 0.5}, "needs a list of probabilities"),
-        (np.ones((2, 3), np.float32), {"resolution": -1.0}, "resolution is -1.0; it is a share"),
+        (np.ones((2, 3), np.float32), {"resolution": -1.0}, "resolution is a share"),
         (np.ones((2, 3), np.float32), {"chunk": 2.5}, "chunk 2.5 is not a whole number"),
         (np.ones((0, 3), np.float32), {}, "at least one example"),
         (np.ones((2, 3), np.uint8), {}, "normalise the images"),
