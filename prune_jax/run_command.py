@@ -157,4 +157,6 @@ def _refuse_beside_report_only() -> None:
     unlike = {"launcher": None, "sweep": "all", "profile": None, "dry_run": False}
     given = [name for name, value in unlike.items() if FLAGS[name].value != value]
     if given:
-        raise ValueError(f"--report_only starts no run, so --{given[0]} has no effect beside it: leave one out")
+        raise ValueError(
+            f"--report_only starts no run, so --{given[0]} has no effect beside it: leave one out"
+        )

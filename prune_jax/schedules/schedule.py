@@ -53,7 +53,8 @@ class LRSchedule:
         Curves: ``0:cosine(FIRST,LAST)`` and ``0:linear(FIRST,LAST)`` last until the next piece. A part of
         a longer curve is ``cosine(FIRST,LAST,OFFSET,PERIOD)``. Raises ValueError naming the bad part.
         """
-        return _read(cls, text, _whole(epochs, "epochs"))
+        last = _whole(epochs, "epochs")
+        return cls(_pieces(text, last), last)
 
     def __str__(self) -> str:
         return _text(self.pieces, self.epochs)
@@ -121,8 +122,8 @@ class LRSchedule:
 
 
 @functools.lru_cache(maxsize=4096)  # a memo of a pure function: thousands of records share few schedules
-def _read(cls: type[LRSchedule], text: str, epochs: int) -> LRSchedule:
-    return cls(read_pieces(text, epochs), epochs)
+def _pieces(text: str, epochs: int) -> tuple[Piece, ...]:
+    return read_pieces(text, epochs)
 
 
 def compose(first: LRSchedule, second: LRSchedule) -> LRSchedule:

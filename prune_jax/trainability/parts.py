@@ -316,7 +316,7 @@ def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Call
         taken: list[Any] = []
         if replaced is not None:
             source, value = replaced
-            _surround(net, source, lambda call, *args, **kwargs: given.append(value) or value)
+            _surround(net, source, _give(value, given))
         if record is not None:
             before = given if replaced is not None else [True]
             _surround(net, record, _take(record, taken, before, entering=entering))
@@ -331,6 +331,14 @@ def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Call
 def _evaluation(cls: type) -> Call:
     takes_train = "train" in inspect.signature(cls.__call__).parameters
     return lambda net, x: net(x, train=False) if takes_train else net(x)
+
+
+def _give(value: Any, given: list[Any]) -> Callable[..., Any]:
+    def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        given.append(value)
+        return value
+
+    return around
 
 
 def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> Callable[..., Any]:

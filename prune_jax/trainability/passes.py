@@ -72,10 +72,9 @@ def passes(apply: Apply) -> Passes:
     by default, that noise would pass for singular values.
     """
     if isinstance(apply, jax.tree_util.Partial):
-        logits, forward, values = (
-            functools.partial(piece, apply) for piece in (_logits.eval_shape, _forward, _values)
-        )
-        return Passes(logits, forward, _pull, _push, values)
+        pieces = (functools.partial(piece, apply) for piece in (_logits.eval_shape, _forward, _values))
+        logits, begun, at_once = pieces
+        return Passes(logits, begun, _pull, _push, at_once)
     forward = jax.jit(lambda x, rows, narrow: _begin(apply, x, rows, narrow), static_argnames="narrow")
     values = jax.jit(lambda x, rows, method: _at_once(apply, x, rows, method), static_argnames="method")
     return Passes(jax.jit(lambda x: apply(x)).eval_shape, forward, _pull, _push, values)

@@ -16,7 +16,9 @@ from prune_jax.report.write import PAGE
 
 ROOT = pathlib.Path(__file__).parents[2]
 RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
-COMMAND = "python run.py --config={config} --workdir=results/{name} --report_only --config.report.interactive=False"
+COMMAND = (
+    "python run.py --config={config} --workdir=results/{name} --report_only --config.report.interactive=False"
+)
 
 
 def given_to(record):

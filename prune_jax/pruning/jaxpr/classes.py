@@ -88,7 +88,7 @@ def classes(ledger: Ledger, edges: Edges = (), frozen: Notes = (), unmasked: Not
 
 def _extent(ledger: Ledger) -> tuple[int, ...]:
     lists = (ledger.edges, ledger.frozen, ledger.unmasked, ledger.mixed)
-    return (ledger.count, *map(len, lists))
+    return (ledger.count, *(len(entries) for entries in lists))
 
 
 def _of_ledger(ledger: Ledger) -> Classes:
@@ -156,8 +156,8 @@ def _coarser(solved: Classes, edges: Edges) -> Classes:
     n, up = _components(len(solved.frozen), solved.of[a[both]], solved.of[b[both]])
     mixed = np.zeros(n, bool)
     mixed[up[solved.mixed]] = True
-    reasons = [_lifted(first, up, n) for first in (solved.frozen, solved.unmasked)]
-    return _frozen_by_edges(Classes(up[solved.of], *reasons, mixed), a, b)
+    frozen, unmasked = (_lifted(first, up, n) for first in (solved.frozen, solved.unmasked))
+    return _frozen_by_edges(Classes(up[solved.of], frozen, unmasked, mixed), a, b)
 
 
 def _lifted(first: np.ndarray, up: np.ndarray, n: int) -> np.ndarray:

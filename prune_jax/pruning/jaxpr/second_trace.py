@@ -102,7 +102,7 @@ def _inside(before: Node, after: Node, ledger: Ledger, wanted: Collection[int]) 
     """Values of the wanted constants in the bodies of an equation; None where these differ in structure."""
     if len(before.bodies) != len(after.bodies):
         return None
-    found = {}
+    found: dict[int, Value] = {}
     for x, y in zip(before.bodies, after.bodies, strict=True):
         pairs = _pairs(x, y)
         if pairs is None:
