@@ -1,12 +1,13 @@
 """What README, pages of docs and the configs quote of committed results is what their records say."""
 
 import pathlib
+import re
 import statistics
 
 import pytest
 
 from prune_jax import fairness
-from prune_jax.report import damage, reading
+from prune_jax.report import controls, damage, reading
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs/paper.md").read_text().split())
@@ -151,6 +152,25 @@ def test_the_gaps_of_mystery_1_on_the_mlp():
     assert f"gap {', '.join(each['0.5'][:4])} points" in claims
     assert f"gap {', '.join(orthp[:4])} points at 1, 3, 10, 30 epochs with OrthP" in claims
     assert f"without it still {each['0.9'][3]} at 30" in claims
+
+
+def test_the_controls_of_mystery_1_on_the_mlp():
+    fresh = gaps(mystery1("mystery1_mlp7", "reinit"), "0.9", (1, 3, 10, 30, 90))
+    scaled = gaps(mystery1("mystery1_mlp7", "rescale"), "0.9", (1, 30))
+    config, readme, claims = map(text_of, ("configs/mystery1_mlp7.py", "README.md", "docs/paper.md"))
+    assert f"With `reinit` at ratio 0.9 {', '.join(fresh)}." in config
+    assert f"closes it alike: {', '.join(fresh[:4])}." in claims
+    assert f"{fresh[0].lstrip('+')} points after 1 epoch and {fresh[3]} after 30. `rescale`" in readme
+    assert "falls from {} points to {}.".format(*(gap.lstrip("+") for gap in scaled)) in readme
+    said = controls.controls(fairness.read_folder(ROOT / "results/mystery1_mlp7/records"))
+    counts = re.findall(r"Ratio (\S+): of 10 pairs .*? isometry in (\d+), .*? inherited in (\d+)", said)
+    helps = {ratio: count for ratio, count, _ in counts}
+    behind = {ratio: count for ratio, _, count in counts}
+    assert (helps["0.9"], helps["0.7"], behind["0.9"]) == ("0", helps["0.5"], "0")
+    assert f"beats it in {helps['0.9']} at ratio 0.9 and in {helps['0.7']} each at 0.7 and 0.5" in readme
+    assert f"behind in {behind['0.7']} at 0.7 and in {behind['0.5']} at 0.5" in readme
+    told = f"in {helps['0.9']} at 0.9, in {helps['0.7']} at 0.7 and in {helps['0.5']} at 0.5"
+    assert told in claims
 
 
 def test_the_jacobians_of_mystery_1_on_the_mlp():
