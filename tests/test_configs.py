@@ -114,15 +114,10 @@ MANY_STEPS = {"fashion_table4", "mystery2_convnet", "your_own"}
 
 # Run where PRUNE_JAX_EVERY_QUICK=1 alone: their rows, stages and report sections are those of another file, named here.
 LIKE = {
-    "table5": "table4",
-    "figure2": "table4",
-    "figure3": "table4",
-    "table7": "table6",
     "fashion_table4": "mystery2_convnet",
     "fashion_table6": "table6",
     "mystery1_convnet": "mystery1_mlp7",
     "fashion_mystery1": "mystery1_mlp7",
-    "rewinding": "unstructured",
     "lm_sparsity": "lm_pruning_or_scratch",
 }
 
