@@ -234,3 +234,16 @@ def test_mystery_2_on_lenet_names_what_is_at_chance_and_finds_no_gain():
         if record.method != "scratch":
             test = fairness.welch(record.accuracies, scratch[str(record.axes.ratio)].accuracies)
             assert not (test.difference > 0 and test.p < 0.05)
+
+
+def test_a_teacher_is_not_told_apart_from_longer_retraining():
+    records = fairness.read_folder(ROOT / "results/distillation/records")
+    assert all(len(group.records) == 1 for group in fairness.rank(records).groups)
+    groups = [g for g in fairness.rank_equal_compute(records).groups if len(g.records) > 1]
+    assert [len(group.records) for group in groups] == [3, 3, 3]
+    assert min(p for group in groups for p in group.ps.values()) >= 0.05
+    means = {record.name: statistics.mean(record.accuracies) for record in records}
+    taught = means["teacher at T=4, 0.9, 10 epochs"]
+    alone = means["no teacher, equal compute, 0.9, 46 epochs"]
+    assert f"(at 0.9: {taught:.2f} % with a teacher at temperature 4, {alone:.2f} % without)" in TEXT
+    assert f"reaches {means['no teacher, 0.9, 10 epochs']:.2f} % there" in TEXT
