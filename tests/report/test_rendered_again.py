@@ -25,7 +25,11 @@ def given_to(record):
     """The config's file and the keys that were given when the record was made, from the command that it states."""
     words = [word[2:].partition("=") for word in shlex.split(record.command) if word.startswith("--")]
     (file,) = (value for name, _, value in words if name == "config")
-    return file, {name[7:]: _value(text) for name, _, text in words if name.startswith("config.")}
+    # A flag without a value, as --config.long, says that it holds.
+    given = [
+        (name[7:], _value(text) if sign else True) for name, sign, text in words if name.startswith("config.")
+    ]
+    return file, dict(given)
 
 
 def _value(text):
