@@ -163,6 +163,7 @@ def test_cyclic_restart_rises_for_a_tenth_then_falls():
         ("-1:0.1", 90, "does not begin with"),
         ("0:0.1,", 90, "'' does not begin with"),
         ("", 90, "is empty; allowed: 'EPOCH:LR'"),
+        (["0:1e-1"], 90, "is empty; allowed: 'EPOCH:LR'"),
         ("0:cos(0.1,0.01)", 90, "'cos' in '0:cos.0.1,0.01.' is no curve; allowed: linear, cosine"),
         ("0:cosine(0.1)", 90, "has 1 arguments; allowed: cosine.FIRST,LAST."),
         ("0:cosine(0.1,0.01,5,x)", 90, "'x' .* is no number of epochs"),

@@ -1,5 +1,6 @@
 """One piece of a schedule: a constant LR, or a line or half cosine that runs from one LR towards another."""
 
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -63,6 +64,11 @@ def read_pieces(text: str, epochs: int) -> tuple[Piece, ...]:
     """Split a schedule's text into pieces. Raises ValueError naming the part that can't be read."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"schedule {text!r} is empty; {GRAMMAR}")
+    return _pieces(text, epochs)
+
+
+@functools.lru_cache(maxsize=4096)  # a memo of a pure function: thousands of records share few schedules
+def _pieces(text: str, epochs: int) -> tuple[Piece, ...]:
     parts = [part.strip() for part in re.split(r",(?![^(]*\))", text)]
     starts = [_start(text, part) for part in parts]
     ends = [*starts[1:], epochs]

@@ -1,6 +1,5 @@
 """LRSchedule: which learning rate holds in which epoch, compared and hashed by value."""
 
-import functools
 import itertools
 import math
 import operator
@@ -54,7 +53,7 @@ class LRSchedule:
         a longer curve is ``cosine(FIRST,LAST,OFFSET,PERIOD)``. Raises ValueError naming the bad part.
         """
         last = _whole(epochs, "epochs")
-        return cls(_pieces(text, last), last)
+        return cls(read_pieces(text, last), last)
 
     def __str__(self) -> str:
         return _text(self.pieces, self.epochs)
@@ -119,11 +118,6 @@ class LRSchedule:
     def _inside(self, epoch: int, low: int, high: int, verb: str) -> None:
         if not low <= _whole(epoch, "epoch") <= high:
             raise ValueError(f"{verb}({epoch}) of '{self}' ({self.epochs} epochs): allowed {low} to {high}")
-
-
-@functools.lru_cache(maxsize=4096)  # a memo of a pure function: thousands of records share few schedules
-def _pieces(text: str, epochs: int) -> tuple[Piece, ...]:
-    return read_pieces(text, epochs)
 
 
 def compose(first: LRSchedule, second: LRSchedule) -> LRSchedule:
