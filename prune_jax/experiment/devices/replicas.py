@@ -90,7 +90,7 @@ def alone(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
 def stacked(trees: Iterable[Any]) -> Any:
     """One tree of replicas: every leaf is the trees' leaves along a new leading axis.
 
-    On the host where the numbers can be read there, as a device compiles a program for every shape.
+    On the host where the numbers lie there, as stacking on a device compiles a program for every shape.
     """
     return jax.tree.map(lambda *leaves: _stack(leaves), *trees)
 
@@ -98,19 +98,20 @@ def stacked(trees: Iterable[Any]) -> Any:
 def split(tree: Any) -> Iterator[Any]:
     """The replicas of a tree, one after another, without the leading axis. None is cut out before it is asked for."""
     for i in range(len(jax.tree.leaves(tree)[0])):
-        yield jax.tree.map(lambda leaf, i=i: (np.asarray(leaf) if _is_readable(leaf) else leaf)[i, ...], tree)
+        yield jax.tree.map(lambda leaf, i=i: leaf[i], tree)
 
 
 def _stack(leaves: tuple[Any, ...]) -> Any:
-    return np.stack(leaves) if all(map(_is_readable, leaves)) else jnp.stack(leaves)
+    return np.stack(leaves) if all(map(_is_on_host, leaves)) else jnp.stack(leaves)
 
 
-def _is_readable(leaf: Any) -> bool:
-    """Whether this process holds all numbers of the leaf, which is no tracer and holds no keys."""
+def _is_on_host(leaf: Any) -> bool:
+    """Whether this process has all numbers of the leaf in its own memory, and it is no tracer and holds no keys."""
     if not isinstance(leaf, jax.Array):
         return isinstance(leaf, np.ndarray)
-    keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return not keys and not isinstance(leaf, jax.core.Tracer) and leaf.is_fully_addressable
+    if isinstance(leaf, jax.core.Tracer) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return False
+    return leaf.is_fully_addressable and all(device.platform == "cpu" for device in leaf.devices())
 
 
 def one_device_per_core() -> None:
