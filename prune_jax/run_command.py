@@ -28,6 +28,7 @@ from prune_jax.text_table import aligned
 
 FLAGS = flags.FLAGS
 MEETING = ("coordinator", "num_processes", "process_id")
+STARTING = ("launcher", "sweep", "profile", "dry_run")  # of a launch that runs, or would
 
 
 def start(program: Sequence[str], arguments: Sequence[str]) -> NoReturn:
@@ -154,8 +155,7 @@ def _refuse_flags_without_effect() -> None:
 
 
 def _refuse_beside_report_only() -> None:
-    unlike = {"launcher": None, "sweep": "all", "profile": None, "dry_run": False}
-    given = [name for name, value in unlike.items() if FLAGS[name].value != value]
+    given = [name for name in STARTING if FLAGS[name].value != FLAGS[name].default]
     if given:
         raise ValueError(
             f"--report_only starts no run, so --{given[0]} has no effect beside it: leave one out"

@@ -18,7 +18,7 @@ Where = Callable[[str, jax.Array], bool]
 def isometry_gap(
     kernel: jax.Array, *, gain: float = 1.0, output_axis: int = -1, input_axes: int | None = None
 ) -> jax.Array:
-    """Mean of (s / gain - 1)^2 over the singular values s of one kernel; 0 for an isometry.
+    """Mean of (s / gain - 1)^2 over the singular values s of one kernel. It is 0 for an isometry.
 
     The kernel is flattened as OrthP flattens it, so for a convolution this is not the spectrum of the map on images.
     Channels that a mask holds at zero count as s = 0. Surgery removes them.
@@ -39,7 +39,7 @@ def isometry_gap(
         >>> float(isometry_gap(0.5 * jnp.eye(3)))
         0.25
 
-    Source: the distance of arXiv 2301.05219's companion code, there of Jacobians; of weights it is ours.
+    Source: the distance of arXiv 2301.05219's companion code, there of Jacobians. Of weights it is ours.
     """
     # these have derivatives at an isometry, where all values are equal
     values = singular_values(_matrix(kernel, gain, output_axis, input_axes)[:, None], "svd")
@@ -94,7 +94,8 @@ def isometry_gaps(
     chosen = {name: leaf for name, leaf in leaves if where(name, leaf)}
     if not chosen:
         raise ValueError(f"no leaf to measure among {', '.join(name for name, _ in leaves) or 'no leaves'}")
-    axes = {name: stated_axes(dict(leaves), name, leaf) for name, leaf in chosen.items()}
+    by_name = dict(leaves)
+    axes = {name: stated_axes(by_name, name, leaf) for name, leaf in chosen.items()}
     return {name: _named_gap(name, leaf, gain, output_axis, axes[name]) for name, leaf in chosen.items()}
 
 
@@ -133,7 +134,7 @@ def isometry_table(
 def jacobian_isometry_gap(
     apply: Apply, x: jax.Array, *, chunk: int | None = None, check: bool = True
 ) -> jax.Array:
-    """Mean of (s - 1)^2 over Jacobian singular values and examples; 0 is dynamical isometry.
+    """Mean of (s - 1)^2 over Jacobian singular values and examples. 0 is dynamical isometry.
 
     Args:
         apply, x, chunk, check: as for ``jacobians``. It costs K pull-backs.
@@ -148,7 +149,7 @@ def jacobian_isometry_gap(
         >>> round(float(jacobian_isometry_gap(Partial(jnp.multiply, 0.5), jnp.ones((1, 2)))), 4)
         0.25
 
-    Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry; arXiv 2301.05219's companion code for the
+    Source: Saxe et al., 2014 (arXiv 1312.6120) for dynamical isometry, arXiv 2301.05219's companion code for the
         distance.
     """
     return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk, check=check) - 1.0))
