@@ -37,10 +37,10 @@ def html(title: str, records: Sequence[RunRecord]) -> str | None:
 
     Args:
         title: its heading.
-        records: runs; those without a curve are left out.
+        records: runs. Those without a curve are left out.
 
     Returns:
-        The page's text, equal for equal records; None where no record has a curve.
+        The page's text, equal for equal records. None where no record has a curve.
     """
     drawn = [record for record in records if record.stages and reading.has(record, "test_accuracy")]
     if not drawn:

@@ -34,9 +34,9 @@ def feature_rank(
     """Four ranks of a layer's features on a batch, such as what enters a network's head.
 
     Without ``rtol`` a value counts as none where rounding explains it. That is up to max(batch, width) times the
-    epsilon of this computation times the largest value, as ``numpy.linalg.matrix_rank`` has it; or up to the
-    epsilon of the format of ``features`` times their norm, twice what rounding each entry makes at worst. So don't
-    cast a bfloat16 network's features before.
+    epsilon of this computation times the largest value, as ``numpy.linalg.matrix_rank`` has it. It is also up to
+    the epsilon of the format of ``features`` times their norm, twice what rounding each entry makes at worst. So
+    don't cast a bfloat16 network's features before.
 
     Args:
         features: ``(batch, width)``. Ranks are at most the smaller of both: take more examples than the width.
@@ -48,8 +48,8 @@ def feature_rank(
         A ``FeatureRank`` of scalars, computed in float32 or wider.
 
     Raises:
-        ValueError: for features not floating, empty, not of rank 2 or, outside a ``jit``, not finite; for an ``rtol``
-            outside [0, 1) or a ``delta`` outside (0, 1).
+        ValueError: for features not floating, empty, not of rank 2 or, outside a ``jit``, not finite. Also for an
+            ``rtol`` outside [0, 1) or a ``delta`` outside (0, 1).
 
     Example:
         >>> int(feature_rank(jnp.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])).numerical)

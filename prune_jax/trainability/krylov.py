@@ -40,7 +40,7 @@ def largest_jsv(
         key: of the random start.
 
     Returns:
-        An ``Estimate``; value and error are ``(batch, k)``, descending. ``error`` is a bound: a singular value
+        An ``Estimate`` whose value and error are ``(batch, k)``, descending. ``error`` is a bound: a singular value
         lies within it of the Ritz value (‖J v - s u‖ for the residual). That it is the i-th largest is likely, not
         certain.
 
@@ -53,7 +53,7 @@ def largest_jsv(
         >>> round(float(largest_jsv(stretch, jnp.ones((1, 2)), 1, budget=4, key=jax.random.key(0)).value[0, 0]), 4)
         4.0
 
-    Source: Musco and Musco 2015 for the space; Parlett 1998, 4.5, for the bound.
+    Source: Musco and Musco 2015 for the space, Parlett 1998, 4.5, for the bound.
     """
     values, bounds, spent = _ritz(apply, x, k, budget, key, check)
     return Estimate(values[:, :k], bounds[:, :k], spent)
@@ -171,8 +171,9 @@ def _svd_of_triangle(tall: jax.Array) -> Any:
 class TopEigenvalues(NamedTuple):
     """Estimates of the largest eigenvalues, descending, and bounds on their errors.
 
-    values: (k,), from below: none exceeds the eigenvalue that it stands for. residuals: ||A y - value y||;
-    an eigenvalue of A lies within the residual of each value (exact arithmetic; rounding adds its share).
+    values: (k,), from below: none exceeds the eigenvalue that it stands for.
+    residuals: ||A y - value y||. An eigenvalue of A lies within the residual of each value, in exact arithmetic.
+    Rounding adds its share.
     products: operator products spent.
     """
 

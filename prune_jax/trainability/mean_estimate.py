@@ -87,16 +87,16 @@ def mean_jsv_estimate(
         apply, check: as for ``jacobians``.
         x: all n examples.
         budget: pull-backs over all of them. Exact spectra take n K, or fewer where a last linear layer has fewer
-            features than outputs. Not needed with a ``Plan``; one that is given must do for it.
+            features than outputs. Not needed with a ``Plan``. One that is given must do for it.
         key: of the examples drawn.
-        method: 'exact' on as many examples as the budget buys; 'leading', see ``Plan``; 'auto': exact spectra, and
-            from 128 of them on the winner by a pilot; or a ``Plan``, which is followed as it is.
+        method: 'exact': spectra of as many examples as the budget buys. 'leading': see ``Plan``. 'auto': exact
+            spectra, and from 128 of them on the winner by a pilot. A ``Plan`` is followed as it is.
         batch: examples that go through the network together.
         population: of how many examples the mean is wanted. By default of ``x`` alone, so that examples that were all
             measured leave no error. ``math.inf``: of the distribution that they come from.
 
     Returns:
-        An ``Estimate`` of scalars; ``pull_backs`` counts all examples together.
+        An ``Estimate`` of scalars. ``pull_backs`` counts all examples together.
 
     Raises:
         ValueError: for bad input, weights, images or Jacobians that aren't finite (looked at outside traces), an
