@@ -79,7 +79,7 @@ def inputs_of(shapes):
 @pytest.mark.parametrize("name", some_fast(zoo_architectures.NETS, {"experts"}))
 def test_an_architecture_is_halved_and_trained(name):
     make, shapes = zoo_architectures.NETS[name]
-    net, inputs = drawn(make), inputs_of(shapes)
+    net, inputs = make(nnx.Rngs(0)), inputs_of(shapes)  # as they start: it trains
     pruned = prune_jax.prune(net, *inputs, ratio=0.5)
     print(pruned.wrapped, pruned.sizes)
     assert (pruned.wrapped is not None) == (name in CODE_FIXES)
