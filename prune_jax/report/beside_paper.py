@@ -12,7 +12,14 @@ from prune_jax.report.paper_tables import PaperCell, PaperTable
 
 
 class Beside(NamedTuple):
-    """A paper's table, ours for the cells that we ran, a title that says how ours differs, and notes."""
+    """A table of the paper, and our values for those of its cells that we ran.
+
+    Attributes:
+        table: the paper's.
+        ours: our values, by row and column.
+        title: the paper's title, and how our runs differ.
+        notes: lines that stand beneath the table.
+    """
 
     table: PaperTable
     ours: Mapping[tuple[str, str], Sample]
@@ -23,8 +30,11 @@ class Beside(NamedTuple):
 def beside(number: int, records: Sequence[RunRecord]) -> Beside:
     """Match records to the cells of a table by ``config.tables``, ``config.row`` and the pruning ratio.
 
-    Where several runs fit a cell, the one with the most seeds is shown, and a note says so. Raises KeyError
-    for a table without runs, ValueError when no record belongs to it.
+    Where several runs fit a cell, the one with the most seeds is shown, and a note says so.
+
+    Raises:
+        KeyError: a table that holds no runs.
+        ValueError: no record belongs to the table.
     """
     table = paper_tables.paper_table(number)
     mine = [record for record in records if number in record.config.get("tables", ())]
@@ -55,7 +65,7 @@ def markdown(number: int, records: Sequence[RunRecord]) -> str:
 
 
 def fullest(records: Sequence[RunRecord]) -> str:
-    """``markdown`` of the table in which these records fill the most cells; '' when they belong to none."""
+    """``markdown`` of the table in which these records fill the most cells, or '' when they belong to none."""
     numbers = sorted({number for record in records for number in record.config.get("tables", ())})
     if not numbers:
         return ""
@@ -63,7 +73,7 @@ def fullest(records: Sequence[RunRecord]) -> str:
 
 
 def texts(made: Beside, place: tuple[str, str]) -> tuple[str, str, str]:
-    """A cell's three texts: the paper's, ours, ours minus the paper's; empty where one is missing."""
+    """A cell's three texts: the paper's, ours, and ours minus the paper's. A missing one is empty."""
     cell, ours = made.table.cells.get(place), made.ours.get(place)
     if cell is None:
         return "", "", ""
@@ -85,7 +95,7 @@ NOTE = (
 
 
 def _speedup(record: RunRecord) -> Sample:
-    """Dense over (mean) pruned MACs; with the spread over seeds where their networks differ."""
+    """Dense over (mean) pruned MACs. Where the seeds' networks differ, the sample has their spread."""
     each, mean = reading.speedups(record), record.costs.speedup or 1.0
     return dataclasses.replace(Sample.of(each), mean=mean) if each else Sample(mean)
 
@@ -111,7 +121,7 @@ def _ratio(config: Mapping[str, Any]) -> float | None:
 
 
 def _title(table: PaperTable, records: Sequence[RunRecord]) -> str:
-    """The paper's title, and what of data, network and epochs is not the paper's."""
+    """The paper's title, then which data, network and epochs of ours are not the paper's."""
     found = {
         "data": ({str(r.dataset).split("/")[0] for r in records}, table.dataset),
         "network": ({str(r.network) for r in records}, table.network),

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print tables in the format asked for; write the paper's also as HTML. Returns 0, or 2 on bad input."""
+    """Print tables in the format asked for, and write the paper's as HTML too. Returns 0, or 2 on bad input."""
     try:
         records = [record for folder in args.results for record in fairness.read_folder(folder)]
         shown = (

@@ -21,7 +21,7 @@ Place = tuple[str, float, int]
 
 
 def controls(records: Sequence[RunRecord]) -> str:
-    """A line a ratio with the verdict, then a table of all differences; '' where the controls weren't run."""
+    """A verdict on each ratio, then a table of all differences. '' where the controls weren't run."""
     found = beside_controls(records)
     if not found:
         return ""
@@ -39,7 +39,10 @@ def controls(records: Sequence[RunRecord]) -> str:
 
 
 def beside_controls(records: Sequence[RunRecord]) -> dict[Place, tuple[Effect, Effect]]:
-    """(ratio, LR, epochs) -> OrthP minus the fresh control, and minus the rescaled one; p corrected by Holm."""
+    """(ratio, LR, epochs) -> OrthP minus the fresh control, and OrthP minus the rescaled one.
+
+    Holm's step-down corrects the p of each column for all its rows.
+    """
     arms: dict[str, dict[Place, RunRecord]] = {}
     for record in records:
         recovery = record.config.get("sparsify", {}).get("recovery")

@@ -33,7 +33,7 @@ def retraining_curves(records: Sequence[RunRecord], path: Path) -> bool:
 
 
 def paper_points(record: RunRecord) -> list[tuple[float, float]]:
-    """The paper's (epoch, accuracy) for the record's row; empty where it shows none over these epochs."""
+    """The paper's (epoch, accuracy) for the record's row. Empty where it shows none over these epochs."""
     points = [
         (point["epoch"], point["test_acc_read"])
         for point in published.rows("fig2_fig3_points")
@@ -64,7 +64,10 @@ def _panel(axes: Any, record: RunRecord, cross: int | None) -> None:
 
 
 def _first_drop(record: RunRecord, records: Sequence[RunRecord]) -> int | None:
-    """Where the unextended run of an extended one first lowers its LR; None for others or when it is missing."""
+    """The epoch at which the unextended run of an extended one first lowers its LR.
+
+    None for a run that extends no other, and where the unextended run is missing.
+    """
     base, extended, _ = str(record.config["row"]).partition(" (+")
     if not extended:
         return None

@@ -29,7 +29,15 @@ DAMAGE_NOTE = (
 
 
 class Effect(NamedTuple):
-    """One method: its damage (mean JSV after over before the action; None: not measured) and its LR effect."""
+    """One method: what pruning did to its Jacobian, and how much the larger LR helps it.
+
+    Attributes:
+        name: the method.
+        damage: mean JSV after the action over the one before it. None: not measured.
+        small: its run at the smallest initial LR.
+        large: its run at the largest.
+        test: Welch's test of the second against the first.
+    """
 
     name: str
     damage: float | None
@@ -50,7 +58,7 @@ def damage(records: Sequence[RunRecord]) -> str:
 
 
 def effects(group: Sequence[RunRecord]) -> list[Effect]:
-    """Each method that was retrained under the group's smallest and its largest initial LR; [] with a single LR."""
+    """Each method that was retrained under the group's smallest and its largest initial LR. [] with a single LR."""
     lrs = sorted({reading.initial_lr(record) for record in group})
     if len(lrs) < 2:
         return []
@@ -83,7 +91,7 @@ def _effect(small: RunRecord, large: RunRecord) -> Effect:
 
 
 def jsv_ratio(record: RunRecord) -> float | None:
-    """Mean JSV that retraining starts from over the base model's, mean over seeds; None where one isn't stated."""
+    """Mean JSV that retraining starts from over the base model's: mean over seeds, None where one isn't stated."""
     pairs = [(reading.start_jsv(result), result.base_mean_jsv) for result in record.results]
     ratios = [after / before for after, before in pairs if after is not None and before]
     return statistics.mean(ratios) if ratios and len(ratios) == len(pairs) else None

@@ -1,4 +1,4 @@
-"""The small retraining LR given more epochs, beside the large one (Table 5); and both LRs at equal epochs (Table 6)."""
+"""The small retraining LR given more epochs (Table 5), and both LRs at equal epochs (Table 6)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def longer_runs(records: Sequence[RunRecord]) -> list[Longer]:
 
 
 def extended(records: Sequence[RunRecord]) -> str:
-    """A table of all runs of plain pruning beside the large LR's shortest one; '' without any."""
+    """A table of all runs of plain pruning beside the large LR's shortest one. '' without any."""
     runs = longer_runs(records)
     if not runs:
         return ""

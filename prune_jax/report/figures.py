@@ -39,7 +39,7 @@ APART = 0.14  # of the height of a panel, between lines that can be named there
 
 @mpl.rc_context(dict(STYLE))
 def accuracy_vs_epochs(records: Sequence[RunRecord], path: Path) -> bool:
-    """Final test accuracy against the number of retraining epochs, a line per initial LR; False without data."""
+    """Final test accuracy against the number of retraining epochs, a line per initial LR. False without data."""
 
     def draw(axes: Any, group: Sequence[RunRecord]) -> None:
         for i, lr in enumerate(_lrs(group)):
@@ -101,7 +101,7 @@ def accuracy_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
 
 @mpl.rc_context(dict(STYLE))
 def pruned_vs_scratch(records: Sequence[RunRecord], path: Path) -> bool:
-    """Test accuracy against the pruning ratio, a line per regime and one for scratch; False without data."""
+    """Test accuracy against the pruning ratio, a line per regime and one for scratch. False without data."""
     regimes = sorted({_regime(record) for record in records}, key=lambda name: (name != "scratch", name))
     if not records:
         return False
@@ -132,7 +132,7 @@ def _regime(record: RunRecord) -> str:
 def _panels(
     records: Sequence[RunRecord], path: Path, draw: Callable[[Any, Sequence[RunRecord]], None]
 ) -> bool:
-    """One panel per family (ratio and method); False when there is nothing to draw."""
+    """Draw one panel per family (ratio and method). False when there is nothing to draw."""
     families = reading.families(records)
     if not families:
         return False
@@ -211,7 +211,10 @@ def _room(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG at README size, and as PDF beside it; each whole or not at all, its folder included."""
+    """Write a figure as PNG at README size, and as PDF beside it.
+
+    A file is there whole or not at all. A missing folder is made.
+    """
     with atomic.writing(path) as file:
         figure.savefig(file, dpi=130, format="png")
     with mpl.rc_context(dict(STYLE)), atomic.writing(path.with_suffix(".pdf")) as file:

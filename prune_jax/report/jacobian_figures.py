@@ -30,7 +30,7 @@ Curve = tuple[str, Mapping[str, Any], list[JSVSummary]]  # label, how it is draw
 
 @mpl.rc_context(dict(STYLE))
 def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
-    """Test accuracy and mean JSV along the longest retraining of each LR, side by side; False without a JSV."""
+    """Test accuracy and mean JSV along the longest retraining of each LR, side by side. False without a JSV."""
     families = reading.families([record for record in records if reading.has(record, "mean_jsv")])
     if not families:
         return False
@@ -56,9 +56,9 @@ def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
 
 @mpl.rc_context(dict(STYLE))
 def spectra(records: Sequence[RunRecord], path: Path) -> bool:
-    """Histograms of JSVs before pruning, after it, after recovery and along retraining; False without any.
+    """Histograms of JSVs before pruning, after it, after recovery and along retraining. False without any.
 
-    A row for each ratio and method, a column for each initial LR's longest run; the seeds pooled.
+    Rows are ratios and methods, columns the longest run of each initial LR. All seeds' values are pooled.
     """
     measured = [record for record in records if reading.has_spectra(record)]
     rows = [longest_of_each_lr(group) for group in reading.families(measured).values()]
@@ -79,7 +79,7 @@ def spectra(records: Sequence[RunRecord], path: Path) -> bool:
 
 @mpl.rc_context(dict(STYLE))
 def one_histogram(summaries: Mapping[str, JSVSummary], title: str, path: Path) -> bool:
-    """Histograms of labelled spectra in one panel; False without any."""
+    """Histograms of labelled spectra in one panel. False without any."""
     if not summaries:
         return False
     figure = Figure(figsize=(6.8, 4.0), layout="constrained")
@@ -95,7 +95,7 @@ def one_histogram(summaries: Mapping[str, JSVSummary], title: str, path: Path) -
 
 
 def draw_histogram(axes: Any, summaries: Sequence[JSVSummary], label: str, **style: Any) -> None:
-    """Share of all singular values in each bin, in percent, the summaries pooled; the unresolved in the label."""
+    """Share of all singular values in each bin, in percent, over all summaries. The label counts the unresolved."""
     stated = [summary for summary in summaries if summary.first_bin is not None]
     total = sum((s.resolved or 0) + (s.unresolved or 0) for s in summaries)
     missing = sum(s.unresolved or 0 for s in summaries)

@@ -26,7 +26,7 @@ NOTE = (
 
 
 def isometry(records: Sequence[RunRecord]) -> str:
-    """A row for each network of the chain: dense, pruned, recovered, retrained; '' where no spectrum was measured.
+    """A row for each network of the chain: dense, pruned, recovered, retrained. '' where no spectrum was measured.
 
     Of every ratio and method the runs are those of the histograms, the longest of each initial LR. What several
     ratios share, the dense network, has one row.
@@ -65,7 +65,7 @@ def _cells(summaries: Sequence[JSVSummary]) -> list[str]:
 
 
 def _over_seeds(values: Sequence[float | None]) -> str:
-    """``mean ± sample std`` to three digits, and of how many seeds where some state none; '' where none does."""
+    """``mean ± sample std`` to three digits. Where some seeds state no value, how many do. '' where none does."""
     stated = [value for value in values if value is not None]
     if not stated:
         return ""

@@ -42,7 +42,7 @@ def ranking(records: Sequence[RunRecord]) -> str:
 
 
 def retraining_ranking(records: Sequence[RunRecord]) -> str:
-    """The same for retrainings of the same pruned networks; those of which there is one alone have no table."""
+    """The same for retrainings of the same pruned networks. A network that was retrained once has no table."""
     several = [group for group in fairness.rank_retrainings(records).groups if len(group.records) > 1]
     return _ranking(Rankings(tuple(several), ()), RETRAININGS, (RETRAININGS_TOGETHER, RANKING_NOTE))
 
@@ -66,7 +66,7 @@ def _group(number: int, group: Ranking, columns: Sequence[Column]) -> str:
 
 
 def _title(title: str, records: Sequence[RunRecord]) -> str:
-    """A column's title; of a metric other than accuracy without its unit."""
+    """A column's title. Where the metric isn't accuracy, its name without the unit."""
     named = tables.measured(records)
     if named == "accuracy %":
         return title
@@ -86,7 +86,7 @@ def _shared(group: Ranking) -> str:
 
 
 def _method(group: Ranking, place: int) -> str:
-    """The method; the run's name too where a group holds several runs of it."""
+    """The method, and the run's name where a group holds several runs of it."""
     record = group.records[place]
     several = [other.method for other in group.records].count(record.method) > 1
     return f"{record.method}: {record.name}" if several else str(record.method)
@@ -107,7 +107,7 @@ def _seconds(record: RunRecord) -> str:
 
 
 def evidence(record: RunRecord) -> int:
-    """Training examples that the criterion was given, in all rounds together; 0 where it needs no data."""
+    """Training examples that the criterion was given in all rounds together. 0 where it needs no data."""
     told = [s.spec.get("evidence") or {} for s in record.stages or () if s.kind == "sparsify"]
     return sum(each.get("batches", 0) * each.get("batch_size", 0) for each in told)
 
@@ -121,7 +121,7 @@ def _short(number: float | None) -> str:
 
 
 def _over_seeds(read: Callable[[SeedResult], float | None], form: str) -> Callable[[Ranking, int], str]:
-    """A cell with the mean over the seeds that state it; '' where none does."""
+    """A cell with the mean over the seeds that state it, or '' where none does."""
 
     def cell(group: Ranking, place: int) -> str:
         found = [value for value in map(read, group.records[place].results) if value is not None]

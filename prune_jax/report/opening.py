@@ -15,7 +15,7 @@ NOTE = (
 
 
 def what_was_run(records: Sequence[RunRecord]) -> str:
-    """One line: how many runs of how many seeds, of which network on which data; '' without records."""
+    """One line: how many runs of how many seeds, which network, which data. '' without records."""
     if not records:
         return ""
     networks, data = (
@@ -28,7 +28,7 @@ def what_was_run(records: Sequence[RunRecord]) -> str:
 
 
 def verdicts(groups: Sequence[Ranking]) -> str:
-    """A sentence for each group of runs that are ranked together; what else there is, in a line."""
+    """A sentence for each group of runs that are ranked together, then how many groups are left out."""
     several = [group for group in groups if len(group.records) > 1]
     if not several:
         return NONE
@@ -39,7 +39,7 @@ def verdicts(groups: Sequence[Ranking]) -> str:
 
 
 def provenance(records: Sequence[RunRecord]) -> str:
-    """Seeds, device, versions, commit, command, and the base models' ids; '' without records."""
+    """Seeds, device, versions, commit, command, and the base models' ids. '' without records."""
     if not records:
         return ""
     first = records[0]

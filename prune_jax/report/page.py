@@ -21,7 +21,7 @@ PANELS: Mapping[str, tuple[str, Any]] = {
 }
 FILTERS: Mapping[str, str] = {"ratio": "pruning ratio", "lr": "initial LR", "method": "method"}
 HOVER = ("run", "seed", "epoch", "id", "ratio", "lr", "method")
-# What a filter does: shows the points and lines whose run has one of the chosen values; none chosen shows all.
+# What a filter does: shows the points and lines whose run has one of the chosen values. None chosen shows all.
 KEEP = """
 sources.forEach((source, number) => {
   const shown = (_, i) =>
@@ -65,7 +65,7 @@ def html(title: str, records: Sequence[RunRecord]) -> str | None:
 def curves(record: RunRecord, quantity: str) -> Iterator[Row]:
     """A row for each seed: its curve of ``quantity`` along the last stage, and what the page says of it.
 
-    ``id`` is that of the seed's last stage; epoch 0 is before its first step.
+    ``id`` is that of the seed's last stage. Epoch 0 is before its first step.
     """
     ids = reading.last_stage(record).ids or ("unstated",) * len(record.results)
     for result, its_id in zip(record.results, ids, strict=True):
@@ -169,7 +169,7 @@ def _spread(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _numbered(item: Any) -> Any:
-    """Bokeh's document with its objects numbered in their order; Bokeh's own numbers count what a process made."""
+    """Bokeh's document with its objects numbered in their order. Bokeh's own numbers count what a process made."""
     known: dict[str, str] = {}
 
     def learn(value: Any) -> None:

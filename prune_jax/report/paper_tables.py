@@ -12,7 +12,14 @@ ACCURACY, TRAINABILITY, SPEEDUP, SPARSITY = "accuracy", "trainability", "speedup
 
 
 class PaperCell(NamedTuple):
-    """A printed value; it is matched by a run's ``row`` and ``ratio``, None for any."""
+    """A printed value, and what a run must be to stand beside it.
+
+    Attributes:
+        printed: the value, with what is printed of its std and runs.
+        quantity: what it measures.
+        row: the run's ``config.row``. None: any.
+        ratio: the run's pruning ratio. None: any.
+    """
 
     printed: Sample
     quantity: str
@@ -34,7 +41,11 @@ class PaperTable(NamedTuple):
 
 
 def paper_table(number: int) -> PaperTable:
-    """Table 1, 4, 5, 6, 7 or 8; KeyError for one that holds no runs of pruned networks."""
+    """Table 1, 4, 5, 6, 7 or 8.
+
+    Raises:
+        KeyError: a table that holds no runs of pruned networks.
+    """
     if number not in _TABLES:
         raise KeyError(
             f"table {number} has no cells that a run could stand beside; one of {', '.join(map(str, _TABLES))}"

@@ -16,8 +16,8 @@ CAPPED = "†"
 def lr_spread(records: Sequence[RunRecord]) -> str:
     """A table for each pruning ratio and method: accuracy and epochs under each initial LR, and their spread.
 
-    The spread is the largest minus the smallest mean accuracy over the initial LRs, its standard error that
-    of a difference of two means; nothing corrects for the pair being chosen after the fact.
+    The spread is the largest minus the smallest mean accuracy over the initial LRs. Its standard error is that
+    of a difference of two means. Nothing corrects for the pair being chosen after the fact.
     """
     head = [
         "ratio",
@@ -48,7 +48,7 @@ def lr_spread(records: Sequence[RunRecord]) -> str:
 
 
 def spread_of(group: Sequence[RunRecord]) -> tuple[float, float | None]:
-    """Largest minus smallest mean accuracy of the records, and its standard error; None with single seeds."""
+    """Largest minus smallest mean accuracy of the records, and its standard error, None with single seeds."""
     samples = sorted((Sample.of(record.accuracies) for record in group), key=lambda sample: sample.mean)
     low, high = samples[0], samples[-1]
     errors = [s.std**2 / s.n for s in (low, high) if s.std is not None and s.n]
@@ -98,7 +98,7 @@ def _lengths(record: RunRecord) -> str:
 
 
 def _cap_note(records: Sequence[RunRecord]) -> str:
-    """What the mark means and which stages earned it; '' without any."""
+    """What the mark means and which stages earned it. '' without any."""
     names = ("", "first", "second", "third")
     found = []
     for record in records:

@@ -14,7 +14,7 @@ DENSE = "dense"
 
 
 def in_order(records: Sequence[RunRecord], names: Sequence[str]) -> list[RunRecord]:
-    """The records that ``names`` name, in its order; all of them, as they came, where it names none.
+    """The records that ``names`` name, in its order. Where it names none, all of them as they came.
 
     >>> [record.name for record in in_order([RunRecord("b"), RunRecord("a"), RunRecord("other")], ["a", "b"])]
     ['a', 'b']
@@ -31,9 +31,10 @@ def last_stage(record: RunRecord) -> Stage:
 
 
 def schedule(record: RunRecord) -> LRSchedule:
-    """The LR schedule of the last stage; under a rule, that of the seed that took longest.
+    """The LR schedule of the last stage. Under a rule it is that of the seed that took longest.
 
-    ValueError when it is unstated.
+    Raises:
+        ValueError: it is unstated.
     """
     return max(schedules(record), key=lambda schedule: schedule.epochs)
 
@@ -60,7 +61,7 @@ def initial_lr(record: RunRecord) -> float:
 
 
 def epochs(record: RunRecord) -> int:
-    """How long the last stage lasts; under a rule, for the seed that took longest."""
+    """How many epochs the last stage lasts. Under a rule that is the seed that took longest."""
     return schedule(record).epochs
 
 
@@ -106,7 +107,7 @@ def whole_curve(result: SeedResult) -> tuple[EpochMetrics, ...]:
 
 
 def through_rounds(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    """As ``curve``, through all rounds of a chain; for a record of one round the same.
+    """As ``curve``, through all rounds of a chain. For a record of one round it is the same.
 
     An epoch where two rounds meet is there twice, if all seeds were measured at the same epochs. Else it is there
     once, with the values after the cut.
@@ -120,7 +121,7 @@ def through_rounds(record: RunRecord, quantity: str) -> tuple[np.ndarray, np.nda
 
 
 def lr_drops(record: RunRecord) -> list[int]:
-    """Epochs, counted through all rounds, at which a schedule lowers the LR; of earlier rounds as far as stated.
+    """Epochs, counted through all rounds, at which a schedule lowers the LR. An unstated schedule has none.
 
     Where rounds last longer for one seed than for another, they are counted at their longest.
     """
@@ -141,7 +142,7 @@ def has_rounds(record: RunRecord) -> bool:
 
 
 def speedups(record: RunRecord) -> list[float]:
-    """Every seed's speedup where the seeds' networks differ; else empty."""
+    """Every seed's speedup where the seeds' networks differ, else nothing."""
     dense = record.costs.dense_macs
     return [dense / r.macs for r in record.results if r.macs] if dense else []
 

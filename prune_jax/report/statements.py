@@ -10,7 +10,15 @@ from prune_jax.text_table import markdown
 
 
 class Statement(NamedTuple):
-    """At ``ratios`` the row ``ahead`` is above the row ``behind``; ``text`` says so, ``where`` it is printed."""
+    """A sign that the paper states: at some ratios one row of Table 4 is above another.
+
+    Attributes:
+        text: the statement in words.
+        where: the place where it is printed.
+        ahead: the row that is above.
+        behind: the row that is below.
+        ratios: the pruning ratios at which that is so.
+    """
 
     text: str
     where: str
@@ -73,7 +81,7 @@ CELLS = (
 
 
 def statements(records: Sequence[RunRecord]) -> str:
-    """Two tables: the paper's statements at each ratio, and every cell of Table 4; '' without such runs."""
+    """Two tables: the paper's statements at each ratio, and every cell of Table 4. '' without such runs."""
     made = {place: r for r in records if (place := _place(r)) is not None}
     if not made:
         return ""
@@ -168,7 +176,7 @@ def _overspent(made: Made, row: str, ratio: float) -> bool:
 
 
 def _printed(row: str, ratio: float) -> Effect | None:
-    """The paper's difference to scratch, and Welch's p of what it prints; None where it prints none."""
+    """The paper's difference to scratch, and Welch's p of what it prints. None where it prints none."""
     cells = paper_tables.paper_table(4).cells
     pair = [cells.get((label, f"{ratio:g}")) for label in (row, SCRATCH)]
     if pair[0] is None or pair[1] is None:

@@ -9,7 +9,7 @@ from prune_jax.text_table import markdown
 
 
 def accuracy(records: Sequence[RunRecord]) -> str:
-    """Every run: accuracy at the last epoch, mean ± sample std and each seed; trainability beside it."""
+    """Every run: accuracy at the last epoch as mean ± sample std and seed by seed, and its trainability."""
     head = [
         "run",
         "ratio",
@@ -121,14 +121,14 @@ def accuracy_text(record: RunRecord) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """``mean ± sample std``; the std of a single value is left out."""
+    """``mean ± sample std``. The std of a single value is left out."""
     sample = Sample.of(values)
     std = "" if sample.std is None else f" ± {sample.std:.{digits}f}"
     return f"{sample.mean:.{digits}f}{std}"
 
 
 def speedup(record: RunRecord) -> str:
-    """Dense over (mean) pruned MACs; where the seeds' networks differ, the range over seeds in brackets."""
+    """Dense over (mean) pruned MACs. Where the seeds' networks differ, the range over seeds is in brackets."""
     each, mean = reading.speedups(record), f"{record.costs.speedup:.2f}x"
     return f"{mean} ({min(each):.2f}x to {max(each):.2f}x)" if each else mean
 
@@ -141,7 +141,7 @@ def p_text(p: float | None) -> str:
 
 
 def _chains(records: Sequence[RunRecord]) -> list[str]:
-    """Stage by stage the runs of several rounds, and those whose seeds' networks differ; empty without any."""
+    """Stage by stage the runs of several rounds, and those whose seeds' networks differ. Empty without any."""
     shown = [r for r in records if reading.has_rounds(r) or reading.speedups(r)]
     rows = [row for record in shown for row in _chain(record)]
     head = ["run", "stage", "epochs", "MACs", "speedup"]

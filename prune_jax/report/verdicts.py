@@ -10,14 +10,19 @@ LEVEL = 0.05
 
 
 class Effect(NamedTuple):
-    """``difference`` of mean accuracies in points; ``p`` of Welch's two-sided test, None where none can be made."""
+    """How far one run is above another.
+
+    Attributes:
+        difference: of the mean accuracies, in points.
+        p: of Welch's two-sided test. None where none can be made.
+    """
 
     difference: float
     p: float | None
 
 
 def effects(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> list[Effect]:
-    """The first minus the second of each pair; p is corrected by Holm for the number of pairs."""
+    """The first minus the second of each pair. Holm's step-down corrects p for the number of pairs."""
     tests = [welch(a.accuracies, b.accuracies) for a, b in pairs]
     corrected = holm([test.p for test in tests])
     return [Effect(test.difference, p) for test, p in zip(tests, corrected, strict=True)]

@@ -31,7 +31,7 @@ from prune_jax.report import (
 Table = tuple[str, Callable[[Sequence[RunRecord]], str]]
 Drawing = tuple[str, str, Callable[[Sequence[RunRecord], Path], bool]]
 
-# Section name -> heading and table; a config lists the names it wants, in its order.
+# Section name -> heading and table. A config lists the names it wants, in its order.
 TABLES: Mapping[str, Table] = MappingProxyType(
     {
         "base": ("Base models", tables.base),
@@ -159,7 +159,7 @@ def _figure(folder: Path, name: str, records: Sequence[RunRecord], draw: bool) -
 
 
 def _interactive(folder: Path, title: str, records: Sequence[RunRecord], draw: bool) -> bool:
-    """Write the interactive page when ``draw``; whether it is there."""
+    """Write the interactive page when ``draw``. Returns whether it is there."""
     path = folder / PAGE
     text = page.html(title, records) if draw else None
     if text is not None:

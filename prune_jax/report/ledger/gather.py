@@ -19,14 +19,19 @@ class Entry(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """``entries`` in the order in which they came; ``problems``: a line for each record that was left out."""
+    """What was read.
+
+    Attributes:
+        entries: the records, in the order in which they came.
+        problems: a line for each record that was left out.
+    """
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...]
 
 
 def gather(runs: Sequence[str]) -> Gathered:
-    """Read all records of files, folders and published tables; one that can't be read hides no other.
+    """Read all records of files, folders and published tables. One that can't be read hides no other.
 
     Args:
         runs: record files, result folders, folders of result folders, ``paper:table4``, ``published:pruningbench``.

@@ -86,7 +86,7 @@ def setup_table(tolerance: float) -> dict[str, Any]:
     }
 
 
-# Heading of a column -> its cell; numbers are sorted as numbers.
+# Heading of a column -> its cell. Numbers are sorted as numbers.
 COLUMNS: Mapping[str, Any] = MappingProxyType(
     {
         "name": lambda record: record.name,
@@ -118,7 +118,7 @@ def row(entry: Entry, standing: Standing | None) -> list[Cell]:
 
 
 def _number(text: str | None) -> Cell:
-    """A ratio as a number where it is one; others, such as '[0, 0.6]', stay text."""
+    """A ratio as a number where it is one. Others, such as '[0, 0.6]', stay text."""
     try:
         return None if text is None else float(text)
     except ValueError:
@@ -158,7 +158,7 @@ def _own(name: str) -> str:
 
 
 def _library() -> dict[str, str]:
-    """DataTables (MIT), from the package itables; as a plain script, since browsers load no module from a file."""
+    """DataTables (MIT), from the package itables, as a plain script: browsers load no module from a file."""
     spec = find_spec("itables")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
