@@ -53,18 +53,23 @@ class Recipe(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Compiled functions over R replicas: the leading axis of states, keys and results. Data are shared.
+    """The compiled functions that train and measure R replicas of one network.
 
-    init(variables, mask=None, memory=None) -> TrainState with a fresh optimiser, its parameters masked. ``mask`` and
-    ``memory`` as in TrainState.
-    epoch(state, data, keys, lrs, turns=None, teacher=None) -> (state, mean train loss (R,)). The state is donated.
-    lrs: (steps,), or (R, steps) where every replica has its own. turns: (steps,), those of a mask rule. teacher:
-    variables of every replica's own.
-    step(state, images, labels, keys, lr, turn=None, teacher=None) -> (state, mean loss (R,)) on one batch. The state is
-    donated.
-    accuracy(state, data) -> test accuracy in percent (R,), or of a text bits per byte.
-    jsv(state, images) -> each example's Jacobian singular values (R, n, r), of n uint8 images.
-    ended(state) -> whether the rule of the penalty has ended a replica's training, bool (R,).
+    States, keys and results have the replicas along their first axis. All replicas share the data. ``epoch`` and
+    ``step`` donate their state: the caller must not use it again.
+
+    Attributes:
+        init: ``init(variables, mask=None, memory=None)`` gives a ``TrainState`` with a fresh optimiser. Its parameters
+            are masked. ``TrainState`` explains ``mask`` and ``memory``.
+        epoch: ``epoch(state, data, keys, lrs, turns=None, teacher=None)`` trains one epoch. It gives the new state and
+            the mean training loss (R,). ``lrs`` is (steps,), or (R, steps) where each replica has its own. ``turns``
+            (steps,) are those of a mask rule. ``teacher`` holds one set of variables for each replica.
+        step: ``step(state, images, labels, keys, lr, turn=None, teacher=None)`` trains on one batch. It gives the new
+            state and the mean loss (R,).
+        accuracy: ``accuracy(state, data)`` gives the test accuracy in percent (R,). For a text it gives bits per byte.
+        jsv: ``jsv(state, images)`` gives the Jacobian singular values (R, n, r) of n uint8 images.
+        ended: ``ended(state)`` tells whether the penalty's rule has ended a replica's training, bool (R,).
+        recipe: what the functions were compiled from.
     """
 
     init: Callable[..., TrainState]

@@ -170,7 +170,12 @@ def _library() -> dict[str, str]:
 
 
 def as_script(module: str) -> str:
-    """A JavaScript module with a default export as a script that sets ``window.DataTable``.
+    """Turn a JavaScript module into a plain script, which browsers load from a file too.
+
+    The script sets ``window.DataTable`` to what the module exports as its default.
+
+    Raises:
+        ValueError: the module has no default export.
 
     >>> as_script("var a=1;export{b as other,a as default};/* licence */")
     '(() => {"use strict";var a=1;window.DataTable = a;/* licence */\\n})();\\n'
