@@ -8,22 +8,26 @@ own; the processes take turns, and of several rounds the best counts, since dist
 groups: ResNet-50 and ViT-B/16 on one 224x224 image. "find" is trace + groups (ours) or dependency graph +
 groups (the peer), the first call in a fresh process, and again the best of five more. "prune" removes half of
 all prunable channels by L1: ours scores, chooses and shrinks; the peer's is its pruner's step.
-scaling: seconds of trace + groups and equations of ResNet-18, 50 and 152, ViT-B/16 and Swin-T.
+scaling: seconds of trace + groups and equations of ResNet-18, 50 and 152, ViT-B/16, Swin-T and S, a U-Net, and decoders
+like Llama of 32 and of 46 blocks. Equations are those walked. A body that is called several times counts once.
 speed: ResNet-56 on CIFAR shapes, half and more of each block's first filters removed: forward and training
 step, dense, masked and small, beside the small network's MAC speedup, and the same in PyTorch.
 """
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+from benchmarks import rounds
+from benchmarks.provenance import about
+
 NETWORKS = ("resnet50", "vit_b16")
-SCALES = ("resnet18", "resnet50", "resnet152", "vit_b16", "swin_t")
+SCALES = (
+    *("resnet18", "resnet50", "resnet152", "vit_b16"),
+    *("swin_t", "swin_s", "unet", "llama_7b", "llama_46"),
+)
 RATIOS = (0.5, 0.7, 0.9)
 BATCH, THREADS = 128, 2
 
@@ -233,27 +237,6 @@ def cases(quick):
     return found
 
 
-def best_of(results):
-    """The smallest value of each number; a disturbance only ever adds time."""
-    first = results[0]
-    if isinstance(first, dict):
-        return {key: best_of([result[key] for result in results]) for key in first}
-    return first if first is None else min(results)
-
-
-def run_rounds(rounds, quick):
-    found = {case: [] for case in cases(quick)}
-    for number in range(rounds):
-        for case, results in found.items():
-            command = [sys.executable, "-m", "benchmarks.coupling", "--child", *case]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"{' '.join(case)} failed:\n{done.stderr}")
-            results.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"round {number + 1} {' '.join(case)}: {json.dumps(results[-1])}", flush=True)
-    return {case: best_of(results) for case, results in found.items()}
-
-
 def summary(best, quick):
     """The ratios that are quoted: ours over the peer's for groups, speedups for speed."""
     out = {}
@@ -264,6 +247,8 @@ def summary(best, quick):
     rows = best["scaling", "ours"]
     for name in SCALES:
         out[f"{name}: microseconds per equation"] = rows[name]["us_per_equation"]
+    each = [rows[name]["us_per_equation"] for name in SCALES]
+    out["hardest / easiest network: time per equation"] = max(each) / min(each)
     if quick:
         return out
     for ratio in map(str, RATIOS):
@@ -288,19 +273,15 @@ def main():
     if arguments.child:
         child(*arguments.child)
         return
-    best = run_rounds(arguments.rounds, arguments.quick)
+    about_it = about("benchmarks.coupling", ("flax", "optax", "scipy", "torch", "torch-pruning"))
+    best = rounds.best("benchmarks.coupling", cases(arguments.quick), arguments.rounds)
     ratios = summary(best, arguments.quick)
     for what, ratio in ratios.items():
         print(f"{what}: {ratio:.3g}")
     if arguments.out:
-        from importlib.metadata import version
-
-        packages = ("jax", "flax", "optax", "torch", "torch-pruning", "numpy", "scipy")
         result = {
-            "command": " ".join(["python -m benchmarks.coupling", *sys.argv[1:]]),
-            "machine": f"{platform.machine()}, {platform.system()}, CPU, {THREADS} threads",
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in packages},
+            **about_it,
+            "threads": THREADS,
             "ratios": {what: round(ratio, 3) for what, ratio in ratios.items()},
             "best": {" ".join(case): result for case, result in best.items()},
         }

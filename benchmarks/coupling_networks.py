@@ -1,8 +1,18 @@
-"""ResNets, ViT-B/16 and Swin-T for the coupling benchmark: ours in NNX, the peer's in PyTorch, same shapes."""
+"""Networks of the coupling benchmark: ours in NNX or plain JAX, the peer's in PyTorch with the same shapes."""
 
 import jax
 
+from benchmarks.llama_network import llama
 from benchmarks.swin_network import swin
+from benchmarks.unet_network import unet
+
+FUNCTIONS = {
+    "swin_t": swin,
+    "swin_s": lambda: swin(depths=(2, 2, 18, 2)),
+    "unet": unet,
+    "llama_7b": llama,
+    "llama_46": lambda: llama(depth=46),
+}
 
 
 def ours(name):
@@ -11,8 +21,8 @@ def ours(name):
 
     from prune_jax import models
 
-    if name == "swin_t":
-        return swin()
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]()
     if name == "vit_b16":
         module = nnx.eval_shape(lambda: _vit(nnx)(nnx.Rngs(0)))
     elif name == "resnet152":

@@ -15,13 +15,11 @@ default here is 'producer', the paper's way. The peer's LAMP is of channels; 'we
 
 import argparse
 import json
-import platform
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from benchmarks.coupling import best_of
+from benchmarks import rounds
+from benchmarks.provenance import about
 
 BY_GRADIENTS = ("taylor", "snip", "fisher")
 BY_WEIGHTS = ("l1", "fpgm", "lamp", "taylor")
@@ -171,19 +169,6 @@ def cases(only, quick):
     return found
 
 
-def run_rounds(rounds, asked):
-    found = {case: [] for case in asked}
-    for number in range(rounds):
-        for case, results in found.items():
-            command = [sys.executable, "-m", "benchmarks.criteria", "--child", *case]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"{' '.join(case)} failed:\n{done.stderr}")
-            results.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"round {number + 1} {' '.join(case)}: {json.dumps(results[-1])}", flush=True)
-    return {case: best_of(results) for case, results in found.items()}
-
-
 def summary(best):
     """The ratios that are quoted: scoring over an epoch, ours over the peer's."""
     out = {}
@@ -208,19 +193,17 @@ def main():
     if arguments.child:
         child(*arguments.child)
         return
-    best = run_rounds(arguments.rounds, cases(arguments.only, arguments.quick))
+    asked = cases(arguments.only, arguments.quick)
+    compared = () if all(case[1] != "peer" for case in asked) else ("torch", "torch-pruning")
+    told = about("benchmarks.criteria", ("flax", "optax", *compared))
+    best = rounds.best("benchmarks.criteria", asked, arguments.rounds)
     ratios = summary(best)
     for what, ratio in ratios.items():
         print(f"{what}: {ratio:.3g}")
     if arguments.out:
-        from importlib.metadata import version
-
-        compared = () if all(case[1] != "peer" for case in best) else ("torch", "torch-pruning")
         result = {
-            "command": " ".join(["python -m benchmarks.criteria", *sys.argv[1:]]),
-            "machine": f"{platform.machine()}, {platform.system()}, CPU, {THREADS} threads",
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("jax", "flax", "optax", "numpy", *compared)},
+            **told,
+            "threads": THREADS,
             "ratios": {what: round(ratio, 3) for what, ratio in ratios.items()},
             "best": {" ".join(case): result for case, result in best.items()},
         }

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.provenance import about
 from prune_jax import data, models
 from prune_jax.experiment import networks, specs
 from prune_jax.experiment.devices import strategy
@@ -96,13 +97,16 @@ def main(arguments=None):
     parser.add_argument("--turns", action="store_true", help="a turn every ten of the timed steps")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
+    told = about("benchmarks.mask_rules")
     found = measured(given.network, given.rules, given.steps, given.rounds, given.turns)
     ratios = {rule: found[rule] / found[None] for rule in given.rules}
     for rule, ratio in ratios.items():
         print(f"{rule}: {ratio:.3f} of the plain step's {found[None] * 1e3:.3f} ms")
     if given.out:
         seconds = {str(rule): value for rule, value in found.items()}
-        given.out.write_text(json.dumps({"seconds a step": seconds, "over plain": ratios}, indent=1) + "\n")
+        given.out.write_text(
+            json.dumps({**told, "seconds a step": seconds, "over plain": ratios}, indent=1) + "\n"
+        )
     return ratios
 
 

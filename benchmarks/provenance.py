@@ -1,5 +1,6 @@
 """What a results file says of how it came about."""
 
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -21,13 +22,21 @@ def commit():
     return told.stdout.strip() or "unknown"
 
 
-def about(module):
-    """Command, commit, versions and device of a run of ``module``; to be asked before it writes anything."""
-    device = jax.devices()[0]
+def about(module, packages=()):
+    """Command, commit, versions and device of a run of ``module``; to be asked before it writes anything.
+
+    ``packages``: distributions whose versions are told beside those of Python, JAX and NumPy.
+    """
+    device, told = jax.devices()[0], {name: importlib.metadata.version(name) for name in packages}
     return {
         "command": " ".join([f"python -m {module}", *sys.argv[1:]]),
         "commit": commit(),
-        "versions": {"python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+            **told,
+        },
         "device": f"{device.platform} {device.device_kind}",
         "machine": f"{os.cpu_count()} x {platform.machine()}, {platform.system()}",
     }

@@ -13,10 +13,7 @@ weights of each layer and ranked over all layers, 2:4, and blocks of 4 x 4 that 
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.provenance import about
 from prune_jax.pruning.granularity import ceiling, select
 from prune_jax.pruning.layouts.blocks import block_mask
 from prune_jax.pruning.layouts.n_of_m import Pattern, n_of_m_mask
@@ -43,9 +41,7 @@ def main():
     normal = np.abs(np.random.default_rng(0).normal(size=asked.weights).astype(np.float32))
     step = np.float32(normal.max() / asked.values)
     result = {
-        "command": " ".join(["python -m benchmarks.select", *sys.argv[1:]]),
-        "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}, JAX on {jax.default_backend()}",
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "jax": jax.__version__},
+        **about("benchmarks.select"),
         "weights": asked.weights,
         "ratio": asked.ratio,
         "different": measured(normal, asked),
