@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-LINK = re.compile(r"(?<!!)\]\(((?:\.\./)+[^)#\s]*)(#[^)\s]*)?\)")
+# A link: what it says, its path, its place there. Pictures are left alone, as Sphinx copies them into the site.
+LINK = re.compile(r"(?<!!)(\[[^\[\]]*\])\(((?:\.\./)+[^)#\s]*)(#[^)\s]*)?\)")
 
 
 def rewrite(app: Any, name: str, source: list[str], repository: str) -> None:
@@ -18,13 +19,13 @@ def rewrite(app: Any, name: str, source: list[str], repository: str) -> None:
     docs = Path(app.srcdir)
 
     def one(match: re.Match[str]) -> str:
-        inside = posixpath.normpath(posixpath.join(docs.name, posixpath.dirname(name), match[1]))
+        inside = posixpath.normpath(posixpath.join(docs.name, posixpath.dirname(name), match[2]))
         target = docs.parent / inside
         if inside.startswith(f"{docs.name}/"):
             return match[0]
         if not target.exists():
-            raise FileNotFoundError(f"{name}: the link to {match[1]!r} leads nowhere; there is no {inside}")
+            raise FileNotFoundError(f"{name}: the link to {match[2]!r} leads nowhere; there is no {inside}")
         kind = "tree" if target.is_dir() else "blob"
-        return f"]({repository}/{kind}/main/{inside}{match[2] or ''})"
+        return f"{match[1]}({repository}/{kind}/main/{inside}{match[3] or ''})"
 
     source[0] = LINK.sub(one, source[0])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ml_collections import ConfigDict
@@ -91,6 +92,32 @@ def test_every_page_is_in_the_table_of_contents():
     assert {path.stem for path in (DOCS / "notebooks").glob("*.ipynb")} <= {
         name.split("/")[-1] for name in listed
     }
+
+
+def rewritten(text, page="page"):
+    """A page's text as the site shows it."""
+    app = SimpleNamespace(srcdir=DOCS, env=SimpleNamespace(doc2path=lambda name: f"{name}.md"))
+    source = [text]
+    generator("outside_links").rewrite(app, page, source, "https://host/repo")
+    return source[0]
+
+
+def test_links_out_of_the_documentation_lead_to_the_repository_and_pictures_stay():
+    assert rewritten("[all\nnumbers](../README.md#three-lines), [folder](../configs), [page](faq.md)") == (
+        "[all\nnumbers](https://host/repo/blob/main/README.md#three-lines), "
+        "[folder](https://host/repo/tree/main/configs), [page](faq.md)"
+    )
+    assert rewritten("![A figure, (b)](../README.md)") == "![A figure, (b)](../README.md)"
+    assert rewritten("[page](../faq.md)", "api/index") == "[page](../faq.md)"
+    with pytest.raises(FileNotFoundError, match=r"page: the link to '\.\./gone\.md' leads nowhere"):
+        rewritten("[gone](../gone.md)")
+
+
+def test_every_picture_of_a_page_is_there_and_says_what_it_shows():
+    for page in DOCS.glob("*.md"):
+        for text, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", page.read_text()):
+            assert (DOCS / path).exists(), f"{page.name}: {path}"
+            assert len(text.split()) > 3, f"{page.name}: {path} needs words for who can't see it"
 
 
 @pytest.mark.slow
