@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.arm import Arm, links
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.chain.rewind import beginning
@@ -71,6 +71,11 @@ def costs_along(arm: Arm) -> list[Cost | None]:
     return [None if widths is None else networks.cost_of(arm.model, widths) for widths in widths_along(arm)]
 
 
+def makes_smaller(granularity: str) -> bool:
+    """Whether channels or blocks are gone afterwards. Else weights are held at zero."""
+    return cuts_channels(granularity) or granularity == depth.GRANULARITY
+
+
 def widths_along(arm: Arm) -> list[dict[str, int] | None]:
     """The channels left in each cut group after each stage, before anything is run. None where the scores decide."""
     widths: dict[str, int] | None = {}
@@ -78,7 +83,7 @@ def widths_along(arm: Arm) -> list[dict[str, int] | None]:
     for spec in arm.chain:
         if isinstance(spec, Scratch):
             widths = networks.widths_of(arm.model, spec.ratios, spec.round_to)
-        elif isinstance(spec, Sparsify) and cuts_channels(spec.granularity):
+        elif isinstance(spec, Sparsify) and makes_smaller(spec.granularity):
             known = spec.ranking is None and widths is not None
             mine = networks.widths_of(arm.model, spec.ratios, spec.round_to)
             widths = {**(widths or {}), **mine} if known else None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from prune_jax import models
+from prune_jax.experiment import depth
 from prune_jax.experiment.devices import strategy
 from prune_jax.experiment.own import network as own_network
 from prune_jax.experiment.own import parts as own_parts
@@ -17,6 +18,7 @@ from prune_jax.experiment.specs import DataSpec, ModelSpec, Ratios, Sparsify
 from prune_jax.pruning import allocation, surgery
 from prune_jax.pruning.cost import Cost, cost_of_keeps
 from prune_jax.pruning.coupling import Group, find_groups
+from prune_jax.pruning.depth import keep_blocks, number_of_blocks
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.keep import Keep, shrunk_groups
@@ -63,7 +65,8 @@ def cost_of(spec: ModelSpec, widths: Mapping[str, int] = MappingProxyType({})) -
 
     The channels of a group cost the same, so their number is enough: the cost of a keep is that of its widths.
     """
-    return _cost_of(spec, tuple(sorted(widths.items())))
+    left, rest = depth.at_depth(spec, widths)
+    return _cost_of(left, tuple(sorted(rest.items())))
 
 
 @functools.cache  # a memo of a pure function of frozen arguments: rounds, seeds and runs ask for the same widths
@@ -79,7 +82,9 @@ def _costs(spec: ModelSpec) -> Callable[[Mapping[str, Any]], Cost]:
 
 def small_variables(spec: ModelSpec, widths: Mapping[str, int]) -> Any:
     """Abstract variables of the network with ``widths``, which are cut from the dense one's."""
-    return surgery.shrink(network_of(spec).variables, groups_of(spec), own_network.first(widths))
+    left, rest = depth.at_depth(spec, widths)
+    dense = network_of(left).variables
+    return surgery.shrink(dense, groups_of(left), own_network.first(rest)) if rest else dense
 
 
 def fresh(spec: ModelSpec, widths: Mapping[str, int] | None, key: jax.Array) -> Any:
@@ -87,21 +92,23 @@ def fresh(spec: ModelSpec, widths: Mapping[str, int] | None, key: jax.Array) -> 
 
     A network of the catalog is built with its ``widths``. One whose widths nobody can set, of the user's own or with
     a shortcut among them, is initialised dense, cut and rescaled: see ``own.network.small_fresh``.
+    Of fewer blocks the first of those are taken that the network would begin with.
     """
+    spec, widths = depth.at_depth(spec, widths or {})
     if own_parts.is_own(spec.name):
-        return own_network.small_fresh(spec, own_network.first(widths or {}), key)
-    if not has_widths(spec, tuple(sorted((widths or {}).items()))):
-        dense, keep = fresh(spec, None, key), own_network.first(widths or {})
+        return own_network.small_fresh(spec, own_network.first(widths), key)
+    if not has_widths(spec, tuple(sorted(widths.items()))):
+        dense, keep = fresh(spec, None, key), own_network.first(widths)
         return own_network.rescaled(dense, surgery.shrink(dense, groups_of(spec), keep))
     module = models.create(
         spec.name,
         num_classes=spec.num_classes,
         input_shape=spec.input_shape,
-        widths=widths,
+        widths=widths or None,
         key=key,
         **dict(spec.options),
     )
-    return models.functional(module).variables
+    return models.functional(_with_blocks(spec, module)).variables
 
 
 @functools.cache  # a memo of a pure function of frozen arguments
@@ -115,13 +122,23 @@ def has_widths(spec: ModelSpec, widths: tuple[tuple[str, int], ...]) -> bool:
 
 
 def widths_of(spec: ModelSpec, ratios: Ratios, round_to: int = 1) -> dict[str, int]:
-    """Channels that stay in every group that ``ratios`` names: n - ceil(ratio * n), at least one, rounded up."""
+    """Channels that stay in every group that ``ratios`` names: n - ceil(ratio * n), at least one, rounded up.
+
+    The same of blocks.
+    """
     wanted = dict(ratios)
+    sizes = {name: blocks_of(spec, depth.path_of(name)) for name in depth.only(wanted)}
+    if len(sizes) < len(wanted):
+        sizes |= {group.name: group.size for group in groups_of(spec) if group.name in wanted}
     return {
-        group.name: group.size - allocation.pruned_count(group.size, wanted[group.name], round_to=round_to)
-        for group in groups_of(spec)
-        if group.name in wanted
+        name: size - allocation.pruned_count(size, wanted[name], round_to=round_to)
+        for name, size in sizes.items()
     }
+
+
+def blocks_of(spec: ModelSpec, path: str) -> int:
+    """How many blocks a network has at a path. ValueError where there are none."""
+    return number_of_blocks(network_of(spec).variables["params"], path)
 
 
 def uniform_ratios(spec: ModelSpec, layers: Sequence[str], ratio: float) -> Ratios:
@@ -201,7 +218,9 @@ def unit_sizes(
 
 
 def sizes_of(spec: ModelSpec, layers: Sequence[str], action: Sparsify) -> dict[str, int]:
-    """``unit_sizes`` of the units that a sparsifying action chooses among."""
+    """``unit_sizes`` of the units that a sparsifying action chooses among. No pattern names blocks: it says them."""
+    if action.granularity == depth.GRANULARITY:
+        return {name: blocks_of(spec, depth.path_of(name)) for name, _ in action.ratios}
     return unit_sizes(spec, layers, action.granularity, action.block)
 
 
@@ -218,13 +237,19 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def abstract_model(spec: ModelSpec, widths: dict[str, int] | None = None) -> Any:
     """The model of a spec without arrays: shapes and structure only."""
-    return models.abstract(
+    module = models.abstract(
         spec.name,
         num_classes=spec.num_classes,
         input_shape=spec.input_shape,
         widths=widths,
         **dict(spec.options),
     )
+    return _with_blocks(spec, module)
+
+
+def _with_blocks(spec: ModelSpec, module: Any) -> Any:
+    """The module with as many of its blocks as the spec has left."""
+    return keep_blocks(module, range(spec.blocks[1]), spec.blocks[0]) if spec.blocks else module
 
 
 @functools.cache  # a memo of a pure function of a frozen spec, so that what JAX compiled for it is found again
@@ -249,7 +274,8 @@ class StageNetwork(NamedTuple):
     """What a stage hands on: its network's state, and what that network is of.
 
     ``variables`` are those of the small network. ``keep`` says which channels of the dense network they are. Groups
-    that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held.
+    that it doesn't name are whole. ``mask`` is like the parameters, of bools, or None where none is held. ``model`` has
+    the blocks that are left, and ``blocks`` says which of the dense network's they are.
     """
 
     model: ModelSpec
@@ -257,6 +283,7 @@ class StageNetwork(NamedTuple):
     variables: Any
     keep: Keep = MappingProxyType({})  # type: ignore[assignment]
     mask: Any = None
+    blocks: Keep = MappingProxyType({})  # type: ignore[assignment]
 
 
 def groups_now(model: ModelSpec, keep: Keep) -> tuple[Group, ...]:

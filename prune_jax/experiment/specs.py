@@ -58,6 +58,8 @@ class ModelSpec:
       num_classes: number of outputs.
       options: further arguments of the constructor.
       source: of a network of the user's own the SHA-256 of the file that makes it.
+      blocks: of a network that has lost whole blocks their path and how many are left. No stage states it: its
+        network is the dense one.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ModelSpec:
     num_classes: int
     options: tuple[tuple[str, Any], ...] = ()
     source: str = ""
+    blocks: tuple[str, int] | tuple[()] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,8 +197,9 @@ class Sparsify:
     Attributes:
       criterion: its name, or 'module:function'.
       ratios: (layer, fraction removed) pairs. They are of the dense network, in a later round too.
-      granularity: 'filter' cuts channels, 'head' those of attention heads alone. 'unstructured' masks single weights,
-        'block' blocks of them. 'N:M' leaves N of each M along the contraction axis.
+      granularity: 'filter' cuts channels, 'head' those of attention heads alone. 'depth' removes whole blocks of the
+        network. 'unstructured' masks single weights, 'block' blocks of them. 'N:M' leaves N of each M along the
+        contraction axis.
       recovery: what follows the cut.
       recovery_gain: of OrthP, the activation's gain.
       source: of a criterion of the user's own the SHA-256 of the file that holds it.

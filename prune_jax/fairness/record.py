@@ -22,7 +22,7 @@ class Axes:
 
     Attributes:
         base_model: 'pretrained' or 'random'.
-        granularity: 'filter', 'channel', 'head', 'unstructured', '2:4' or 'block 4x4'.
+        granularity: 'filter', 'channel', 'head', 'depth', 'unstructured', '2:4' or 'block 4x4'.
         ratio: the fraction removed, as written, such as '0.9', '[0, 0.6, 0.6]' or 'global 0.5'.
         criterion: its name.
         schedule: 'one-shot', 'iterative' or 'progressive'.

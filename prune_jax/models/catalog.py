@@ -31,6 +31,7 @@ class ModelInfo(NamedTuple):
     options: further arguments of the constructor with their defaults.
     ndim: rank of input_shape, without the batch axis (None: any).
     dtype: of the inputs. Integers are tokens.
+    blocks: the path of blocks that are built alike, of which each can be left out. Empty: there are none.
     """
 
     build: Callable[..., nnx.Module]
@@ -39,6 +40,7 @@ class ModelInfo(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     ndim: int | None = 3
     dtype: str = "float32"
+    blocks: str = ""
 
 
 def _stages(*blocks: int) -> tuple[Patterns, ...]:
@@ -106,6 +108,7 @@ _MODELS: Mapping[str, ModelInfo] = {
         _DECODER_OPTIONS,
         ndim=1,
         dtype="int32",
+        blocks="blocks",
     ),
 }
 

@@ -23,6 +23,8 @@ class Network(NamedTuple):
         embedded: (variables, tokens) -> embeddings (n, length, hidden). Of a language model, else None.
         last_logits: (variables, embeddings) -> logits of the last position (n, K). Of a language model, whose Jacobian
             is taken of it, else None.
+        streams: (variables, x) -> the residual stream before every block and after the last (depth + 1, ..., hidden).
+            Of a module with such a method, else None.
     """
 
     variables: Variables
@@ -30,6 +32,7 @@ class Network(NamedTuple):
     apply_train: Callable[..., tuple[jax.Array, dict[str, Any]]]
     embedded: Callable[[Variables, jax.Array], jax.Array] | None = None
     last_logits: Callable[[Variables, jax.Array], jax.Array] | None = None
+    streams: Callable[[Variables, jax.Array], jax.Array] | None = None
 
 
 def functional(module: nnx.Module) -> Network:
@@ -85,7 +88,8 @@ def functional(module: nnx.Module) -> Network:
         return logits, nnx.to_pure_dict(nnx.state(net, carried))
 
     variables = {"params": nnx.to_pure_dict(params), "batch_stats": nnx.to_pure_dict(stats)}
-    return Network(variables, apply, apply_train, method("embedded"), method("last_logits"))
+    methods = (method(name) for name in ("embedded", "last_logits", "streams"))
+    return Network(variables, apply, apply_train, *methods)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -3,6 +3,7 @@
 A block maps a residual stream to one of the same shape, so the network without it still fits together.
 """
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,14 +16,14 @@ from flax import nnx
 Streams = Callable[[Any, Any], Any]
 
 
-def keep_blocks(tree: Any, keep: Sequence[int], blocks: str = "blocks") -> Any:
+def keep_blocks(tree: Any, keep: Sequence[int], blocks: str | Sequence[str] = "blocks") -> Any:
     """The network with some of its blocks alone.
 
     Args:
       tree: an ``nnx.Module``, or any params pytree of nested dicts.
       keep: numbers of the blocks that stay, ascending.
       blocks: where they are: the path of a list, of a dict that numbers them, or of leaves that are stacked on their
-        first axis.
+        first axis. Several paths where a block has parts in several places, such as its params and its statistics.
 
     Returns:
       A tree or module of the same kind with ``len(keep)`` blocks, numbered anew from 0. The one given stays as it is.
@@ -37,6 +38,8 @@ def keep_blocks(tree: Any, keep: Sequence[int], blocks: str = "blocks") -> Any:
       >>> keep_blocks({"blocks": {"w": jnp.arange(3)}}, [0, 2])["blocks"]["w"].tolist()
       [0, 2]
     """
+    if not isinstance(blocks, str):
+        return functools.reduce(lambda left, place: keep_blocks(left, keep, place), blocks, tree)
     path = blocks.split("/")
     if isinstance(tree, nnx.Module):
         tree = nnx.clone(tree)
@@ -46,8 +49,9 @@ def keep_blocks(tree: Any, keep: Sequence[int], blocks: str = "blocks") -> Any:
     return _replaced(tree, path, keep, blocks)
 
 
-def number_of_blocks(tree: Any, blocks: str = "blocks") -> int:
-    """How many blocks there are at the path ``blocks`` of a module or a params pytree."""
+def number_of_blocks(tree: Any, blocks: str | Sequence[str] = "blocks") -> int:
+    """How many blocks there are at the path ``blocks`` of a module or a params pytree, at the first of several."""
+    blocks = blocks if isinstance(blocks, str) else blocks[0]
     return _count(_at(tree, blocks.split("/"), blocks), blocks)
 
 
@@ -73,16 +77,16 @@ def similarity_scores(streams: Streams, params: Any, batches: Iterable[Any]) -> 
       >>> similarity_scores(streams, None, [jnp.array([[1.0, 0.0]])]).tolist()
       [0.0, 1.0]
     """
-
-    @jax.jit
-    def sums(params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-        cosines = _cosines(jnp.stack(list(streams(params, batch))))
-        return cosines.sum(1), jnp.asarray(cosines.shape[1], cosines.dtype)
-
-    found = [sums(params, batch) for batch in batches]
+    found = [_sums(streams, params, batch) for batch in batches]
     _refuse_nothing(found)
     total, count = (np.sum(np.asarray(each, np.float64), 0) for each in zip(*found, strict=True))
     return 1 - total / count
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sums(streams: Streams, params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+    cosines = _cosines(jnp.stack(list(streams(params, batch))))
+    return cosines.sum(1), jnp.asarray(cosines.shape[1], cosines.dtype)
 
 
 def _cosines(x: jax.Array) -> jax.Array:
@@ -94,7 +98,10 @@ def _cosines(x: jax.Array) -> jax.Array:
 
 
 def skipping_losses(
-    loss: Callable[[Any, Any], Any], model: Any, batches: Iterable[Any], blocks: str = "blocks"
+    loss: Callable[[Any, Any], Any],
+    model: Any,
+    batches: Iterable[Any],
+    blocks: str | Sequence[str] = "blocks",
 ) -> np.ndarray:
     """The mean loss of the network without each of its blocks. The blocks with the lowest go first.
 

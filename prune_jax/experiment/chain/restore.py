@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from prune_jax.data import ImageRecipe
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.networks import StageNetwork, network_of
 from prune_jax.experiment.own.network import first
 from prune_jax.experiment.specs import DataSpec, ModelSpec
@@ -23,20 +23,27 @@ def load(store: disk.Store, stage_id: str, *, before_recovery: bool = False) -> 
     """
     lineage = lineage_of(store, stage_id)
     head = lineage[-1][1]["spec"]
-    model, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
-    keep, mask = keep_after(lineage), mask_after(store, model, lineage)
+    whole, data = ModelSpec(**_frozen(head["model"])), _data_of(head["data"])
+    kept = keep_after(lineage)
+    model, keep = depth.at_depth(whole, kept)
+    after = StageNetwork(model, data, None, keep, mask_after(store, model, lineage), depth.only(kept))
     if not before_recovery:
-        variables = disk.load_variables(store, stage_id, _like(model, keep))
-        return StageNetwork(model, data, variables, keep, mask)
+        return after._replace(variables=disk.load_variables(store, stage_id, _like(model, keep)))
     if "cut" in lineage[0][1]:  # weights were changed as well as cut
-        kept_cut = disk.load_cut(store, stage_id, _like(model, keep), lineage[0][1]["cut"])
-        return StageNetwork(model, data, kept_cut, keep, mask)
-    before = load(store, lineage[0][1]["parent"])
-    groups = networks.groups_now(model, before.keep)
-    cut = surgery.shrink(before.variables, groups, relative(before.keep, keep))
-    if mask is not None:
-        cut = {**cut, "params": masks.apply_mask(cut["params"], mask)}
-    return StageNetwork(model, data, cut, keep, mask)
+        cut = disk.load_cut(store, stage_id, _like(model, keep), lineage[0][1]["cut"])
+        return after._replace(variables=cut)
+    return after._replace(variables=_cut_again(load(store, lineage[0][1]["parent"]), after))
+
+
+def _cut_again(before: StageNetwork, after: StageNetwork) -> Any:
+    """Variables of ``before`` as the cut left them that made the network ``after`` of it."""
+    cut = depth.removed(before.variables, before.blocks, after.blocks)
+    if after.keep:
+        groups = networks.groups_now(after.model, before.keep)
+        cut = surgery.shrink(cut, groups, relative(before.keep, after.keep))
+    if after.mask is not None:
+        cut = {**cut, "params": masks.apply_mask(cut["params"], after.mask)}
+    return cut
 
 
 Lineage = list[tuple[str, dict[str, Any]]]
@@ -61,7 +68,7 @@ def masked_params(lineage: Lineage) -> int:
 
 
 def keep_after(lineage: Lineage) -> Keep:
-    """Channels of the dense network that a finished stage's network has, in each group that was cut.
+    """Channels of the dense network that a finished stage's network has, in each group that was cut, and its blocks.
 
     The newest stage that cut says it. A scratch stage's network has the first ones, as many as it was made with.
     """

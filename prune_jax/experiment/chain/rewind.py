@@ -15,7 +15,7 @@ import dataclasses
 from typing import Any
 
 from prune_jax import fairness
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.arm import Arm, Link
 from prune_jax.experiment.chain import restore, train
 from prune_jax.experiment.networks import StageNetwork
@@ -74,7 +74,7 @@ def _act(context: Context, link: Link, number: int, early: Arm | None) -> None:
     assert parent is not None
     now = restore.load(context.store, parent)
     if early is None:
-        dense = train.fresh(now.model, None, seed)
+        dense = train.fresh(depth.whole(now.model), None, seed)
     else:
         dense = restore.load(context.store, early.ids[number][0]).variables
     about = {"kind": link.kind, "spec": stated(link.spec), "seed": seed, "parent": parent}
@@ -83,7 +83,8 @@ def _act(context: Context, link: Link, number: int, early: Arm | None) -> None:
 
 def survivors(now: StageNetwork, dense: Any) -> Any:
     """The dense network's variables, as far as they are left in the network as it is now. Masked ones are 0."""
-    small = surgery.shrink(dense, networks.groups_of(now.model), now.keep) if now.keep else dense
+    left = depth.removed(dense, {}, now.blocks)
+    small = surgery.shrink(left, networks.groups_of(now.model), now.keep) if now.keep else left
     if now.mask is None:
         return small
     return {**small, "params": masks.apply_mask(small["params"], now.mask)}

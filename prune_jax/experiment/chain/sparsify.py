@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from prune_jax import fairness
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import choosing, equal_damage, iterations, restore
+from prune_jax.experiment.chain import blocks, choosing, equal_damage, iterations, restore
 from prune_jax.experiment.chain.evidence import looking
 from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
@@ -90,18 +90,13 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     before, spec = restore.load(context.store, parent), link.spec
     number = link.purpose.removeprefix(link.kind)  # '' of the first, '/2' of the second
     began = time.monotonic()
-    groups = networks.groups_now(before.model, before.keep)
-    look = _looking(context, before, groups, spec, seed, number)
-    if cuts_channels(spec.granularity):
-        cut = _cut(context, before, groups, spec, look, seed)
-    else:
-        cut = _masked(before, spec, look)
+    cut = _done(context, before, spec, seed, number)
     after = recovered(Action(context, cut, spec, seed, number))
     jax.block_until_ready((after.variables, after.mask))  # JAX may still be computing
     seconds = time.monotonic() - began
     told = {"kind": link.kind, "spec": stated(spec), "seed": seed, "parent": parent, "seconds": seconds}
-    told["keep"] = {name: np.asarray(kept).tolist() for name, kept in after.keep.items()}
-    if spec.recovery != "none" and spec.compensate and _criterion(spec).compensate is not None:
+    told["keep"] = {name: np.asarray(kept).tolist() for name, kept in kept_of(after).items()}
+    if spec.recovery != "none" and own_criterion.compensates(spec):
         disk.save_cut(context.store, its_id, cut.variables)
         told["cut"] = disk.digest_of(cut.variables)
     if after.mask is not None:
@@ -109,6 +104,22 @@ def _act(context: Context, link: Link, seed: int, parent: str, its_id: str) -> N
     elif before.mask is not None:
         told |= {"mask": None, "masked": 0}
     disk.save_stage(context.store, its_id, after.variables, told)
+
+
+def kept_of(network: StageNetwork) -> Keep:
+    """The channels that are left of the dense network in each group that was cut, and its blocks."""
+    return {**network.keep, **network.blocks}
+
+
+def _done(context: Context, before: StageNetwork, spec: Sparsify, seed: int, number: str) -> StageNetwork:
+    """The network after the cut, or under the mask, that the spec asks for."""
+    if spec.granularity == depth.GRANULARITY:
+        return blocks.cut(context, before, spec, seed, number)
+    groups = networks.groups_now(before.model, before.keep)
+    look = _looking(context, before, groups, spec, seed, number)
+    if cuts_channels(spec.granularity):
+        return _cut(context, before, groups, spec, look, seed)
+    return _masked(before, spec, look)
 
 
 def _looking(

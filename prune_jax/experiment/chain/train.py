@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from prune_jax import fairness
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.arm import Arm, Link
 from prune_jax.experiment.chain import distilling, restore, shared_training
 from prune_jax.experiment.config import optimizer_keys, plateau_rule
@@ -44,12 +44,12 @@ def finish(context: Context, link: Link) -> None:
     refuse_known(context.store, ids)
     busy = None
     together = shared_training.members(shared, position)
-    for channels, pushing, cohort in _cohorts(context.store, link, together, mine):
+    for model, channels, pushing, cohort in _cohorts(context.store, link, together, mine):
         wanted = [member.id for member in cohort if member.id in ids]
         plan = compiled(plan_of(spec, context.data.train_size))
         distill = getattr(spec, "distill", None)
         recipe = recipe_of(arm, spec)._replace(
-            channels=channels, masking=plan, distill=distill, pushing=pushing
+            model=model, channels=channels, masking=plan, distill=distill, pushing=pushing
         )
         try:
             _train_alone(context, link, cohort, wanted, recipe)
@@ -62,8 +62,10 @@ def finish(context: Context, link: Link) -> None:
 
 def _cohorts(
     store: disk.Store, link: Link, together: tuple[Member, ...], mine: tuple[Member, ...]
-) -> list[tuple[Channels, Pushing | None, tuple[Member, ...]]]:
+) -> list[tuple[ModelSpec, Channels, Pushing | None, tuple[Member, ...]]]:
     """Who trains as one program: those whose networks have equal widths, which a ranking may have made differ.
+
+    Of networks that have lost blocks the model is the one that is left.
 
     Twins of one network must have kept the same channels too, which are given with them. Under a penalty their
     coupled groups must agree, which are given too.
@@ -73,11 +75,12 @@ def _cohorts(
     for member in mine if alone else together:
         keep = _keep_before(store, link.spec, member)
         widths = tuple(sorted((name, len(kept)) for name, kept in keep.items()))
-        pushing = pushing_of(link.arm.model, link.spec, keep) if isinstance(link.spec, Regularise) else None
-        key = (channels_of(link.arm.model, keep), pushing, widths, member.id if alone else "")
+        model, rest = depth.at_depth(link.arm.model, keep)
+        pushing = pushing_of(model, link.spec, rest) if isinstance(link.spec, Regularise) else None
+        key = (model, channels_of(model, rest), pushing, widths, member.id if alone else "")
         alike.setdefault(key, []).append(member)
     ids = {member.id for member in mine}
-    return [(*key[:2], tuple(each)) for key, each in alike.items() if ids & {member.id for member in each}]
+    return [(*key[:3], tuple(each)) for key, each in alike.items() if ids & {member.id for member in each}]
 
 
 def _keep_before(store: disk.Store, spec: Any, member: Member) -> Keep:

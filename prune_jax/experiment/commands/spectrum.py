@@ -84,7 +84,7 @@ def weights(store: Any, stage_id: str, network: Any) -> tuple[dict[str, Any], fl
     from prune_jax.experiment.storage.stages import read_stage
 
     about = read_stage(store, stage_id) or {}
-    if "keep" not in about:
+    if "keep" not in about or about["spec"].get("granularity") == "depth":  # other kernels are left
         return {"this stage": network.variables["params"]}, 1.0
     dense = restore.load(store, about["parent"])
     states = {"dense": dense, "pruned": network}

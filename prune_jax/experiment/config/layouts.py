@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.specs import ModelSpec, Ratios
 from prune_jax.nearest import hint
@@ -26,11 +26,11 @@ KEY = "sparsify.granularity"
 
 def granularity_of(section: ConfigDict) -> str:
     """``granularity``, with the keys that it goes with checked. Raises ValueError."""
-    granularity = section.granularity
-    if granularity not in GRANULARITIES and not is_pattern(granularity):
+    granularity, known = section.granularity, (*GRANULARITIES, depth.GRANULARITY)
+    if granularity not in known and not is_pattern(granularity):
         raise ValueError(
-            f"{KEY} is {granularity!r}; allowed: {', '.join(GRANULARITIES)}, or N:M such as '2:4'"
-            f"{hint(granularity, GRANULARITIES)}"
+            f"{KEY} is {granularity!r}; allowed: {', '.join(known)}, or N:M such as '2:4'"
+            f"{hint(granularity, known)}"
         )
     if is_pattern(granularity):
         _refuse_another_ratio(section, _named(KEY, pattern_of, granularity).ratio)

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from prune_jax.experiment import networks
+from prune_jax.experiment import depth, networks
 from prune_jax.experiment.own.parts import call_own, is_own, load_object, refuse_changed
-from prune_jax.experiment.specs import ModelSpec
+from prune_jax.experiment.specs import ModelSpec, Sparsify
 from prune_jax.pruning.criteria.checking import checked_scores, checked_weights, refuse_nan
 from prune_jax.pruning.criteria.table import CRITERIA, Criterion, channel_scores, missing, weight_scores
 from prune_jax.pruning.criteria.weights import on_host
@@ -19,6 +19,13 @@ from prune_jax.pruning.layouts.unstructured import chosen
 
 KEY = "sparsify.criterion"
 Scores = dict[str, Any]
+
+
+def compensates(spec: Sparsify) -> bool:
+    """Whether an action changes weights that stay, beside choosing. One that removes blocks changes none."""
+    if not spec.compensate or spec.granularity == depth.GRANULARITY:
+        return False
+    return criterion_of(spec.criterion).compensate is not None
 
 
 def criterion_of(name: str) -> Criterion:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from prune_jax.experiment.config.own_criterion import criterion_of
+from prune_jax.experiment.config.own_criterion import compensates
 from prune_jax.experiment.specs import DataSpec, Initialise, ModelSpec, Pretrain, Rewind, Sparsify, Stage
 from prune_jax.schedules import LRSchedule, is_recipe, retraining
 
@@ -63,7 +63,7 @@ def refuse_undone(chain: Sequence[Stage]) -> None:
                 f"sparsify.recovery is {before.recovery!r}, which {undone} choose recovery 'none', or leave the rewind "
                 "out"
             )
-        if before.compensate and criterion_of(before.criterion).compensate is not None:
+        if compensates(before):
             raise ValueError(
                 f"sparsify.criterion is {before.criterion!r}, which changes the weights that stay, and {undone} set "
                 "sparsify.compensate to False, or leave the rewind out"

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from prune_jax.experiment import networks
 from prune_jax.experiment.config import (
     criterion_trial,
+    depth,
     equal_damage,
     layouts,
     own_criterion,
@@ -84,9 +85,10 @@ def refuse_not_for_scratch(section: ConfigDict) -> None:
             f"sparsify.allocation is {section.allocation!r}, which needs scores of a trained network; scratch has "
             "none: choose 'uniform' or 'stages'"
         )
-    if section.granularity != "filter":
+    if section.granularity != "filter" and not depth.is_asked(section):
         raise ValueError(
-            f"sparsify.granularity is {section.granularity!r}; scratch trains a small dense network: choose 'filter'"
+            f"sparsify.granularity is {section.granularity!r}; scratch trains a small dense network: choose 'filter' "
+            "or 'depth'"
         )
 
 
@@ -94,6 +96,8 @@ def ratios_of(config: ConfigDict, model: ModelSpec) -> Ratios:
     """(group, ratio) pairs: a ratio for each layer, or for each stage of the network. Raises ValueError."""
     section = config.sparsify
     refuse_bad_ratios(section)
+    if depth.is_asked(section):
+        return depth.ratios_of(section, model)
     if not cuts_channels(section.granularity):
         return layouts.ratios_of(section, model)
     if by_stages(section):
@@ -119,6 +123,8 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
     config = layouts.narrowed(config, model)
     section = config.sparsify
     granularity = layouts.granularity_of(section)
+    if depth.is_asked(section):
+        return depth.spec_of(config, model, dataset)
     allocation = one_of("sparsify.allocation", section.allocation, ALLOCATIONS)
     recovered = recovery.fields_of(config, model, dataset)
     refuse_bad_rounding(section)

@@ -31,6 +31,7 @@ from prune_jax.experiment.specs import ModelSpec
 from prune_jax.models.functional import Variables
 from prune_jax.pruning import surgery
 from prune_jax.pruning.coupling import Group, find_groups
+from prune_jax.pruning.depth import keep_blocks
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 
 
@@ -121,6 +122,7 @@ def _network(spec: ModelSpec, key: jax.Array) -> models.Network:
     given = taken(function, offered)
     made = call_own(function, spec.name, KEY, **{**given, **options})
     if isinstance(made, nnx.Module):
+        made = keep_blocks(made, range(spec.blocks[1]), spec.blocks[0]) if spec.blocks else made
         if "rngs" not in given:
             raise ValueError(
                 f"{KEY} is {spec.name!r}, which makes a module and takes no rngs, so every seed would begin with the "
@@ -138,7 +140,8 @@ def _network(spec: ModelSpec, key: jax.Array) -> models.Network:
         )
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), network.variables)
     _check_params(spec, variables["params"])
-    return models.Network(variables, *(_guarded(spec, f) for f in (network.apply, network.apply_train)))
+    functions = (_guarded(spec, f) for f in (network.apply, network.apply_train))
+    return models.Network(variables, *functions, streams=network.streams)
 
 
 def _check_params(spec: ModelSpec, params: Any) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prune_jax import models, trainability
+from prune_jax.experiment import depth
 from prune_jax.experiment.devices import mesh as devices_mesh
 from prune_jax.experiment.devices import replicas
 from prune_jax.experiment.devices.mesh import APART, MeshShape, Placement
@@ -92,7 +93,7 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     optimizer = optimizers.make(recipe.rule, recipe.momentum, recipe.weight_decay, penalty)
     place = devices_mesh.placement(recipe.mesh)
     rule = HELD if recipe.masking is None else rule_of(recipe.masking)
-    distilling = Distilling(recipe.distill, network_at(recipe.model, ()).apply) if recipe.distill else None
+    distilling = Distilling(recipe.distill, _teacher(recipe)) if recipe.distill else None
     step = make_step(network, optimizer, recipe.data, recipe.plan, place, rule, distilling)
     lift = replicas.over(place, recipe.execution)
 
@@ -148,6 +149,11 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
 def _on_cores() -> bool:
     """Whether all work is done by the CPU of this process."""
     return jax.default_backend() == "cpu" and jax.process_count() == 1
+
+
+def _teacher(recipe: Recipe) -> Callable[..., jax.Array]:
+    """The dense network's function."""
+    return network_at(depth.whole(recipe.model), ()).apply
 
 
 def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState, jax.Array], Any]:

@@ -10,8 +10,11 @@ def sparsify() -> ConfigDict:
     return ConfigDict(
         {
             # Which weights are important. A name of the table in docs/methods.md, or your own, 'module:name'.
+            # Of granularity 'depth': 'block_influence', 1 - cos(input, output) of a block; 'skipping_loss', the loss
+            # without it; or a control, 'random' or 'last'.
             "criterion": "l1",
             # The units that go. 'filter': channels, which are cut. 'head': attention heads, which are cut.
+            # 'depth': whole blocks that are built alike, which are removed.
             # 'unstructured': single weights, which are masked. 'block': blocks of weights, which are masked.
             # '2:4', or any N:M: of each M weights along a kernel's inputs all but N are masked.
             "granularity": "filter",
@@ -63,7 +66,7 @@ def sparsify() -> ConfigDict:
             # The number of channels that stay is rounded up to a multiple of it.
             "round_to": 1,
             # The layers that are pruned: names of groups, '*' stands for any part of a name.
-            # Empty: what the paper prunes in this network.
+            # Empty: what the paper prunes in this network. Of 'depth': the path of the blocks.
             "layers": (),
             # Times that the network is pruned and retrained in turn.
             "rounds": 1,
