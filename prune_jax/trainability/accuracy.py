@@ -22,8 +22,8 @@ class TrainabilityComparison(NamedTuple):
 def trainability_accuracy(accuracies: Sequence[float], schedule: LRSchedule | str) -> float:
     """Mean test accuracy over the N epochs of the first LR stage, in the unit of ``accuracies``.
 
-    Two runs compare only under the same schedule: ``compare_trainability`` sees to that. The printed column of Table 5
-    does not follow Eq. (1): on the published curves it is off by +10 and +20.
+    Two runs compare only under the same schedule (``compare_trainability``). The printed column of Table 5 does not
+    follow Eq. (1): on the published curves it is off by +10 and +20.
 
     Args:
         accuracies: ``accuracies[i]`` is the test accuracy after epoch ``i + 1`` of retraining.
@@ -58,15 +58,14 @@ def trainability_accuracy(accuracies: Sequence[float], schedule: LRSchedule | st
 def compare_trainability(first: Run, second: Run) -> TrainabilityComparison:
     """Trainability accuracies of two runs, and their difference.
 
-    Eq. (1) depends on the learning rate and on N. So a difference says something about the networks only when the
-    schedules are equal (arXiv 2301.05219 §5.1).
+    Eq. (1) depends on the learning rate and on N. So a difference speaks of the networks only under equal schedules.
 
     Args:
         first: ``(accuracies, schedule)`` of a run.
         second: the same of another run.
 
     Returns:
-        A ``TrainabilityComparison``; ``difference`` is first minus second.
+        A ``TrainabilityComparison``.
 
     Raises:
         ValueError: for different schedules, naming both, and as ``trainability_accuracy``.
@@ -92,10 +91,10 @@ def epochs_to(accuracies: Sequence[float], target: float) -> int | None:
 
     Args:
         accuracies: ``accuracies[i]`` is the accuracy after epoch ``i + 1``.
-        target: an accuracy in the same unit; an equal one reaches it.
+        target: an accuracy in the same unit. An equal one reaches it.
 
     Returns:
-        The number of epochs; None if the target is never reached.
+        The number of epochs. None if the target is never reached.
 
     Raises:
         ValueError: for an empty curve, or a number that is not finite.
@@ -119,7 +118,7 @@ def equivalent_epochs(curve_small_lr: Mapping[int, float] | Sequence[float], tar
         target: the accuracy to reach, in the same unit.
 
     Returns:
-        N; None if no measured N reaches the target, which says nothing about longer runs.
+        N. None if no measured N reaches the target, which says nothing about longer runs.
 
     Raises:
         ValueError: as ``epochs_to``, and for an N that is not a whole number >= 0.

@@ -1,7 +1,6 @@
 """How far weights and Jacobians are from isometries, before and after pruning and recovery."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ def isometry_gap(
     """Mean of (s / gain - 1)^2 over the singular values s of one kernel. It is 0 for an isometry.
 
     The kernel is flattened as OrthP flattens it, so for a convolution this is not the spectrum of the map on images.
-    Channels that a mask holds at zero count as s = 0. Surgery removes them.
+    Channels that a mask holds at zero count as s = 0.
 
     Args:
         kernel: of rank 2 or more, floating.
@@ -90,13 +89,17 @@ def isometry_gaps(
         >>> {path: float(gap) for path, gap in isometry_gaps({"a": {"kernel": jnp.eye(2)}}).items()}
         {'a/kernel': 0.0}
     """
-    leaves = named(params)
-    chosen = {name: leaf for name, leaf in leaves if where(name, leaf)}
-    if not chosen:
-        raise ValueError(f"no leaf to measure among {', '.join(name for name, _ in leaves) or 'no leaves'}")
-    by_name = dict(leaves)
-    axes = {name: stated_axes(by_name, name, leaf) for name, leaf in chosen.items()}
-    return {name: _named_gap(name, leaf, gain, output_axis, axes[name]) for name, leaf in chosen.items()}
+    leaves, found = dict(named(params)), {}
+    for name, leaf in leaves.items():
+        if where(name, leaf):
+            axes = stated_axes(leaves, name, leaf)
+            try:
+                found[name] = isometry_gap(leaf, gain=gain, output_axis=output_axis, input_axes=axes)
+            except ValueError as error:
+                raise ValueError(f"leaf {name!r}: {error}") from None
+    if not found:
+        raise ValueError(f"no leaf to measure among {', '.join(leaves) or 'no leaves'}")
+    return found
 
 
 def isometry_table(
@@ -105,7 +108,7 @@ def isometry_table(
     """The isometry gaps of several params side by side, one row a kernel.
 
     Args:
-        states: names of params, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``; sizes may differ.
+        states: names of params, such as ``{'dense': ..., 'pruned': ..., 'recovered': ...}``. Sizes may differ.
         gain, output_axis, where: as for ``isometry_gaps``.
 
     Returns:
@@ -121,8 +124,8 @@ def isometry_table(
     """
     if not states:
         raise ValueError("states names no params; give some, such as {'dense': params}")
-    gaps = partial(isometry_gaps, gain=gain, output_axis=output_axis, where=where)
-    columns = {name: gaps(params) for name, params in states.items()}
+    how: Any = {"gain": gain, "output_axis": output_axis, "where": where}
+    columns = {name: isometry_gaps(params, **how) for name, params in states.items()}
     first, rows = next(iter(columns.items()))
     for name, column in columns.items():
         if list(column) != list(rows):
@@ -153,15 +156,6 @@ def jacobian_isometry_gap(
         distance.
     """
     return jnp.mean(jnp.square(jacobian_singular_values(apply, x, chunk=chunk, check=check) - 1.0))
-
-
-def _named_gap(
-    name: str, leaf: jax.Array, gain: float, output_axis: int, input_axes: int | None
-) -> jax.Array:
-    try:
-        return isometry_gap(leaf, gain=gain, output_axis=output_axis, input_axes=input_axes)
-    except ValueError as error:
-        raise ValueError(f"leaf {name!r}: {error}") from None
 
 
 def _matrix(kernel: jax.Array, gain: float, output_axis: int, input_axes: int | None = None) -> jax.Array:

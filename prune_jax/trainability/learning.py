@@ -23,10 +23,9 @@ Loss = Callable[[Any], jax.Array]
 class NTKSpectrum(NamedTuple):
     """Eigenvalues of a kernel, (n,) descending, and what follows from them, scalars.
 
-    rank: eigenvalues that are resolved, above the rounding noise (int32). n - rank are not, and count
-    neither in ``condition``, the largest over the smallest resolved one (NaN where none is), nor as zeros:
-    all that is known of them is that they are below. trace: sum of all. Where the kernel isn't finite, which only
-    inside a ``jit`` isn't refused, rank is -1 and the others NaN.
+    rank: eigenvalues that are resolved, above the rounding noise (int32). The others are known to be below, and no
+    more. condition: the largest over the smallest resolved one, NaN where none is. trace: sum of all. Where the kernel
+    isn't finite, which only inside a ``jit`` isn't refused, rank is -1 and the others NaN.
     """
 
     eigenvalues: jax.Array
@@ -40,20 +39,20 @@ def ntk_matrix(
 ) -> jax.Array:
     """Empirical neural tangent kernel of a network on a batch.
 
-    Costs N K pull-backs of one example, and J's memory, N K times the number of params. That is for small
-    problems. Else take ``ntk_trace`` and ``ntk_top``.
+    Costs N K pull-backs of one example, and memory for N K times the number of params. For large problems take
+    ``ntk_trace`` and ``ntk_top``.
 
     Args:
         apply: ``apply(params, x)`` gives ``(N, K)`` and treats examples independently. Batch statistics are no params:
             bind them, ``lambda p, x: network.apply({'params': p, 'batch_stats': stats}, x)``.
         params: a pytree of floating weights.
         x: ``(N, ...)``.
-        kernel: 'full' for Θ = J Jᵀ with J the Jacobian of all N K outputs in the params; 'trace' for the mean of Θ's K
+        kernel: 'full' for Θ = J Jᵀ with J the Jacobian of all N K outputs in the params. 'trace' for the mean of Θ's K
             diagonal output blocks, whose trace is that of Θ over K.
         check: look for examples that depend on one another.
 
     Returns:
-        ``(N K, N K)``, output k of example n at n K + k, or for 'trace' ``(N, N)``, in float32 or wider.
+        ``(N K, N K)``, with output k of example n at n K + k. For 'trace' ``(N, N)``. In float32 or wider.
 
     Raises:
         ValueError: for bad weights, by leaf, an empty batch, outputs not of rank 2 and floating, more memory than
@@ -63,8 +62,7 @@ def ntk_matrix(
         >>> ntk_matrix(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 0.0], [1.0, 2.0]])).tolist()
         [[1.0, 1.0], [1.0, 5.0]]
 
-    Source: Jacot et al., 2018, arXiv 1806.07572, there in the limit of width. 'trace': Novak et al., 2022, arXiv
-    2206.08720, who trace over outputs (divided by K here).
+    Source: Jacot et al., 2018, arXiv 1806.07572. 'trace': Novak et al., 2022, arXiv 2206.08720, there not over K.
     """
     features = _features(apply, params, x, kernel, check)
     return _finite(jnp.einsum("ip,jp->ij", features, features, precision=jax.lax.Precision.HIGHEST))
@@ -81,9 +79,8 @@ def ntk_spectrum(
 ) -> NTKSpectrum:
     """All eigenvalues of ``ntk_matrix``, with rank, condition number and trace.
 
-    They are the squared singular values of J, which keeps eigenvalues that a Gram matrix in the same precision
-    would lose. Where there are fewer params than outputs the rest are zero and not resolved. The condition number
-    bounds how much slower the slowest direction learns.
+    They are the squared singular values of J, which keeps eigenvalues that a Gram matrix would lose. The condition
+    number bounds how much slower the slowest direction learns.
 
     Args:
         apply, params, x, kernel, check: as for ``ntk_matrix``.
@@ -126,7 +123,7 @@ def ntk_product(
 ) -> tuple[Callable, jax.ShapeDtypeStruct]:
     """The full kernel as a product v -> Θ v: a pull-back and a push-forward of the whole batch.
 
-    The forward pass is made once, here. What it leaves is held, and nothing larger than the params beside it.
+    The forward pass is made once, here. What it leaves is held.
 
     Args:
         apply, params, x, check: as for ``ntk_matrix``.
@@ -151,13 +148,12 @@ def ntk_trace(
 ) -> Estimate:
     """The full kernel's trace, estimated: the mean of norm(Jᵀ v)² over random signs v.
 
-    The error is that of Θ's off-diagonal part, which correlated examples make large. Divide by K for the 'trace'
-    kernel.
+    Θ's off-diagonal part makes the error. Divide by K for the 'trace' kernel.
 
     Args:
         apply, params, x, check: as for ``ntk_matrix``.
         key: of the signs.
-        probes: how many, a pull-back of the whole batch each; counted as one.
+        probes: how many. Each is a pull-back of the whole batch, counted as one.
 
     Returns:
         An ``Estimate`` of scalars, with the sample's standard error.
@@ -198,14 +194,13 @@ def ntk_top(
 ) -> TopEigenvalues:
     """The ``count`` largest eigenvalues of the full kernel, with bounds on their errors.
 
-    Block Lanczos. A block of ``count`` vectors finds an eigenvalue as often as it occurs, up to ``count`` times. A
-    linear network's come K at a time. A single vector would see each once.
+    Block Lanczos. A block of ``count`` vectors finds an eigenvalue as often as it occurs, up to ``count`` times.
 
     Args:
         apply, params, x, check: as for ``ntk_matrix``.
         key: of the random start.
         count: eigenvalues wanted.
-        steps: products of a block; ``count * steps`` in all, each a pull-back and a push-forward.
+        steps: products of a block. Each of the ``count * steps`` is a pull-back and a push-forward.
 
     Returns:
         A ``TopEigenvalues``.
@@ -301,8 +296,7 @@ def _finite(values: jax.Array) -> jax.Array:
 def _refuse_too_large(traced: Any, examples: int, outputs: int) -> None:
     """ValueError where what the backward pass holds, or J and its copies in an SVD, don't fit memory."""
     needed = max(sum(memory.live(traced, [-1])), memory.COPIES * memory.size_of([traced.out_info]))
-    room = memory.available() if needed > memory.LITTLE else needed
-    if needed > room:
+    if needed > (room := memory.room_for(needed)):
         raise ValueError(
             f"the kernel of {examples} examples with {outputs} outputs needs about {memory.gib(needed)} and "
             f"{memory.gib(room)} are available: take {examples * room // needed} examples, or ntk_trace and ntk_top"
@@ -313,7 +307,7 @@ class GradientFlow(NamedTuple):
     """Scalars of one loss at one point.
 
     norm: ||g||. flow: g^T g, the rate -dL/dt at which the loss falls under gradient flow d(params)/dt = -g.
-    curvature: g^T H g; along the flow, d(g^T g)/dt = -2 g^T H g.
+    curvature: g^T H g. Along the flow, d(g^T g)/dt = -2 g^T H g.
     """
 
     norm: jax.Array
@@ -332,7 +326,7 @@ def gradient_flow(loss: Loss, params: Any) -> GradientFlow:
         params: a pytree of floating weights.
 
     Returns:
-        A ``GradientFlow``; products accumulate in float32 or wider.
+        A ``GradientFlow``. Products accumulate in float32 or wider.
 
     Raises:
         ValueError: for a loss that is not a scalar, and for a leaf that is not floating or (outside a ``jit``) not
@@ -373,16 +367,11 @@ def hessian_vector_product(loss: Loss, params: Any, vector: Any) -> Any:
     Source: Pearlmutter, 1994.
     """
     checks.check_weights(params)
-    needed, given = (_leaves(tree) for tree in (params, vector))
-    if needed != given:
-        raise ValueError(f"vector holds {given[1]}, but params {needed[1]}: H v needs the same leaves")
+    kinds = (jax.tree.map(lambda a: f"{jnp.result_type(a)}{list(jnp.shape(a))}", t) for t in (params, vector))
+    (needed, structure), (given, other) = map(jax.tree.flatten, kinds)
+    if (needed, structure) != (given, other):
+        raise ValueError(f"vector holds {given}, but params {needed}: H v needs the same leaves")
     return jax.jvp(jax.grad(_scalar(loss)), (params,), (vector,))[1]
-
-
-def _leaves(tree: Any) -> tuple[Any, list[str]]:
-    """The structure of a tree, and the type and shape of its leaves."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves]
 
 
 def _scalar(loss: Loss) -> Loss:
@@ -396,8 +385,5 @@ def _scalar(loss: Loss) -> Loss:
 
 
 def _dot(a: Any, b: Any) -> jax.Array:
-    def product(x: jax.Array, y: jax.Array) -> jax.Array:
-        x, y = at_least_float32(x), at_least_float32(y)
-        return jnp.vdot(x, y, precision=jax.lax.Precision.HIGHEST)
-
-    return jax.tree.reduce(jnp.add, jax.tree.map(product, a, b))
+    pairs = [map(at_least_float32, pair) for pair in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return sum((jnp.vdot(*pair, precision="highest") for pair in pairs), start=jnp.zeros(()))

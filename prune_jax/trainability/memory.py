@@ -161,8 +161,7 @@ def vectors_at_once(needed: Need) -> int:
 def refuse_if_kept(numbers: int, itemsize: int, examples: int, what: str) -> None:
     """ValueError where ``numbers`` for each of the ``examples``, kept by ``what``, are more than memory takes."""
     needed = numbers * itemsize * examples
-    room = available() if needed > LITTLE else needed
-    if needed > room:
+    if needed > (room := room_for(needed)):
         what = f"{what} of {examples} examples needs about {gib(needed)}"
         raise ValueError(_refusal(what, needed, room, examples, "a smaller budget"))
 
@@ -171,6 +170,11 @@ def _refusal(what: str, needed: int, room: int, examples: int, otherwise: str = 
     fits = examples * room // needed
     way = f"batches of {fits}" if fits else "fewer outputs or smaller inputs, as not one example fits"
     return f"{what} and {gib(room)} are available: use {way}" + (f", or {otherwise}" if otherwise else "")
+
+
+def room_for(needed: int) -> int:
+    """``available()``, which isn't asked where nothing is short of what is needed."""
+    return available() if needed > LITTLE else needed
 
 
 def available() -> int:

@@ -51,7 +51,7 @@ def stage_part(
         target: the stage that it ends with. None: the last one.
 
     Returns:
-        A ``Part``, whose outputs are flattened per example: what every instrument takes.
+        A ``Part``.
 
     Raises:
         ValueError: for no stages, a repeated or unknown name (the nearest one is named), or a target that doesn't come
@@ -63,8 +63,11 @@ def stage_part(
         ([[2.0, 2.0, 2.0]], [[2.0, 2.0]])
     """
     names = _names(stages)
-    start = 0 if source is None else _index(names, source) + 1
-    stop = len(names) if target is None else _index(names, target) + 1
+    for name in (source, target):
+        if name is not None and name not in names:
+            raise ValueError(unknown("stage", name, names, most=3))
+    start = 0 if source is None else names.index(source) + 1
+    stop = len(names) if target is None else names.index(target) + 1
     if start >= stop:
         raise ValueError(
             f"stage {target or names[-1]!r} doesn't come behind {source!r}; the order is {', '.join(names)}"
@@ -84,7 +87,7 @@ def measure_stages(
 ) -> OrderedDict[str, StageMeasure]:
     """Each stage at its own inputs, and everything up to its end.
 
-    By the chain rule an example's Jacobians multiply to the whole; a stage whose values fall is where pruning broke it.
+    By the chain rule an example's Jacobians multiply to the whole. A stage whose values fall is where pruning broke it.
 
     Args:
         stages, x: as for ``stage_part``.
@@ -125,11 +128,10 @@ def module_part(
         x: a batch of its inputs.
         source: a path such as ``blocks/3/conv1``. None: the network's input.
         target: a path. None: the network's output.
-        call: ``call(copy, x)`` runs the network. By default ``copy(x)``, with ``train=False`` where the module
-            takes that.
+        call: ``call(copy, x)`` runs the network. By default ``copy(x)``, with ``train=False`` where it takes that.
 
     Returns:
-        A ``Part``, whose outputs are flattened per example.
+        A ``Part``.
 
     Raises:
         ValueError: for an unknown path (the nearest are named), one that this call doesn't run exactly once, a
@@ -193,7 +195,7 @@ def measure_modules(
 
     Args:
         module, x, call: as for ``module_part``.
-        paths: modules in the order in which they run; the first stage starts at the input.
+        paths: modules in the order in which they run. The first stage starts at the input.
         measure: as for ``measure_stages``.
 
     Returns:
@@ -284,12 +286,6 @@ def _names(stages: Sequence[Stage]) -> list[str]:
     return names
 
 
-def _index(names: list[str], name: str) -> int:
-    if name not in names:
-        raise ValueError(unknown("stage", name, names, most=3))
-    return names.index(name)
-
-
 def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Callable[..., Any]:
     """run(x, record, replaced): what the module ``record`` (None: the network) gave, or what entered it.
 
@@ -301,70 +297,60 @@ def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Call
             raise ValueError(unknown(f"module of {type(module).__name__}", path, known, most=3))
     check_finite(nnx.to_pure_dict(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
     graphdef, state = nnx.split(module)
-    forward = call or _evaluation(type(module))
+    takes_train = call is None and "train" in inspect.signature(type(module).__call__).parameters
+    forward = call or (lambda net, x: net(x, train=False) if takes_train else net(x))
 
     def run(
-        x: jax.Array,
-        record: str | None,
-        replaced: tuple[str, Any] | None = None,
-        *,
-        entering: bool = False,
+        x: jax.Array, record: str | None, replaced: tuple[str, Any] | None = None, *, entering: bool = False
     ) -> Any:
         net = nnx.merge(graphdef, state, copy=True)
         net.eval()
-        given: list[Any] = []
-        taken: list[Any] = []
-        if replaced is not None:
-            source, value = replaced
-            _surround(net, source, _give(value, given))
-        if record is not None:
-            before = given if replaced is not None else [True]
-            _surround(net, record, _take(record, taken, before, entering=entering))
+        source, value = replaced or (None, None)
+        outside, calls = _trace(), Counter[str | None]()
+        found: list[Any] = []
+
+        def give(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            calls[source] += 1
+            return value
+
+        def take(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if _trace() != outside:
+                raise ValueError(
+                    f"module {record!r} runs inside a transform of the network's own (nnx.jit, nnx.remat, "
+                    "nnx.scan, ...), which keeps its values: name the module around that transform"
+                )
+            out = own(*args, **kwargs)
+            if source is not None and not calls[source]:  # after the call: the source may lie inside
+                raise ValueError(
+                    f"module {record!r} runs before the source of this part: swap source and target"
+                )
+            calls[record] += 1
+            found.append(args[0] if entering else out)
+            return out
+
+        around = [(path, does) for path, does in ((source, give), (record, take)) if path is not None]
+        for path, does in around:
+            _surround(_modules(net)[path], does)
         out = forward(net, x)
-        if replaced is not None:
-            _once(given, source)
-        return out if record is None else _once(taken, record)
+        for path, _ in around:
+            if calls[path] != 1:
+                raise ValueError(
+                    f"module {path!r} runs {calls[path]} times in this call; a part needs a module that runs once"
+                )
+        return out if record is None else found[0]
 
     return run
 
 
-def _evaluation(cls: type) -> Call:
-    takes_train = "train" in inspect.signature(cls.__call__).parameters
-    return lambda net, x: net(x, train=False) if takes_train else net(x)
+def _trace() -> Any:
+    return core.get_opaque_trace_state(convention="nnx")
 
 
-def _give(value: Any, given: list[Any]) -> Callable[..., Any]:
-    def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        given.append(value)
-        return value
-
-    return around
-
-
-def _take(path: str, taken: list[Any], before: list[Any], *, entering: bool) -> Callable[..., Any]:
-    outside = core.get_opaque_trace_state(convention="nnx")
-
-    def around(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if core.get_opaque_trace_state(convention="nnx") != outside:
-            raise ValueError(
-                f"module {path!r} runs inside a transform of the network's own (nnx.jit, nnx.remat, nnx.scan, "
-                "...), which keeps its values: name the module around that transform"
-            )
-        out = call(*args, **kwargs)
-        if not before:  # asked after the call: the source may lie inside
-            raise ValueError(f"module {path!r} runs before the source of this part: swap source and target")
-        taken.append(args[0] if entering else out)
-        return out
-
-    return around
-
-
-def _surround(net: nnx.Module, path: str, around: Callable[..., Any]) -> None:
+def _surround(module: nnx.Module, around: Callable[..., Any]) -> None:
     """Calls of the module go to ``around(its own bound call, *arguments)``, which gives what the caller gets."""
-    target = _modules(net)[path]
     # past NNX's own bookkeeping: this copy is ours, and its structure stays as it is
-    object.__setattr__(target, "_around", around)
-    object.__setattr__(target, "__class__", _surrounded(type(target)))
+    object.__setattr__(module, "_around", around)
+    object.__setattr__(module, "__class__", _surrounded(type(module)))
 
 
 @functools.cache  # a memo of a pure function: NNX registers every class that is made, once is enough
@@ -373,14 +359,6 @@ def _surrounded(cls: type) -> type:
         return self._around(functools.partial(cls.__call__, self), *args, **kwargs)
 
     return type(cls)(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
-
-
-def _once(calls: list[Any], path: str) -> Any:
-    if len(calls) != 1:
-        raise ValueError(
-            f"module {path!r} runs {len(calls)} times in this call; a part needs a module that runs once"
-        )
-    return calls[0]
 
 
 def _modules(module: nnx.Module) -> dict[str, nnx.Module]:

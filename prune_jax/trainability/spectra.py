@@ -1,6 +1,6 @@
 """Jacobian spectrum of a network over a data set: one call, with error bars."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +9,6 @@ import numpy as np
 
 from prune_jax.trainability import checks, jacobian, passes, singular_values
 
-NO_TRACE = (
-    "a spectrum is described on the host, outside jit and vmap: inside them take jacobian_singular_values, and "
-    "give its result to summarize outside"
-)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -121,24 +117,27 @@ def spectrum(
     _check_quantiles(quantiles)
     checks.check_network(apply)
     checks.check_share("resolution", resolution)
-    if isinstance(batches, jax.core.Tracer):
-        raise ValueError(NO_TRACE)
     network, share = passes.passes(apply), resolution
     found: list[np.ndarray] = []
-    for x in _stream(batches):
+    for x in (batches,) if hasattr(batches, "ndim") else batches:
+        if isinstance(x, tuple | list | dict):
+            raise ValueError(
+                f"a batch is a {type(x).__name__}; a spectrum needs the images alone: give (images for images, labels "
+                "in loader), or what your loader calls them"
+            )
+        x = jnp.asarray(x)
         if check and not found:
             checks.check_independent(apply, x)
-        measured = jacobian.values(network, x, outputs, chunk, method, available)
-        if isinstance(measured, jax.core.Tracer):
-            raise ValueError(NO_TRACE)
-        values = np.asarray(measured, np.float64)
+        values = _on_host(jacobian.values(network, x, outputs, chunk, method, available))
         before = sum(len(rows) for rows in found)
         checks.check_measured(values, apply, "Jacobian", before + np.arange(len(values)))
         if found and values.shape[1] != found[0].shape[1]:
             raise ValueError(f"batches hold inputs of different shapes, now {x.shape}; a spectrum needs one")
         found.append(values)
-        if share is None:
-            share = _resolution(network, x, outputs, method)
+        if share is None:  # of the coarsest format that the network computes in
+            shapes = passes.abstract(network, x, passes.wanted(network, x, outputs), narrow=True)
+            seen = singular_values.coarsest([x, *jax.tree.leaves((shapes.made, shapes.entered))])
+            share = singular_values.resolution(method, seen)
     if not found or share is None:
         raise ValueError("batches holds no examples; a spectrum needs at least one")
     return summarize(np.concatenate(found), resolution=share, quantiles=quantiles)
@@ -164,9 +163,7 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
         1.5
     """
     checks.check_share("resolution", resolution)
-    if isinstance(values, jax.core.Tracer):
-        raise ValueError(NO_TRACE)
-    values = np.asarray(values, np.float64)
+    values = _on_host(values)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"values have shape {values.shape}; a spectrum needs (examples, values), not empty")
     checks.check_measured(values, None, "Jacobian")
@@ -174,8 +171,7 @@ def summarize(values: np.ndarray, *, resolution: float, quantiles: Sequence[floa
     resolved = (values > resolution * values[:, :1]) & (values > 0)
     values, rank = np.where(resolved, values, np.nan), resolved.sum(1)
     each = _per_example(values, quantiles)
-    means = Statistics(*(_mean_and_error(field)[0] for field in each))
-    errors = Statistics(*(_mean_and_error(field)[1] for field in each))
+    means, errors = (Statistics(*found) for found in zip(*map(_mean_and_error, each), strict=True))
     pooled = Statistics(*(field[0] for field in _per_example(values.reshape(1, -1), quantiles)))
     pooled = pooled._replace(log_determinant=means.log_determinant)
     missing = values.shape[1] - rank
@@ -212,23 +208,13 @@ def _mean_and_error(field: np.ndarray) -> tuple[Any, Any]:
     return mean[()], error[()]
 
 
-def _stream(batches: Any) -> Iterator[jax.Array]:
-    for batch in (batches,) if hasattr(batches, "ndim") else batches:
-        if isinstance(batch, tuple | list | dict):
-            raise ValueError(
-                f"a batch is a {type(batch).__name__}; a spectrum needs the images alone: give "
-                "(images for images, labels in loader), or what your loader calls them"
-            )
-        yield jnp.asarray(batch)
-
-
-def _resolution(
-    network: passes.Passes, x: jax.Array, outputs: Sequence[int] | None, method: singular_values.Method
-) -> float:
-    """Resolution under the coarsest format that the network computes in, of float32 where that is finer."""
-    shapes = passes.abstract(network, x, passes.wanted(network, x, outputs), narrow=True)
-    seen = jax.tree.leaves((shapes.made, shapes.entered))
-    return singular_values.resolution(method, singular_values.coarsest([x, *seen]))
+def _on_host(values: Any) -> np.ndarray:
+    if isinstance(values, jax.core.Tracer):
+        raise ValueError(
+            "a spectrum is described on the host, outside jit and vmap: inside them take jacobian_singular_values, and "
+            "give its result to summarize outside"
+        )
+    return np.asarray(values, np.float64)
 
 
 def _check_quantiles(quantiles: Sequence[float]) -> None:
