@@ -13,7 +13,7 @@ import prune_jax
 PACKAGE = Path(prune_jax.__file__).parent
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 MOST = 0.3  # semicolons in 100 words
-NOT_YET = {"trainability": 0.9}  # rooms that still have more, and no more than this
+NOT_YET: dict[str, float] = {}  # rooms that still have more, and no more than this
 CODE = re.compile(r"``.*?``|`[^`]*`", re.DOTALL)
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 

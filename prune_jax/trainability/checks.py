@@ -36,7 +36,7 @@ def check_images(x: Any) -> None:
 
 
 def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
-    """ValueError where an example's outputs differ alone and in a batch of two; ``apply(*bound, x)`` gives them.
+    """ValueError where an example's outputs, ``apply(*bound, x)``, differ alone and in a batch of two.
 
     The first example goes through alone, and beside an altered second one: one program, three examples. What scales
     with the batch is seen so, and what mixes examples. Passed over are traced arrays, batches of one, and functions
@@ -46,17 +46,21 @@ def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
     traced = isinstance(x, jax.core.Tracer) or isinstance(jnp.zeros(()), jax.core.Tracer)
     if traced or examples < 2 or not getattr(x, "is_fully_addressable", True):
         return
-    first, second = np.asarray(x)[:2] if _on_host(x) else np.asarray(x[:2])
+    # NumPy sees an array of the CPU without a copy, which is faster than slicing it there
+    on_host = not isinstance(x, jax.Array) or next(iter(x.devices())).platform == "cpu"
+    first, second = np.asarray(x)[:2] if on_host else np.asarray(x[:2])
     other = (0.5 * second + 0.25).astype(second.dtype)  # not the first one, where the two are equal
-    pair, anew = np.stack([first, other]), partial(_alone_and_beside, apply)
-    forward = partial(_both, apply) if isinstance(apply, Partial) else jax.jit(anew)
+    pair = np.stack([first, other])
+    forward = (
+        partial(_both, apply) if isinstance(apply, Partial) else jax.jit(partial(_alone_and_beside, apply))
+    )
     try:
         found = forward(*bound, pair)
     except Exception:  # whatever it is, the measurement itself raises it of the batch that it is given
         return
     shapes = [getattr(out, "shape", ())[:1] for out in found]
     if any(isinstance(out, jax.core.Tracer) for out in found) or shapes != [(1,), (2,)]:
-        return  # a trace hides the numbers; what is no array of examples is refused by name elsewhere
+        return  # a trace hides the numbers. What is no array of examples is refused by name elsewhere
     alone, beside = (np.nan_to_num(np.asarray(out, np.float64)) for out in found)
     largest = max(np.abs(alone).max(initial=0.0), np.abs(beside).max(initial=0.0))
     moved = np.abs(alone[0] - beside[0]).max(initial=0.0)
@@ -66,11 +70,6 @@ def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
             "of one example describes them: put the network into evaluation mode (in training mode batch norm ties "
             "examples together), or give check=False to measure it all the same"
         )
-
-
-def _on_host(x: Any) -> bool:
-    """Whether NumPy sees the array without a copy, which is faster than slicing it on its device."""
-    return not isinstance(x, jax.Array) or next(iter(x.devices())).platform == "cpu"
 
 
 def _alone_and_beside(apply: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
@@ -89,7 +88,7 @@ def _epsilon(apply: Callable[..., Any], bound: Sequence[Any], x: Any) -> float:
 
 
 def check_logits(logits: Any, batch: int) -> None:
-    """ValueError unless ``apply`` gave floating ``(batch, K)``, K > 0; says how to reduce other shapes."""
+    """ValueError unless ``apply`` gave floating ``(batch, K)``, K > 0."""
     shape = getattr(logits, "shape", None)
     if shape is None:
         raise ValueError(
@@ -108,7 +107,7 @@ def check_logits(logits: Any, batch: int) -> None:
 
 
 def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:
-    """Indices of the outputs wanted, default all ``count``; ValueError for wrong or repeated ones."""
+    """Indices of the outputs wanted, default all ``count``. ValueError for wrong or repeated ones."""
     if outputs is None:
         return np.arange(count)
     chosen = np.asarray(outputs)
@@ -123,13 +122,13 @@ def chosen_outputs(outputs: Sequence[int] | None, count: int) -> np.ndarray:
 
 
 def check_share(name: str, value: float | None) -> None:
-    """ValueError where a share of the largest singular value is out of range; None is one that is left out."""
+    """ValueError where a share of the largest singular value is out of range. None is one that is left out."""
     if value is not None and not 0 <= value < 1:
         raise ValueError(f"{name} is a share of the largest singular value, in [0, 1), got {value}")
 
 
 def check_whole(name: str, value: Any, of: str = "") -> int:
-    """``value`` as an int; ValueError naming the argument where it is no whole number."""
+    """``value`` as an int. ValueError naming the argument where it is no whole number."""
     try:
         whole = int(value)
         if not isinstance(value, bool) and whole == value:
@@ -175,10 +174,9 @@ def check_finite(tree: Any) -> None:
 
 
 def check_network(apply: Callable[..., Any]) -> None:
-    """``check_finite`` of all that a ``jax.tree_util.Partial`` binds; what a plain function closes over is hidden."""
-    if isinstance(apply, Partial):
-        for bound in (*apply.args, *apply.keywords.values()):
-            check_finite(bound)
+    """``check_finite`` of all that a ``jax.tree_util.Partial`` binds. What a plain function closes over is hidden."""
+    for bound in (*apply.args, *apply.keywords.values()) if isinstance(apply, Partial) else ():
+        check_finite(bound)
 
 
 def check_measured(values: Any, apply: Any, what: str, numbers: Any = None) -> None:
@@ -223,7 +221,5 @@ def at_least_float32(array: jax.Array) -> jax.Array:
 
 def named(tree: Any) -> list[tuple[str, Any]]:
     """The leaves of a tree with their paths, such as ``layers/0/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="/") or "params", leaf) for path, leaf in leaves
-    ]
+    at = partial(jax.tree_util.keystr, simple=True, separator="/")
+    return [(at(path) or "params", leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]

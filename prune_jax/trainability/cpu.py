@@ -28,7 +28,7 @@ Pieces = list[tuple[int, int]]  # where each chunk of seeds starts, and how many
 
 
 def each(function: Callable[[jax.Array], Any], matrices: jax.Array) -> Any:
-    """``function`` of each matrix of ``(..., m, n)``; results keep the leading axes.
+    """``function`` of each matrix of ``(..., m, n)``. Results keep the leading axes.
 
     Given a batch, jaxlib hands parts of it to XLA's thread pool and waits for them, often on a thread of that pool:
     with as many such calls at once as the pool has threads, independent ones in one program or one on each CPU

@@ -16,7 +16,7 @@ class FeatureRank(NamedTuple):
     numerical: singular values above the noise, or above ``rtol`` times the largest one (int32).
     stable: ||A||_F^2 / ||A||_2^2 (Rudelson and Vershynin, 2007, J. ACM 54(4)).
     effective: exp of the entropy of s / sum(s) (Roy and Vetterli, 2007, EUSIPCO).
-    srank: fewest leading values whose sum reaches (1 - delta) of all (int32; Kumar et al., 2021,
+    srank: fewest leading values whose sum reaches (1 - delta) of all (int32, Kumar et al., 2021,
     arXiv 2010.14498). numerical >= srank, and numerical >= effective up to what lies below the tolerance.
     Where features aren't finite, which only inside a ``jit`` isn't refused, numerical and srank are -1 and the
     others NaN.

@@ -29,7 +29,7 @@ def jacobians(
             weights then compile nothing.
         x: ``(batch, ...)``, floating.
         outputs: indices of the outputs wanted, by default all.
-        chunk: cotangents that are pulled back at once, which bounds memory. By default as many as fit the cache;
+        chunk: cotangents that are pulled back at once, which bounds memory. By default as many as fit the cache, or
             inside a trace, where each chunk is compiled apart, as many as fit memory.
         available: bytes that may be used, by default what the device has.
         check: refuse examples that depend on one another, by forward passes of one example and of two. A trace
@@ -76,7 +76,7 @@ def jacobian_singular_values(
         method: says how far down values are resolved, see ``singular_values``.
 
     Returns:
-        ``(batch, min(K, D))``, descending, in float32 or wider; also of a bfloat16 network.
+        ``(batch, min(K, D))``, descending, in float32 or wider, also of a bfloat16 network.
 
     Raises:
         ValueError: as ``jacobians``, and for an unknown method.
@@ -123,7 +123,7 @@ def values(
     method: Method,
     available: int | None,
 ) -> jax.Array:
-    """Singular values through the compiled pieces of a network; arguments as ``jacobian_singular_values``."""
+    """Singular values through the compiled pieces of a network."""
     check_method(method)
     rows = passes.wanted(network, x, outputs)
     finish = partial(passes.solve, count=min(len(rows), math.prod(x.shape[1:])), method=method)

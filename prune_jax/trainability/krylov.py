@@ -40,9 +40,8 @@ def largest_jsv(
         key: of the random start.
 
     Returns:
-        An ``Estimate`` whose value and error are ``(batch, k)``, descending. ``error`` is a bound: a singular value
-        lies within it of the Ritz value (‖J v - s u‖ for the residual). That it is the i-th largest is likely, not
-        certain.
+        An ``Estimate`` of ``(batch, k)``, descending. ``error`` is a bound: a singular value lies within it of the Ritz
+        value (‖J v - s u‖ for the residual). That it is the i-th largest is likely, not certain.
 
     Raises:
         ValueError: for bad input, a ``k`` that is not among the min(K, D) values, a budget under one step, more
@@ -55,8 +54,7 @@ def largest_jsv(
 
     Source: Musco and Musco 2015 for the space, Parlett 1998, 4.5, for the bound.
     """
-    values, bounds, spent = _ritz(apply, x, k, budget, key, check)
-    return Estimate(values[:, :k], bounds[:, :k], spent)
+    return _ritz(apply, x, k, budget, key, check, slice(k))
 
 
 def smallest_jsv(
@@ -81,14 +79,13 @@ def smallest_jsv(
         >>> round(float(smallest_jsv(stretch, jnp.ones((1, 2)), 1, budget=4, key=jax.random.key(0)).value[0, 0]), 4)
         1.0
     """
-    values, bounds, spent = _ritz(apply, x, k, budget, key, check)
-    return Estimate(values[:, : -k - 1 : -1], bounds[:, : -k - 1 : -1], spent)
+    return _ritz(apply, x, k, budget, key, check, slice(None, -k - 1, -1))
 
 
 def _ritz(
-    apply: Apply, x: jax.Array, k: int, budget: int, key: jax.Array, check: bool
-) -> tuple[jax.Array, jax.Array, int]:
-    """Ritz values (batch, m), descending, the bounds, and the products spent."""
+    apply: Apply, x: jax.Array, k: int, budget: int, key: jax.Array, check: bool, wanted: slice
+) -> Estimate:
+    """Those ``wanted`` of the Ritz values, which descend, with bounds."""
     budget = check_budget(budget, 2, "a step takes a pull-back and a push-forward of each vector")
     k = check_whole("k", k)
     jacobian = jacobian_of(apply, x, check=check)
@@ -108,8 +105,8 @@ def _ritz(
     basis, back, there = krylov_space(product, start, block)
     values, bounds = _ritz_values(basis, back, there)
     check_measured(values, apply, "extreme singular values")
-    floor = resolution("svd", jacobian.network_dtype) * values[:, :1]
-    return values, jnp.maximum(bounds, floor), 2 * basis.shape[1]
+    bounds = jnp.maximum(bounds, resolution("svd", jacobian.network_dtype) * values[:, :1])
+    return Estimate(values[:, wanted], bounds[:, wanted], 2 * basis.shape[1])
 
 
 @jax.jit
@@ -118,7 +115,7 @@ def _ritz_values(basis: jax.Array, back: jax.Array, there: jax.Array) -> tuple[j
 
     By the pair (u, v), or from the squares.
     """
-    _, values, rotation = cpu.each(_svd_of_triangle, there.mT)
+    _, values, rotation = cpu.each(lambda tall: jnp.linalg.svd(jnp.linalg.qr(tall, mode="r")), there.mT)
     image, left = _matmul(rotation, back), _matmul(rotation, basis)
     off = jnp.linalg.norm(image - values[..., None] ** 2 * left, axis=-1)
     by_pair = off / jnp.where(values > 0, values, 1.0) / 2**0.5
@@ -133,7 +130,7 @@ def krylov_space(product: Product, start: jax.Array, block: int) -> tuple[jax.Ar
 
     ``product`` maps a block of rows (batch, b, r) to arrays (batch, b, ...), of which the first are the operator's
     images. ``start`` (batch, size, r) is random: its first ``block`` rows begin the space, the others replace
-    directions that have run out. The loop runs in Python: no gradient of a convolution is inside a compiled one.
+    directions that have run out.
     """
     new = cpu.each(_orthonormal, start[:, :block].mT).mT
     basis, found, size = new, [product(new)], start.shape[1]
@@ -148,7 +145,7 @@ def krylov_space(product: Product, start: jax.Array, block: int) -> tuple[jax.Ar
 
 @jax.jit
 def _next_block(basis: jax.Array, rows: jax.Array, spare: jax.Array) -> jax.Array:
-    """Orthonormal rows that extend ``basis`` towards ``rows``; what has run out is replaced at random.
+    """Orthonormal rows that extend ``basis`` towards ``rows``. What has run out is replaced at random.
 
     Three times: where the space is exhausted the first QR returns noise, which only then can be made orthogonal.
     """
@@ -164,17 +161,11 @@ def _orthonormal(tall: jax.Array) -> jax.Array:
     return jnp.linalg.qr(tall)[0]
 
 
-def _svd_of_triangle(tall: jax.Array) -> Any:
-    return jnp.linalg.svd(jnp.linalg.qr(tall, mode="r"))
-
-
 class TopEigenvalues(NamedTuple):
     """Estimates of the largest eigenvalues, descending, and bounds on their errors.
 
-    values: (k,), from below: none exceeds the eigenvalue that it stands for.
-    residuals: ||A y - value y||. An eigenvalue of A lies within the residual of each value, in exact arithmetic.
-    Rounding adds its share.
-    products: operator products spent.
+    values: (k,), from below: none exceeds the eigenvalue that it stands for. residuals: ||A y - value y||. An
+    eigenvalue of A lies within the residual of each value, but for rounding. products: operator products spent.
     """
 
     values: jax.Array
@@ -194,7 +185,7 @@ def top_eigenvalues(
     """The ``count`` largest eigenvalues of a symmetric ``(size, size)`` operator on rows (b, size), by block Lanczos.
 
     Rayleigh-Ritz on the Krylov space of a Gaussian block of ``count`` vectors after ``steps`` products (Golub and
-    Underwood, 1977; Parlett, 1998, ch. 13). Raises ValueError unless 1 <= count, 1 <= steps, count * steps <= size.
+    Underwood 1977, Parlett 1998, ch. 13). Raises ValueError unless 1 <= count, 1 <= steps, count * steps <= size.
     """
     if count < 1 or steps < 1 or count * steps > size:
         raise ValueError(

@@ -285,7 +285,7 @@ def _format(apply: ApplyParams, params: Any, x: jax.Array) -> Any:
 
 
 def _finite(values: jax.Array) -> jax.Array:
-    """The values; ValueError where they are not finite."""
+    """The values. ValueError where they are not finite."""
     if checks.known_broken(values):
         raise ValueError(
             "the kernel holds NaN or infinity though weights and images don't: activations or gradients overflow"

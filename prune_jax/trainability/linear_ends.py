@@ -22,7 +22,7 @@ _FORMATS = ("float32", "float64")
 class Ends(NamedTuple):
     """A network as first map, core, last map, at one batch.
 
-    entered: what enters the core, ``(batch, ...)``; core: it -> what leaves, ``(batch, ...)``. First ``(D, F)``
+    entered: what enters the core, ``(batch, ...)``. core: it -> what leaves, ``(batch, ...)``. First ``(D, F)``
     and last ``(F, K)``: the matrices before and behind it, None where there is no such narrowing map and the
     core begins at the input, or ends at the logits, itself.
     """
@@ -49,7 +49,7 @@ class _Map(NamedTuple):
 
 
 def split(apply: Callable[[jax.Array], jax.Array], x: jax.Array, outputs: int) -> Ends:
-    """``apply`` at ``x`` in parts; a last map only where fewer features than the ``outputs`` wanted are behind it.
+    """``apply`` at ``x`` in parts, a last map only where fewer features than the ``outputs`` wanted are behind it.
 
     Read off the jaxpr: a matrix product of ``(batch, D)`` with what doesn't depend on ``x``, in float32 or
     float64, right behind the input, or before the logits but for a bias. Where none is found, the whole of

@@ -1,12 +1,12 @@
 """Mean Jacobian singular value of a data set at a budget of pull-backs, with its standard error.
 
 Two ways, of several that were tried (docs/trainability.md has the trial): exact spectra of as many random examples as
-the budget buys; and exact spectra of fewer, with a regression on what a few output directions tell of all examples.
+the budget buys, or exact spectra of fewer, with a regression on what a few output directions tell of all examples.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,9 +79,8 @@ def mean_jsv_estimate(
 ) -> Estimate:
     """Mean over all singular values of all examples at a budget of pull-backs, with its standard error.
 
-    The error covers the sampling of examples. Few examples make it rough itself (Student t, a degree of freedom
-    less than examples drawn), and one of many has none: NaN. With 'exact', or a plan, the function is jit-able and
-    vmap-able.
+    The error covers the sampling of examples. Few examples make it rough itself (Student t), and one of many has
+    none: NaN. With 'exact', or a plan, the function is jit-able and vmap-able.
 
     Args:
         apply, check: as for ``jacobians``.
@@ -136,8 +135,8 @@ def plan_mean_jsv(
 
     Exact spectra, of all examples where the budget buys them. From a budget of 128 exact spectra on a pilot of 8
     says whether leading directions leave clearly less error. Its examples aren't used again: the method must not
-    depend on the sample it is used on. Followed apart, a plan takes its pilot again. A plan made once serves
-    compiled calls on networks of this kind, for ``plan.pull_backs`` each.
+    depend on the sample it is used on. A plan made once serves compiled calls on networks of this kind, for
+    ``plan.pull_backs`` each. They hold a pilot of their own.
 
     Args:
         apply, x, budget, batch, check: as for ``mean_jsv_estimate``.
@@ -168,10 +167,7 @@ def cost_of(plan: Plan, examples: int, each: int) -> int:
 
 @partial(jax.jit, static_argnames="population")
 def sample_mean(values: jax.Array, population: float) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard error of a simple random sample (n,); NaN for one of many, which has no spread.
-
-    Cochran 1977, Sampling Techniques, 2.5: a sample of the whole population has error 0.
-    """
+    """Mean and standard error of a simple random sample (n,). NaN for one of many (Cochran 1977, section 2.5)."""
     mean, left = jnp.mean(values), max(1 / values.shape[0] - 1 / population, 0.0)
     return mean, jnp.sqrt(_variance(values) * left) if left else jnp.zeros_like(mean)
 
@@ -182,11 +178,10 @@ def regression_mean(
 ) -> tuple[jax.Array, jax.Array]:
     """Mean of ``values``, known for a random sample, by way of ``easy`` ones that are known for all examples.
 
-    ``values`` and ``easy``: (n,), of the sample; ``easy_rest``: (N - n,), of the other examples. A line is
+    ``values`` and ``easy``: (n,), of the sample. ``easy_rest``: (N - n,), of the other examples. A line is
     fitted on the sample and read at the mean of all N. Its bias is of order 1/n (Cochran 1977, 7.1 to 7.3).
     The error weighs each residual as the estimate does and divides it by 1 - leverage, as a jackknife does
     (HC3: MacKinnon and White 1985), since residuals grow with the Jacobian and a few examples lead the fit.
-    Raises ValueError for n < 3: a line through two points leaves no residuals to judge it by.
     """
     n, examples = values.shape[0], easy.shape[0] + easy_rest.shape[0]
     if n < 3:
@@ -226,12 +221,26 @@ def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> t
     budget = check_budget(budget, least_budget(n, each), why)
     exact = Plan("exact", min(n, budget // each))
     pilot = min(_PILOT, n)
-    if method == "leading":
-        _refuse_leading(n, each, budget, pilot)
-    elif method == "exact" or exact.examples == n or pilot * each > budget // _SHARE:
+    enough = pilot * each + n + pilot * (each - 1)
+    if method == "leading" and min(pilot - 1, each) < 2:
+        raise ValueError(
+            f"method 'leading' can't be used with {n} examples of {each} singular values each: a regression needs at "
+            "least 3, and one value is the exact spectrum"
+        )
+    if method == "leading" and budget < enough:
+        raise ValueError(
+            f"budget {budget} is too small for method 'leading'; {enough} pull-backs are enough: a pilot of {pilot} "
+            f"exact spectra, {each} each, one of each of {n} examples and {pilot} exact spectra more"
+        )
+    if method != "leading" and (method == "exact" or exact.examples == n or pilot * each > budget // _SHARE):
         return exact._replace(pull_backs=cost_of(exact, n, each)), None
     grams = _pilot(data, pilot, key)
-    plan = best_plan(variances(_seen(grams), data.values), n, each, budget - pilot * each, method)
+    if isinstance(grams, jax.core.Tracer):
+        raise ValueError(
+            "the best method is found by looking at numbers, which jit, vmap and grad hide: make a Plan outside, "
+            "by plan_mean_jsv on like weights and images, and give it as the method inside the jit or vmap"
+        )
+    plan = best_plan(variances(np.asarray(grams), data.values), n, each, budget - pilot * each, method)
     plan = plan._replace(pilot=pilot if plan.leading else 0, spent=pilot * each)
     return plan._replace(pull_backs=cost_of(plan, n, each)), _directions(grams) if plan.pilot else None
 
@@ -239,7 +248,7 @@ def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> t
 def best_plan(
     seen: tuple[float, dict[int, float]], examples: int, each: int, budget: int, method: str = "auto"
 ) -> Plan:
-    """The plan that leaves the least variance by what a pilot has ``seen``; 'auto': exact unless clearly beaten."""
+    """The plan that leaves the least variance by what a pilot has ``seen``. 'auto' is exact unless clearly beaten."""
     between, residual = seen
     plans = [Plan("leading", min(examples, (budget - examples * q) // (each - q)), q) for q in residual]
     plans = [plan for plan in plans if plan.examples >= min(_FEWEST, examples)]
@@ -276,21 +285,6 @@ def variances(grams: np.ndarray, count: int) -> tuple[float, dict[int, float]]:
     return float(found.var(ddof=1)), residual
 
 
-def _refuse_leading(n: int, each: int, budget: int, pilot: int) -> None:
-    if pilot < 3:
-        raise ValueError(f"method 'leading' can't be used with {n} examples: a regression needs at least 3")
-    if each < 2:
-        raise ValueError(
-            "method 'leading' can't be used with one singular value of each example: that is the exact spectrum"
-        )
-    enough = pilot * each + n + pilot * (each - 1)
-    if budget < enough:
-        raise ValueError(
-            f"budget {budget} is too small for method 'leading'; {enough} pull-backs are enough: a pilot of {pilot} "
-            f"exact spectra, {each} each, one of each of {n} examples and {pilot} exact spectra more"
-        )
-
-
 def _check_plan(plan: Plan, examples: int, each: int) -> None:
     """ValueError naming what of ``plan`` can't be followed on ``examples`` examples."""
     nearest.one_of("the plan's method", plan.method, METHODS)
@@ -298,9 +292,8 @@ def _check_plan(plan: Plan, examples: int, each: int) -> None:
     if plan.method == "leading":
         allowed = {"examples": (min(3, examples), examples), "leading": (1, each - 1), "pilot": (1, examples)}
     for field, (low, high) in allowed.items():
-        value: Any = getattr(plan, field)
-        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not is_whole or not low <= value <= high:
+        value = getattr(plan, field)
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
             between = f"{low} to {high}" if low < high else str(low) if low == high else "none"
             raise ValueError(
                 f"a plan for {plan.method!r} has {field}={value!r}; allowed here: {between}: plan_mean_jsv makes plans"
@@ -334,12 +327,12 @@ def _followed(
     order = jax.random.permutation(key, len(data.x))
     sample, rest = order[: plan.examples], order[plan.examples :]
     if directions is None:
-        return sample_mean(_measured(data, sample, _sum)[:, 0] / data.values, population)
+        return sample_mean(_measured(data, sample, partial(_sums, None))[:, 0] / data.values, population)
     leading = directions[: plan.leading]
     exact, easy = (_measured(data, sample, partial(_sums, leading)) / data.values).T
     if not len(rest):
         return sample_mean(exact, population)
-    easy_rest = _measured(data, rest, _sum, leading)[:, 0] / data.values
+    easy_rest = _measured(data, rest, partial(_sums, None), leading)[:, 0] / data.values
     return regression_mean(exact, easy, easy_rest, population)
 
 
@@ -351,7 +344,7 @@ def _pilot(data: _Data, count: int, key: jax.Array) -> jax.Array:
 def _measured(
     data: _Data, numbers: jax.Array, finish: Callable[..., jax.Array], mix: jax.Array | None = None
 ) -> jax.Array:
-    """What ``finish`` makes of the Jacobians of the examples ``numbers``; along the seeds that ``mix`` combines."""
+    """What ``finish`` makes of the Jacobians of the examples ``numbers``, along the seeds that ``mix`` combines."""
     rows = data.rows if mix is None else (data.rows, mix)
     pieces = [numbers[start : start + data.batch] for start in range(0, len(numbers), data.batch)]
     found = jnp.concatenate([reduced(data.network, data.x[piece], rows, finish) for piece in pieces])
@@ -366,30 +359,14 @@ def _directions(grams: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _sum(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
-    """Sums of singular values, (batch, 1)."""
-    return jnp.sum(singular_values(whole(parts, entry)), -1, keepdims=True)
-
-
-@jax.jit
-def _sums(leading: jax.Array, parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
-    """Sums of singular values, of all and along the ``leading`` combinations of seeds: (batch, 2)."""
+def _sums(leading: jax.Array | None, parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
+    """Sums of singular values, (batch, 1). Those along the ``leading`` combinations of seeds beside: (batch, 2)."""
     jacobian = whole(parts, entry)
-    along = jnp.tensordot(leading, jacobian, 1, precision=jax.lax.Precision.HIGHEST)
-    return jnp.stack([jnp.sum(singular_values(found), -1) for found in (jacobian, along)], 1)
+    along = [] if leading is None else [jnp.tensordot(leading, jacobian, 1, precision="highest")]
+    return jnp.stack([jnp.sum(singular_values(found), -1) for found in (jacobian, *along)], 1)
 
 
 @jax.jit
 def _grams(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
     jacobian = checks.at_least_float32(whole(parts, entry))
-    return jnp.einsum("kbd,lbd->bkl", jacobian, jacobian, precision=jax.lax.Precision.HIGHEST)
-
-
-def _seen(array: jax.Array) -> np.ndarray:
-    """The numbers on the host; ValueError for those that a trace hides."""
-    if isinstance(array, jax.core.Tracer):
-        raise ValueError(
-            "the best method is found by looking at numbers, which jit, vmap and grad hide: make a Plan outside, "
-            "by plan_mean_jsv on like weights and images, and give it as the method inside the jit or vmap"
-        )
-    return np.asarray(array)
+    return jnp.einsum("kbd,lbd->bkl", jacobian, jacobian, precision="highest")

@@ -24,7 +24,7 @@ _LOOPS = ("scan", "while")  # whose body writes beside what it carries
 
 
 class Live(NamedTuple):
-    """Bytes of a program beside its arguments: held all along, and at most at once of what moves; results count."""
+    """Bytes of a program beside its arguments, with its results: held all along, and at most at once of what moves."""
 
     kept: int
     moving: int
@@ -48,7 +48,7 @@ class Need(NamedTuple):
 
 
 def live(traced: Any, moving: Iterable[int]) -> Live:
-    """What XLA allots to a traced program, within a factor of 2; ``moving``: numbers of the arguments that vary.
+    """What XLA allots to a traced program, within a factor of 2. ``moving``: numbers of the arguments that vary.
 
     Each value lives from where it is made to its last use. What doesn't depend on a ``moving`` argument, such as
     kernels turned round for a transposed convolution, XLA:CPU makes first and holds.
@@ -79,7 +79,7 @@ def _live(jaxpr: Jaxpr, moving: tuple[int, ...]) -> Live:
 
 
 def _uses(jaxpr: Jaxpr, moving: tuple[int, ...]) -> tuple[set[Any], dict[Any, int], set[Any]]:
-    """Values that depend on the arguments number ``moving``; each one's last use. Those that are read as a whole."""
+    """Values that depend on the arguments number ``moving``. Each one's last use. Those that are read as a whole."""
     last: dict[Any, int] = {}
     moves, read = {jaxpr.invars[number] for number in moving}, set(_vars(jaxpr.outvars))
     for number, eqn in enumerate(jaxpr.eqns):
@@ -136,21 +136,18 @@ def fitting_chunk(wanted: int | None, outputs: int, cost: Need, available: int, 
             _refusal(f"{what} even with chunk=1", cost.of(1), available, cost.batch, "a matrix-free estimate")
         )
     room = (available - cost.fixed) // cost.per_cotangent
+    if wanted is not None and (chunk := min(wanted, outputs)) > room:
+        needed = f"chunk={wanted} needs about {gib(cost.of(chunk))} and {gib(available)} are available"
+        raise ValueError(f"{needed}: use chunk={room} or less")
     if wanted is not None:
-        chunk = min(wanted, outputs)
-        if chunk > room:
-            raise ValueError(
-                f"chunk={wanted} needs about {gib(cost.of(chunk))} and {gib(available)} are available: "
-                f"use chunk={room} or less"
-            )
-        return chunk
+        return min(wanted, outputs)
     cached = cached and jax.default_backend() == "cpu"
     limit = min(room, max(1, CACHED // cost.activation)) if cached else room
     return max(d for d in range(1, outputs + 1) if outputs % d == 0 and d <= limit)
 
 
 def vectors_at_once(needed: Need) -> int:
-    """Vectors for each example that memory takes through a network at once; ValueError for none."""
+    """Vectors for each example that memory takes through a network at once. ValueError for none."""
     room = available()
     if needed.of(1) > room:
         what = f"a product with the Jacobians of {needed.batch} examples needs about {gib(needed.of(1))}"

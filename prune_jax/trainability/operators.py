@@ -41,7 +41,7 @@ class Estimate(NamedTuple):
 class Jacobian(NamedTuple):
     """The Jacobians (K, D) of the examples of a batch, as maps between flat vectors.
 
-    push: (..., batch, D) -> (..., batch, K), J v for every example; pull: (..., batch, K) -> (..., batch, D), Jᵀ u.
+    push: (..., batch, D) -> (..., batch, K), J v for every example. pull: (..., batch, K) -> (..., batch, D), Jᵀ u.
     ``there`` and ``back`` are the two seen from the smaller side, r = min(K, D): back(there(u)) is the Gram operator,
     J Jᵀ u for K <= D. All give at least float32, whatever the network computes in: ``network_dtype`` is the coarsest
     format. ``step``: vectors that go through together, so that they fit.
@@ -73,7 +73,7 @@ class Jacobian(NamedTuple):
 
 
 def jacobian_of(apply: Apply, x: jax.Array, *, check: bool = True) -> Jacobian:
-    """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass; see ``passes``.
+    """The Jacobians of ``apply`` at the examples of ``x``, after one forward pass.
 
     Raises ValueError for bad input as ``jacobians`` does, and where memory doesn't take one vector for each example.
     """
@@ -93,12 +93,12 @@ def jacobian_of(apply: Apply, x: jax.Array, *, check: bool = True) -> Jacobian:
         tangents = v.reshape(-1, *x.shape).astype(x.dtype)
         pieces = passes.chunks(len(tangents), step)
         found = [network.push(pull_back, tangents[start : start + n], like=like) for start, n in pieces]
-        return _joined(found).reshape(*v.shape[:-1], outputs).astype(dtype)
+        return jnp.concatenate(found).reshape(*v.shape[:-1], outputs).astype(dtype)
 
     def pull(u: jax.Array) -> jax.Array:
         seeds = u.reshape(-1, *like.shape).astype(like.dtype)
         found = passes.pulled(network, passes.Forward(pull_back, seeds, None), step, None)
-        return _joined(found).reshape(*u.shape[:-1], inputs).astype(dtype)
+        return jnp.concatenate(found).reshape(*u.shape[:-1], inputs).astype(dtype)
 
     computed = coarsest([x, like, *jax.tree.leaves(pull_back)])
     return Jacobian(push, pull, batch, outputs, inputs, dtype, computed, step)
@@ -106,7 +106,7 @@ def jacobian_of(apply: Apply, x: jax.Array, *, check: bool = True) -> Jacobian:
 
 def product_need(network: passes.Passes, pull_back: Any, x: jax.Array, like: Any) -> memory.Need:
     """The memory that products with one vector for each example take, over what the forward pass left."""
-    held, out = jax.tree.map(_shape, (pull_back, like))
+    held, out = jax.eval_shape(lambda: (pull_back, jnp.zeros(like.shape, like.dtype)))
     tangents, cotangents = (jax.ShapeDtypeStruct((1, *a.shape), a.dtype) for a in (x, like))
     both = [
         memory.live(network.push.trace(held, tangents, like=out), [-1]),
@@ -116,16 +116,8 @@ def product_need(network: passes.Passes, pull_back: Any, x: jax.Array, like: Any
     return memory.Need(fixed, max(moving for _, moving in both), 0, len(x))
 
 
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
-
-
-def _joined(pieces: list[jax.Array]) -> jax.Array:
-    return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces)
-
-
 def check_budget(budget: int | None, minimum: int, why: str) -> int:
-    """The budget in Jacobian products; ValueError where it is no whole number or under ``minimum``."""
+    """The budget in Jacobian products. ValueError where it is no whole number or under ``minimum``."""
     budget = checks.check_whole("budget", budget, " of pull-backs")
     if budget < minimum:
         raise ValueError(f"budget {budget} is under the minimum of {minimum} pull-backs: {why}")
@@ -145,7 +137,7 @@ def mean_squared_jsv(
         key: of the signs.
 
     Returns:
-        An ``Estimate``; value and error are ``(batch,)``, float64 on the host, so that no square leaves its range.
+        An ``Estimate`` of ``(batch,)``, float64 on the host, so that no square leaves its range.
         Inside a trace they are float32, for s from 1e-18 to 1e18. With few probes the error is itself rough
         (Student t with ``budget`` - 1 degrees of freedom).
 
@@ -209,7 +201,7 @@ def scaled_squares(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) ->
 
 
 def mean_of_scaled(squares: jax.Array, scales: jax.Array) -> tuple[Any, Any]:
-    """Mean over axis 0 of ``squares * scales**2`` and its standard error; NumPy float64 where no trace hides them."""
+    """Mean over axis 0 of ``squares * scales**2`` and its standard error, NumPy float64 where no trace hides them."""
     *found, top = _mean_and_error(squares, scales)
     if any(isinstance(array, jax.core.Tracer) for array in (*found, top)):
         return found[0] * top * top, found[1] * top * top

@@ -5,7 +5,7 @@ convolution about 19 times slower.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ class Forward(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Of ``Forward``, and of what is pulled back to, ``(batch, ...)``; ``need``: the memory that measuring takes."""
+    """Of ``Forward``, and of what is pulled back to, ``(batch, ...)``. ``need``: the memory that measuring takes."""
 
     made: Forward
     entered: Any
@@ -44,10 +44,10 @@ class Shapes(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """The compiled pieces of one network; arguments by keyword are static.
+    """The compiled pieces of one network. Arguments by keyword are static.
 
     logits(x) -> abstract logits, without any work.
-    forward(x, rows, narrow=) -> ``Forward``; ``rows`` (c, K) are combinations of outputs. ``narrow`` leaves out the
+    forward(x, rows, narrow=) -> ``Forward``. ``rows`` (c, K) are combinations of outputs. ``narrow`` leaves out the
     linear maps at the ends: other Jacobians with the same singular values. A pair of ``rows`` and a matrix asks for
     that matrix's combinations of the seeds that the rows alone would have.
     pull(pull_back, seeds, start, step=, batch=) -> (step, batch, ...): gradients of the seeds from ``start``. They are
@@ -64,16 +64,16 @@ class Passes(NamedTuple):
 
 
 def passes(apply: Apply) -> Passes:
-    """The pieces of ``apply``; a ``jax.tree_util.Partial`` shares its compiled programs.
+    """The pieces of ``apply``. Those of a ``Partial`` take what it binds, so that new weights compile nothing.
 
-    Of ``Partial(f, variables)`` the variables are arguments of the programs, so that new weights compile nothing.
     Nothing tells whether what another function closes over has changed: it is compiled anew by each call. Matrix
     products run at the highest precision unless ``apply`` sets its own: where a device rounds to TF32 or bfloat16
     by default, that noise would pass for singular values.
     """
     if isinstance(apply, jax.tree_util.Partial):
-        pieces = (functools.partial(piece, apply) for piece in (_logits.eval_shape, _forward, _values))
-        logits, begun, at_once = pieces
+        logits, begun, at_once = (
+            functools.partial(f, apply) for f in (_logits.eval_shape, _forward, _values)
+        )
         return Passes(logits, begun, _pull, _push, at_once)
     forward = jax.jit(lambda x, rows, narrow: _begin(apply, x, rows, narrow), static_argnames="narrow")
     values = jax.jit(lambda x, rows, method: _at_once(apply, x, rows, method), static_argnames="method")
@@ -81,7 +81,7 @@ def passes(apply: Apply) -> Passes:
 
 
 def wanted(network: Passes, x: jax.Array, outputs: Sequence[int] | None) -> np.ndarray:
-    """The rows of the identity, ``(c, K)``, that pick the ``outputs``; ValueError for bad input."""
+    """The rows of the identity, ``(c, K)``, that pick the ``outputs``. ValueError for bad input."""
     checks.check_images(x)
     logits = network.logits(x)
     checks.check_logits(logits, len(x))
@@ -137,7 +137,7 @@ def reduced(
     available: int | None = None,
     at_once: Callable[[], jax.Array] | None = None,
 ) -> jax.Array:
-    """What ``finish`` makes of the Jacobians of ``rows``, ``(batch, ...)``; of parts side by side where that pays.
+    """What ``finish`` makes of the Jacobians of ``rows``, ``(batch, ...)``, of parts side by side where that pays.
 
     The linear ends are left out, see ``Passes``. ``at_once``: one program for the same, where one chunk holds all.
     """
@@ -167,7 +167,7 @@ def pulled(network: Passes, made: Forward, step: int, batch: int | None) -> list
 
 
 def whole(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
-    """The Jacobians of a batch from their chunks, ``(seeds, batch, D)``; fewer columns behind an ``entry``."""
+    """The Jacobians of a batch from their chunks, ``(seeds, batch, D)``. Behind an ``entry`` D is smaller."""
     jacobian = jnp.concatenate(parts).reshape(-1, *parts[0].shape[1:2], parts[0][0, 0].size)
     if entry is None:
         return jacobian
@@ -177,8 +177,10 @@ def whole(parts: list[jax.Array], entry: jax.Array | None) -> jax.Array:
 def _growing(target: Any, given: Any, x: Any, rows: Any, narrow: bool, made: Forward) -> int:
     """Values of the largest array of ``made.pull_back`` that grows with the batch, folded into its axis or not."""
     leaves = jax.tree.leaves(made.pull_back)
-    held = _largest(leaves, len(x), folded=False)
-    if _largest(leaves, len(x), folded=True) > held:  # weights, or is it folded? Another batch size tells
+    led = [leaf for leaf in leaves if leaf.shape]
+    held = max([leaf.size for leaf in led if leaf.shape[0] == len(x)], default=1)
+    # Larger with a multiple of the batch in front: weights, or is it folded? Another batch size tells.
+    if any(leaf.size > held for leaf in led if leaf.shape[0] % len(x) == 0):
         other = jax.ShapeDtypeStruct((len(x) + 1, *x.shape[1:]), x.dtype)
         # A network that holds values of this one batch, as a part of a module does, raises whatever it likes.
         try:
@@ -188,13 +190,6 @@ def _growing(target: Any, given: Any, x: Any, rows: Any, narrow: bool, made: For
         pairs = zip(leaves, jax.tree.leaves(more), strict=False)
         held = max([leaf.size for leaf, then in pairs if leaf.shape != then.shape], default=held)
     return held
-
-
-def _largest(leaves: Iterable[Any], batch: int, *, folded: bool) -> int:
-    """Values of the largest array whose leading axis is the batch, or if ``folded`` a multiple of it; at least 1."""
-    led = [leaf for leaf in leaves if leaf.shape]
-    sizes = [leaf.size for leaf in led if leaf.shape[0] == batch or (folded and leaf.shape[0] % batch == 0)]
-    return max(sizes, default=1)
 
 
 def _begin(apply: Apply, x: jax.Array, rows: Rows, narrow: bool) -> Forward:

@@ -1,8 +1,7 @@
 """Stochastic Lanczos quadrature: mean singular value, log-determinant and spectral density, each example's own.
 
-Source of the method: Ubaru, Chen and Saad 2017, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature;
-the density as in Lin, Saad and Yang 2016, 3.2. One probe of m steps costs 2m - 1 products, ``budget`` buys as
-many probes as it can, and the error joins their spread with what the truncation leaves (``integrate``).
+Source of the method: Ubaru, Chen and Saad 2017, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature.
+``budget`` buys as many probes as it can. The error joins their spread with what the truncation leaves (``integrate``).
 Pure functions of ``apply`` with static ``budget`` and ``steps``: jit-able and vmap-able.
 """
 
@@ -29,19 +28,18 @@ def mean_jsv_by_quadrature(
 ) -> Estimate:
     """Mean over the min(K, D) singular values of each example, by stochastic Lanczos quadrature.
 
-    The error joins the probes' spread with what the truncation leaves, and is itself rough for few probes. It is
-    no bound: where singular values crowd at zero, few steps leave a bias of a few percent (docs/trainability.md
-    has numbers).
+    The error is itself rough for few probes. It is no bound: where singular values crowd at zero, few steps leave a
+    bias of a few percent (docs/trainability.md has numbers).
 
     Args:
         apply, x, check: as for ``jacobians``.
-        budget: Jacobian products for each example; a probe of m steps takes 2m - 1.
+        budget: Jacobian products for each example. A probe of m steps takes 2m - 1.
         key: of the probes.
         steps: Lanczos steps of a probe. By default 8, from a budget of 128 on as many as probes, but four probes
             at least. More than ``min(K, D)`` are not made: with so many the rule is exact.
 
     Returns:
-        An ``Estimate``; value and error are ``(batch,)``.
+        An ``Estimate`` of ``(batch,)``.
 
     Raises:
         ValueError: for bad input, a budget that doesn't buy two probes, more than fits memory, and, outside a
@@ -55,13 +53,9 @@ def mean_jsv_by_quadrature(
 
     Source: Ubaru, Chen and Saad 2017.
     """
-    probed = _probed(apply, x, budget, steps, _balanced_steps, key, check)
-    return _estimate(
-        probed,
-        integrate(probed.bidiagonal, _itself, complete=probed.complete),
-        apply,
-        "mean singular value",
-    )
+    probed = _probed(apply, x, budget, steps, key, check)
+    found = integrate(probed.bidiagonal, jnp.positive, complete=probed.complete)  # of the values themselves
+    return _estimate(probed, found, apply, "mean singular value")
 
 
 def log_determinant_by_quadrature(
@@ -76,9 +70,9 @@ def log_determinant_by_quadrature(
 ) -> Estimate:
     """Σ log s² of each example over its resolved values: log det(J Jᵀ) where all are.
 
-    The logarithm feels the small values, which a Krylov space finds last. Where all values are resolved the error
-    holds what few steps may have missed, down to the threshold. It is large then. With ``min(K, D)`` steps nothing
-    is missed. Where zeros have been found, few steps can't tell them from small values, and the error only indicates.
+    The logarithm feels the small values, which a Krylov space finds last. So the error is large for fewer than ``min(K,
+    D)`` steps: it holds what they may have missed, down to the threshold. Where zeros have been found, few steps can't
+    tell them from small values, and the error only indicates.
 
     Args:
         apply, x, budget, key, check: as for ``mean_jsv_by_quadrature``.
@@ -87,7 +81,7 @@ def log_determinant_by_quadrature(
             of an SVD in the coarsest format that the network computes in.
 
     Returns:
-        An ``Estimate``; value and error are ``(batch,)``.
+        An ``Estimate`` of ``(batch,)``.
 
     Raises:
         ValueError: as ``mean_jsv_by_quadrature``.
@@ -98,13 +92,12 @@ def log_determinant_by_quadrature(
         >>> np.round(found.value / np.log(4.0), 4).tolist()
         [2.0]
     """
-    probed = _probed(apply, x, budget, steps, _most_steps, key, check)
+    probed = _probed(apply, x, budget, steps, key, check, balanced=False)
     lowest = resolution("svd", probed.jacobian.network_dtype) if threshold is None else threshold
     floor = lowest * cpu.each(_norm, probed.bidiagonal)
-    small, found = probed.jacobian.small, integrate_log(probed.bidiagonal, floor, complete=probed.complete)
-    return _estimate(
-        probed, Integral(small * found.value, small * found.uncertainty), apply, "log-determinant"
-    )
+    found = integrate_log(probed.bidiagonal, floor, complete=probed.complete)
+    found = Integral(*(probed.jacobian.small * part for part in found))
+    return _estimate(probed, found, apply, "log-determinant")
 
 
 def spectral_density(
@@ -118,10 +111,9 @@ def spectral_density(
     steps: int | None = None,
     check: bool = True,
 ) -> Estimate:
-    """Density of each example's singular values, smoothed by a Gaussian.
+    """Density of each example's singular values: the mean over its values s of the normal density N(point, s, width²).
 
-    That is, the mean over the min(K, D) values s of the normal density N(point; s, width²). The smaller the
-    width, the more steps it takes to resolve.
+    The smaller the width, the more steps it takes to resolve.
 
     Args:
         apply, x, budget, key, steps, check: as for ``mean_jsv_by_quadrature``.
@@ -129,7 +121,7 @@ def spectral_density(
         width: of the Gaussian, above 0.
 
     Returns:
-        An ``Estimate``; value and error are ``(batch, points)``.
+        An ``Estimate`` of ``(batch, points)``.
 
     Raises:
         ValueError: as ``mean_jsv_by_quadrature``, and for a width or points out of range.
@@ -146,8 +138,7 @@ def spectral_density(
         raise ValueError(
             f"width is {width!r} and points have rank {jnp.ndim(points)}; need width > 0, rank 1"
         )
-
-    probed = _probed(apply, x, budget, steps, _balanced_steps, key, check)
+    probed = _probed(apply, x, budget, steps, key, check)
     found = integrate(probed.bidiagonal, _normal, jnp.asarray(points), width, complete=probed.complete)
     return _estimate(probed, found, apply, "spectral density")
 
@@ -160,7 +151,7 @@ class Integral(NamedTuple):
 
 
 class _Probed(NamedTuple):
-    """What the probes gave, (probes, batch, steps, steps), of these Jacobians; ``complete``: no truncation."""
+    """What the probes gave, (probes, batch, steps, steps), of these Jacobians. ``complete``: without truncation."""
 
     bidiagonal: jax.Array
     jacobian: Jacobian
@@ -168,12 +159,11 @@ class _Probed(NamedTuple):
 
 
 def bidiagonalise(jacobian: Jacobian, probe: jax.Array, steps: int) -> jax.Array:
-    """Lower bidiagonal B (..., batch, steps, steps) with Uᵀ J Jᵀ U = B Bᵀ; U's first column is along ``probe``.
+    """Lower bidiagonal B (..., batch, steps, steps) with Uᵀ J Jᵀ U = B Bᵀ, where U's first column is along ``probe``.
 
     Golub and Kahan 1965. U, on the small side, is reorthogonalised in full, twice in each step. V, on the
     large side, isn't, and only its last vector is kept (one-sided: Simon and Zha 2000). Where the Krylov
-    space is exhausted, as after one step of an orthogonal network, the rest of B is zero. ``steps`` is
-    static and the loop unrolled: XLA:CPU is slow at gradients of convolutions inside loops.
+    space is exhausted, as after one step of an orthogonal network, the rest of B is zero.
     """
     eps = jnp.finfo(probe.dtype).eps
     scale = jnp.zeros(probe.shape[:-1], probe.dtype)
@@ -204,9 +194,8 @@ def integrate(
     f(s) = s they bound the integral from above and below, since the derivatives of sqrt alternate in sign
     (Golub and Meurant 2010, 6.2 and 6.3). The value divides the bracket as the two rules moved with the last
     step: whichever moved more is farther off. The uncertainty is the distance to the nearer rule over √3,
-    as for a uniform error. A bound it is not, and for other functions than s the rules only indicate.
-    ``complete``: the Krylov space is the whole one, where Gauss is exact. ``function`` maps (..., m), and what is
-    ``given``, to (..., m) or (..., m, points).
+    as for a uniform error. For other functions than s the rules only indicate. ``complete``: the Krylov space is the
+    whole one, where Gauss is exact. ``function`` maps (..., m), and what is ``given``, to (..., m) or (..., m, points).
     """
     gauss, radau = _rules(bidiagonal, function, given)
     if complete:
@@ -226,10 +215,9 @@ def integrate_log(bidiagonal: jax.Array, floor: jax.Array, *, complete: bool = F
     """Integral of log s² over the probe's measure of singular values above ``floor``. The others count as 0.
 
     Gauss is an upper bound, and Gauss-Radau with its fixed node at ``floor`` (so small that it only moves the node
-    at 0) a lower one, where all singular values are above (derivatives of the logarithm alternate in sign; Golub
-    and Meurant 2010, 6.2). The value is the middle, the uncertainty half the distance over √3, so that the bracket
-    ends at 1.7 uncertainties. Where Gauss has a node below, zeros have been found: then the node at 0 is taken
-    for theirs, and the rules only indicate.
+    at 0) a lower one, where all singular values are above (Golub and Meurant 2010, 6.2). The value is the middle, the
+    uncertainty half the distance over √3. Where Gauss has a node below, zeros have been found: then the node at 0 is
+    taken for theirs, and the rules only indicate.
     """
     (nodes, weights), (others, shares) = _quadrature_of(bidiagonal), _quadrature_of(bidiagonal[..., :-1])
     gauss, none_missing = (_log_sum(*rule, floor) for rule in ((nodes, weights), (others, shares)))
@@ -241,10 +229,6 @@ def integrate_log(bidiagonal: jax.Array, floor: jax.Array, *, complete: bool = F
     rules = jnp.stack([gauss, none_missing, none_missing + jnp.where(zeros_seen, 0.0, missing)])
     low, high = jnp.min(rules, 0), jnp.max(rules, 0)
     return Integral((low + high) / 2, (high - low) / 2 / 3**0.5)
-
-
-def _itself(s: jax.Array) -> jax.Array:
-    return s
 
 
 def _normal(s: jax.Array, points: jax.Array, width: Any) -> jax.Array:
@@ -262,10 +246,8 @@ def _rules(bidiagonal: jax.Array, function: Callable, given: tuple[Any, ...]) ->
     found = []
     for nodes, weights in map(_quadrature_of, (bidiagonal, bidiagonal[..., :-1])):
         values = function(nodes, *given)
-        if values.ndim == weights.ndim:
-            found.append(jnp.sum(weights * values, -1))
-        else:
-            found.append(jnp.einsum("...m,...mp->...p", weights, values, precision="highest"))
+        at_points = jnp.expand_dims(weights, tuple(range(weights.ndim, values.ndim)))
+        found.append(jnp.sum(at_points * values, weights.ndim - 1))
     return found
 
 
@@ -287,7 +269,7 @@ def _normalise(vector: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, jax.
 
 @jax.jit
 def _without(basis: jax.Array, vector: jax.Array) -> jax.Array:
-    """``vector`` (..., r) without its part in the span of ``basis`` (..., m, r); twice is enough (Kahan)."""
+    """``vector`` (..., r) without its part in the span of ``basis`` (..., m, r). Twice is enough (Kahan)."""
     for _ in range(2):
         along = jnp.einsum("...mr,...r->...m", basis, vector, precision="highest")
         vector = vector - jnp.einsum("...mr,...m->...r", basis, along, precision="highest")
@@ -296,11 +278,10 @@ def _without(basis: jax.Array, vector: jax.Array) -> jax.Array:
 
 @jax.jit
 def _bidiagonal(alphas: list[jax.Array], betas: list[jax.Array]) -> jax.Array:
-    steps = range(len(alphas))
-    bands = {(i, i): alpha for i, alpha in enumerate(alphas)}
-    bands |= {(i + 1, i): beta for i, beta in enumerate(betas)}
-    zero = jnp.zeros_like(alphas[0])
-    return jnp.stack([jnp.stack([bands.get((i, j), zero) for j in steps], -1) for i in steps], -2)
+    at = jnp.arange(len(alphas))
+    found = jnp.zeros((*alphas[0].shape, len(at), len(at)), alphas[0].dtype)
+    found = found.at[..., at, at].set(jnp.stack(alphas, -1))
+    return found.at[..., at[1:], at[:-1]].set(jnp.stack(betas, -1)) if betas else found
 
 
 def _probed(
@@ -308,18 +289,24 @@ def _probed(
     x: jax.Array,
     budget: int,
     steps: int | None,
-    default: Callable[[int], int],
     key: jax.Array,
     check: bool,
+    balanced: bool = True,
 ) -> _Probed:
-    """Random signs, bidiagonalised as the budget allows; ValueError for bad input before any work."""
+    """Random signs, bidiagonalised as the budget allows. ValueError for bad input before any work.
+
+    By default as many ``steps`` as leave four probes, and if ``balanced`` no more than there are probes: so the
+    truncation falls with the budget as the probes' noise does.
+    """
     budget = check_budget(budget, 2, "an error bar needs two probes")
     jacobian = jacobian_of(apply, x, check=check)
-    steps = default(budget) if steps is None else check_whole("steps", steps)
+    most = max(2, (budget // 4 + 1) // 2)
+    default = min(most, max(_STEPS, math.isqrt(budget // 2))) if balanced else most
+    steps = default if steps is None else check_whole("steps", steps)
     if steps < 1:
         raise ValueError(f"steps is {steps}; a probe takes at least 1")
     steps = min(steps, jacobian.small)
-    cost = _products_of(steps)
+    cost = 2 * steps - 1
     why = "products (a pull-back each, push-forwards between them) and an error bar needs two probes"
     check_budget(budget, 2 * cost, f"{steps} Lanczos steps take {cost} {why}")
     probes = budget // cost
@@ -329,27 +316,12 @@ def _probed(
     return _Probed(bidiagonalise(jacobian, start, steps), jacobian, steps == jacobian.small)
 
 
-def _products_of(steps: int) -> int:
-    """Jacobian products of a probe: a pull-back a step, push-forwards between them."""
-    return 2 * steps - 1
-
-
-def _most_steps(budget: int) -> int:
-    """Lanczos steps that leave four probes."""
-    return max(2, (budget // 4 + 1) // 2)
-
-
-def _balanced_steps(budget: int) -> int:
-    """As many steps as probes, so that with the budget the truncation falls as well as the probes' noise."""
-    return min(_most_steps(budget), max(_STEPS, math.isqrt(budget // 2)))
-
-
 def _estimate(probed: _Probed, found: Integral, apply: Apply, what: str) -> Estimate:
     """Over the probes, axis 0: their spread and what truncation leaves make the error."""
     probes, steps = len(probed.bidiagonal), probed.bidiagonal.shape[-1]
     value, error = _over_probes(found)
     check_measured(value, apply, what)
-    return Estimate(value, error, probes * _products_of(steps))
+    return Estimate(value, error, probes * (2 * steps - 1))
 
 
 @jax.jit

@@ -22,12 +22,12 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
     """Singular values of ``(K, batch, D)`` Jacobians: ``(batch, min(K, D))``, descending, float32 or float64.
 
     ``'gram'``: smaller Gram matrix and its eigenvalues in the Jacobian's own precision (float32 at least),
-    at full matrix-product precision. Cheapest; it squares the condition number, so that values below
+    at full matrix-product precision. Cheapest. It squares the condition number, so that values below
     ``resolution`` of the largest come out as noise or zero, and a mean over many of them is that far off.
     ``'gram64'``: the same in float64, also where JAX computes in float32 otherwise: as good as the float32
     Jacobian itself. ``'svd'``: QR of the Jacobian and SVD of the triangular factor, in its own precision,
-    which squares nothing. ``'auto'``: ``'svd'``; on GPU, where batched QR is slow, ``'gram64'`` for a
-    Jacobian of 32 bits or less. All of them are jit-able and vmap-able; none under- or overflows.
+    which squares nothing. ``'auto'``: ``'svd'``, but on GPU, where batched QR is slow, ``'gram64'`` for a
+    Jacobian of 32 bits or less. All of them are jit-able and vmap-able. None under- or overflows.
 
     All have first derivatives, forward and reverse: ds = uᵀ dJ v. A sum over equal values is right whatever basis
     of their space the solver found. Single ones among them have none. A value that isn't resolved counts as zero and
@@ -43,7 +43,7 @@ def singular_values(jacobian: jax.Array, method: Method = "auto") -> jax.Array:
 
 
 def resolve(method: Method, dtype: np.dtype) -> Method:
-    """What ``'auto'`` stands for, given the Jacobian's dtype; any other method itself."""
+    """What ``'auto'`` stands for, given the Jacobian's dtype."""
     if method != "auto":
         return method
     return "gram64" if jax.default_backend() == "gpu" and dtype != np.float64 else "svd"
@@ -52,7 +52,7 @@ def resolve(method: Method, dtype: np.dtype) -> Method:
 def resolution(method: Method, dtype: np.dtype) -> float:
     """Share of an example's largest singular value below which a value counts as not resolved.
 
-    ``NOISE`` times the ``eps`` of ``dtype``, the format that the network computes in; the root of that for
+    ``NOISE`` times the ``eps`` of ``dtype``, the format that the network computes in. The root of that for
     ``'gram'``, and for ``'gram64'`` of a float64 Jacobian, where the eigenvalues, the squares, carry the noise.
     """
     check_method(method)

@@ -199,7 +199,7 @@ def _per_example(values: np.ndarray, quantiles: Sequence[float]) -> Statistics:
 
 
 def _mean_and_error(field: np.ndarray) -> tuple[Any, Any]:
-    """Mean over the examples that have a value, NaN where none has; its standard error, NaN for fewer than two."""
+    """Mean over the examples that have a value, NaN where none has. Its standard error, NaN for fewer than two."""
     known = np.isfinite(field)
     count = known.sum(0)
     mean = np.where(count > 0, np.where(known, field, 0.0).sum(0) / np.maximum(count, 1), np.nan)

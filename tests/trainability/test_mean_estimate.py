@@ -142,7 +142,7 @@ def test_combinations_of_seeds_are_combinations_of_the_outputs(outputs):
     data = mean_estimate._data(apply, X[:5], 5, check=True)
     mix = jnp.asarray(np.linalg.qr(RNG.normal(size=(data.each, 2)))[0].T, jnp.float32)
     both = mean_estimate._measured(data, jnp.arange(5), partial(mean_estimate._sums, mix))
-    alone = mean_estimate._measured(data, jnp.arange(5), mean_estimate._sum, mix)
+    alone = mean_estimate._measured(data, jnp.arange(5), partial(mean_estimate._sums, None), mix)
     np.testing.assert_allclose(both[:, 1:], alone, rtol=1e-5)
     exact = np.asarray(jacobian_singular_values(apply, X[:5]))
     np.testing.assert_allclose(both[:, 0], exact.sum(1), rtol=1e-5)
