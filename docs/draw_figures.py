@@ -1,4 +1,4 @@
-"""The drawings of coupled groups that the pages show: ``python docs/draw_figures.py``."""
+"""The figures that README and pages show beside those of reports: ``python docs/draw_figures.py``."""
 
 from pathlib import Path
 
@@ -7,9 +7,19 @@ import jax.numpy as jnp
 from flax import linen
 
 import prune_jax
-from prune_jax import models
+from prune_jax import fairness, models
+from prune_jax.report import figures
 
 FIGURES = Path(__file__).parent / "figures"
+MYSTERY = FIGURES.parents[1] / "results" / "mystery1_mlp7"
+RATIO = "0.9"
+# The arms of the first mystery in the words of README, by their methods, in the order of the panels.
+ARMS = {
+    "l1": "pruned by L1 norm, nothing more",
+    "l1+orthp@2": "then made orthogonal (OrthP)",
+    "l1+rescale": "control: each kernel rescaled",
+    "l1+reinit": "control: nothing inherited (reinit)",
+}
 
 
 class Block(linen.Module):
@@ -35,7 +45,14 @@ class Transformer(linen.Module):
         return linen.Dense(10)(x.mean(1))
 
 
-def main() -> None:
+def first_mystery(path: Path) -> None:
+    """Draw the arms of the first mystery at one pruning ratio, from the committed records."""
+    records = [r for r in fairness.read_folder(MYSTERY) if r.axes.ratio == RATIO and r.method in ARMS]
+    records.sort(key=lambda record: list(ARMS).index(str(record.method)))
+    figures.accuracy_vs_epochs(records, path, {(RATIO, method): title for method, title in ARMS.items()})
+
+
+def coupled_groups() -> None:
     """Draw the transformer and ResNet-8, half of each pruned."""
     net, tokens = Transformer(), jnp.zeros((1, 8), jnp.int32)
     pruned = prune_jax.prune((net, net.init(jax.random.key(0), tokens)), tokens, ratio=0.5)
@@ -47,4 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    first_mystery(FIGURES / "first_mystery.png")
+    coupled_groups()

@@ -1,7 +1,11 @@
+import importlib.util
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,3 +31,21 @@ def test_every_file_and_config_that_the_readme_names_is_there():
     assert configs
     missing = [name for name in (*links, *configs) if not (ROOT / name).exists()]
     assert not missing
+
+
+def test_the_figure_of_the_readme_shows_every_arm_of_the_committed_records(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("draw_figures", ROOT / "docs" / "draw_figures.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert f"](docs/figures/{made.first_mystery.__name__}.png)" in README
+    drawn = {}
+    monkeypatch.setattr(made.figures, "save", lambda figure, path: drawn.update({path: figure}))
+    made.first_mystery(tmp_path / "figure.png")
+    (figure,) = drawn.values()
+    assert [axes.get_title() for axes in figure.axes] == list(made.ARMS.values())
+    records = [r for r in made.fairness.read_folder(made.MYSTERY) if r.axes.ratio == made.RATIO]
+    assert {record.method for record in records} == set(made.ARMS)
+    large = [r for r in records if r.method == "l1" and "0:0.01" in r.stages[-1].schedule]
+    longest = max(large, key=lambda record: record.stages[-1].epochs)
+    line = figure.axes[0].containers[0].lines[0]
+    assert line.get_ydata()[-1] == pytest.approx(statistics.mean(longest.accuracies))

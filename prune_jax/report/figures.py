@@ -20,6 +20,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 LINES = ("-", "--", ":", "-.")
 DROP = "0.35"
+JSV = "mean Jacobian\nsingular value"  # in one line it is longer than a panel is high
 # At the width of a README, about 830 pixels, the smallest text is as large as the README's own.
 STYLE: Any = MappingProxyType(
     {
@@ -38,8 +39,13 @@ APART = 0.14  # of the height of a panel, between lines that can be named there
 
 
 @mpl.rc_context(dict(STYLE))
-def accuracy_vs_epochs(records: Sequence[RunRecord], path: Path) -> bool:
-    """Final test accuracy against the number of retraining epochs, a line per initial LR. False without data."""
+def accuracy_vs_epochs(
+    records: Sequence[RunRecord], path: Path, titles: Mapping[reading.Family, str] = MappingProxyType({})
+) -> bool:
+    """Final test accuracy against the number of retraining epochs, a line per initial LR. False without data.
+
+    ``titles`` names panels by their ratio and method. A panel without a title there says both.
+    """
 
     def draw(axes: Any, group: Sequence[RunRecord]) -> None:
         for i, lr in enumerate(_lrs(group)):
@@ -58,7 +64,7 @@ def accuracy_vs_epochs(records: Sequence[RunRecord], path: Path) -> bool:
         axes.set_xlabel("retraining epochs")
         axes.set_ylabel("test accuracy (%)")
 
-    return _panels(records, path, draw)
+    return _panels(records, path, draw, titles)
 
 
 @mpl.rc_context(dict(STYLE))
@@ -76,7 +82,7 @@ def jsv_along_retraining(records: Sequence[RunRecord], path: Path) -> bool:
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("retraining epoch (0: right after pruning)")
-        axes.set_ylabel("mean Jacobian singular value")
+        axes.set_ylabel(JSV)
 
     return _panels(measured, path, draw)
 
@@ -130,7 +136,10 @@ def _regime(record: RunRecord) -> str:
 
 
 def _panels(
-    records: Sequence[RunRecord], path: Path, draw: Callable[[Any, Sequence[RunRecord]], None]
+    records: Sequence[RunRecord],
+    path: Path,
+    draw: Callable[[Any, Sequence[RunRecord]], None],
+    titles: Mapping[reading.Family, str] = MappingProxyType({}),
 ) -> bool:
     """Draw one panel per family (ratio and method). False when there is nothing to draw."""
     families = reading.families(records)
@@ -139,7 +148,7 @@ def _panels(
     figure, grid = panels(len(families))
     for axes, ((ratio, method), group) in zip(grid, families.items(), strict=True):
         draw(axes, group)
-        axes.set_title(f"pruning ratio {ratio}, {method}")
+        axes.set_title(titles.get((ratio, method), f"pruning ratio {ratio}, {method}"))
     share_labels(grid)
     name_lines(figure, grid)
     save(figure, path)
@@ -179,9 +188,8 @@ def name_lines(figure: Figure, grid: Sequence[Any]) -> None:
     place = _room(grid, named) if 0 < len(named) <= FEW else None
     if place is None:
         if named:
-            figure.legend(
-                list(named.values()), list(named), loc="outside upper center", ncols=min(len(named), 3)
-            )
+            columns = 2 if len(named) == 4 else min(len(named), 3)  # no row with a single name
+            figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=columns)
         return
     axes, ends = place
     for label, (x, y, color) in ends.items():

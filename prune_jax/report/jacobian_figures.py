@@ -13,7 +13,16 @@ from matplotlib.ticker import MaxNLocator
 from prune_jax.fairness import JSVSummary, RunRecord
 from prune_jax.fairness.jsv import BINS_PER_DECADE
 from prune_jax.report import reading
-from prune_jax.report.figures import COLORS, STYLE, band, longest_of_each_lr, name_lines, save, share_labels
+from prune_jax.report.figures import (
+    COLORS,
+    JSV,
+    STYLE,
+    band,
+    longest_of_each_lr,
+    name_lines,
+    save,
+    share_labels,
+)
 
 START: Mapping[str, Any] = MappingProxyType({"color": COLORS[2], "linestyle": "-.", "linewidth": 1.4})
 # How a network before the last stage is drawn, by the names of ``reading.spectra_before``.
@@ -41,7 +50,7 @@ def accuracy_beside_jsv(records: Sequence[RunRecord], path: Path) -> bool:
             for axes, quantity in ((left, "test_accuracy"), (right, "mean_jsv")):
                 band(axes, *reading.through_rounds(record, quantity), i, f"LR {reading.initial_lr(record):g}")
         right.set_yscale("log")
-        for axes, label in ((left, "test accuracy (%)"), (right, "mean Jacobian singular value")):
+        for axes, label in ((left, "test accuracy (%)"), (right, JSV)):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("retraining epoch (0: right after pruning)")
             axes.set_ylabel(label)
