@@ -160,7 +160,7 @@ def cases(only, quick):
         return [("epoch", "taylor", "resnet8", "8", "4"), ("scores", "ours", "l1", "producer", "resnet18")]
     found = []
     if only in (None, "epoch"):
-        found += [("epoch", criterion, "resnet20", "1024", "128") for criterion in BY_GRADIENTS]
+        found += [("epoch", criterion, "resnet20", "256", "128") for criterion in BY_GRADIENTS]
     if only in (None, "scores"):
         for criterion in BY_WEIGHTS:
             found.append(("scores", "peer", criterion, "resnet50"))

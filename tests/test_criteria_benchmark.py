@@ -11,7 +11,7 @@ from benchmarks import criteria
 
 def test_scoring_is_quoted_over_an_epoch_and_ours_over_the_peer_s_of_the_same_network():
     best = {
-        ("epoch", "taylor", "resnet20", "1024", "128"): {"train_s": 4.0, "score_s": 2.0},
+        ("epoch", "taylor", "resnet20", "256", "128"): {"train_s": 4.0, "score_s": 2.0},
         ("scores", "peer", "l1", "resnet50"): {"score_s": 2.0},
         ("scores", "ours", "l1", "coupled", "resnet50"): {"score_s": 0.5},
         ("scores", "ours", "lamp", "weights", "resnet50"): {"score_s": 1.0},
