@@ -4,8 +4,8 @@ python run.py --config=configs/trained_towards_the_cut.py
 python run.py --config=configs/trained_towards_the_cut.py --config.quick
 python run.py --config=configs/trained_towards_the_cut.py --config.methods="('l1','tpp')" --workdir=runs/tpp_alone
 
-Not measured. Estimated from mystery1_mlp7, which trains a quarter as many epochs of the same network in two and a half
-minutes: about 15 minutes on two quiet CPU cores (84 runs of five seeds).
+The whole took 23 minutes on two CPU cores beside other work (84 runs of five seeds). At ratio 0.9 L1 gains 43.6 points
+from the larger retraining LR. GReg-1, GReg-2 and TPP gain nothing: -0.8, -0.7 and -1.0, not significant.
 """
 
 from typing import Any

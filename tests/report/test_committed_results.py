@@ -1,5 +1,6 @@
 """What README, pages of docs and the configs quote of committed results is what their records say."""
 
+import itertools
 import pathlib
 import re
 import statistics
@@ -247,3 +248,45 @@ def test_a_teacher_is_not_told_apart_from_longer_retraining():
     alone = means["no teacher, equal compute, 0.9, 46 epochs"]
     assert f"(at 0.9: {taught:.2f} % with a teacher at temperature 4, {alone:.2f} % without)" in TEXT
     assert f"reaches {means['no teacher, 0.9, 10 epochs']:.2f} % there" in TEXT
+
+
+def towards_the_cut():
+    return {r.name: r for r in fairness.read_folder(ROOT / "results/trained_towards_the_cut/records")}
+
+
+def test_growing_penalties_take_the_lr_effect_away_and_training_as_long_does_not():
+    records = [r for name, r in towards_the_cut().items() if " 0.9, " in name]
+    found = {effect.large.name.split(" ")[0]: effect for effect in damage.effects(records)}
+    corrected = dict(zip(found, fairness.holm([e.test.p for e in found.values()]), strict=True))
+    gain = {name: effect.test.difference for name, effect in found.items()}
+    assert f"plain L1 gains {gain['l1']:.1f} points from the larger retraining LR" in TEXT
+    assert f"under no penalty gains {gain['trained_on']:.1f}." in TEXT
+    assert f"still gain {gain['ssl']:.1f} and {gain['group_norm']:.1f}." in TEXT
+    assert all(corrected[name] < 0.05 for name in ("l1", "trained_on", "ssl", "group_norm"))
+    losses = [-gain[name] for name in ("greg1", "greg2", "tpp")]
+    assert "GReg-1, GReg-2 and TPP lose {:.1f}, {:.1f} and {:.1f}, which is not".format(*losses) in TEXT
+    assert all(corrected[name] >= 0.05 for name in ("greg1", "greg2", "tpp"))
+    kept = [found[name].damage for name in ("tpp", "l1", "greg1")]
+    told = "TPP keeps {:.2f} of the dense mean JSV, L1 {:.4f}. But GReg-1, which has no term for it, keeps {:.2f}"
+    assert told.format(*kept) in TEXT
+
+
+def test_keeping_trainability_does_not_do_what_recovering_it_does():
+    for lr in ("0.01", "0.001"):
+        end = f" 0.9, LR {lr}"
+        group = next(
+            g
+            for g in fairness.rank(list(towards_the_cut().values())).groups
+            if g.records[0].name.endswith(end)
+        )
+        at = {record.name.removesuffix(end): k for k, record in enumerate(group.records)}
+        p = {frozenset(pair): value for pair, value in group.ps.items()}
+        growing = [at[name] for name in ("tpp", "greg1", "greg2")]
+        assert all(p[frozenset(pair)] >= 0.05 for pair in itertools.combinations(growing, 2))
+        assert p[frozenset((at["l1+OrthP"], at["tpp"]))] < 0.01
+    means = {name: statistics.mean(record.accuracies) for name, record in towards_the_cut().items()}
+    both = [means[f"{name} 0.9, LR {lr}"] for name in ("l1+OrthP", "tpp") for lr in ("0.01", "0.001")]
+    assert (
+        "L1 with OrthP reaches {:.2f} and {:.2f} % from the two LRs, TPP {:.2f} and {:.2f} %".format(*both)
+        in TEXT
+    )
