@@ -35,6 +35,7 @@ html_theme_options = {
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
+    "navbar_persistent": [],  # else a bar across the top repeats the search of the side bar
 }
 
 # Notebooks come with their outputs: `make notebooks` runs them, a build shows them.

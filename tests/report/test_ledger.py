@@ -66,6 +66,18 @@ def test_one_bad_record_hides_no_other(runs, tmp_path, capsys):
     assert capsys.readouterr().err.count("ledger: ") == 2
 
 
+def test_records_of_result_folders_are_read_beside_files_of_other_kinds(runs, tmp_path, records, capsys):
+    """A loose record counts, what can't be read is named, and what states no schema is somebody else's."""
+    fairness.write(records[4], runs / "loose.json")
+    (runs / "benchmark.json").write_text('{"seconds": 1.0}')
+    (runs / "list.json").write_text("[1]")
+    assert call(runs, f"--out={tmp_path / 'site'}") == 0
+    assert {row[1] for row in data_of(tmp_path / "site")["rows"]} == {record.name for record in records[:5]}
+    (runs / "broken.json").write_text("{")
+    assert call(runs, f"--out={tmp_path / 'site'}") == 1
+    assert "broken.json is no JSON" in capsys.readouterr().err
+
+
 def test_a_ledger_takes_the_place_of_an_older_one_alone(runs, tmp_path, capsys):
     out = tmp_path / "site"
     call(runs, f"--out={out}")

@@ -1,6 +1,7 @@
 """Records from anywhere for one ledger: what can't be read is named and left out, and so is what is there twice."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -78,18 +79,33 @@ def folder(place: str) -> str:
 
 
 def files(path: Path) -> list[Path]:
-    """The record files of a path: itself, those of a result folder, or those of all result folders in it."""
+    """The record files of a path: itself, those of a result folder, or those of all result folders in it.
+
+    Beside result folders lie files of other kinds, such as a benchmark's numbers. There a file counts where it states
+    a schema, or where it can't be read, so that it is named.
+    """
     if path.is_file():
         return [path]
     if not path.exists():
         raise FileNotFoundError(f"no record or folder at {path}")
-    for pattern in ("records/*.json", "*.json", "**/records/*.json", "*/*.json"):
-        found = sorted(path.glob(pattern))
-        if found:
-            return found
-    raise FileNotFoundError(
-        f"{path} holds no records: none in {path / 'records'}, in itself, or in folders below it (*.json)"
-    )
+    own, beside, below = (sorted(path.glob(it)) for it in ("records/*.json", "*.json", "**/records/*.json"))
+    if not own and below:
+        return [*filter(_states_schema, beside), *below]
+    found = own or beside or sorted(path.glob("*/*.json"))
+    if not found:
+        raise FileNotFoundError(
+            f"{path} holds no records: none in {path / 'records'}, in itself, or in folders below it (*.json)"
+        )
+    return found
+
+
+def _states_schema(file: Path) -> bool:
+    """Whether a file means to be a record, as far as can be told."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return isinstance(told, dict) and "schema" in told
 
 
 def _once(found: Sequence[tuple[str, RunRecord]]) -> tuple[list[Entry], list[str]]:

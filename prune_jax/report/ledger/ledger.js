@@ -30,12 +30,14 @@ const Ledger = (() => {
 
   // Whether a column of numbers holds text too, such as a ratio of '[0, 0.6]'.
   const mixed = (i) => rows.some((row) => typeof row[i] === "string");
+  // A column that says the same of every row takes room and tells nothing.
+  const idle = (title) => title === "metric" && new Set(rows.map((row) => row[column.metric])).size < 2;
 
   function columns() {
     return names.map((title, i) => {
       // A stated type spares the page a look at every cell, and its search a hunt for HTML.
       const type = NUMBERS.includes(title) && !mixed(i) ? "num" : "string";
-      const made = { data: i, render: DataTable.render.text(), visible: !HIDDEN.includes(title), type };
+      const made = { data: i, render: DataTable.render.text(), visible: !HIDDEN.includes(title) && !idle(title), type };
       if (NUMBERS.includes(title)) made.className = "dt-right";
       if (title === "result") made.render = result;
       if (title === "pick")
@@ -48,7 +50,7 @@ const Ledger = (() => {
             : group;
       if (title === "place")
         made.render = (place, type, row) => (type === "display" && place ? `${place} ${row[column.letters]}` : place);
-      if (title === "name") made.className = "name";
+      if (["name", "source", "pick"].includes(title)) made.className = title;
       if (title === "pick") Object.assign(made, { orderable: false, searchable: false });
       made.columnControl = title === "pick" ? [] : [{ extend: "dropdown", icon: "search", text: `filter ${title}`, content: [CHOICES.includes(title) ? "searchList" : "search"] }];
       return made;
