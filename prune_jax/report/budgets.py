@@ -16,7 +16,11 @@ NOTE = (
 
 
 def budgets(records: Sequence[RunRecord]) -> str:
-    """A row for each run, and a sentence for each pruned run beside scratch of its ratio, under its own regime."""
+    """A row for each run, and a sentence for each pruned run beside scratch, under its own regime.
+
+    Scratch is that of the very architecture which pruning leaves, by its MACs and params. Where there is none, that of
+    the same ratio, where it is the only one.
+    """
     shown = [record for record in records if KEY in record.config and record.stages]
     if not shown:
         return ""
@@ -67,10 +71,10 @@ def _window(record: RunRecord) -> int:
 
 
 def _verdicts(records: Sequence[RunRecord]) -> list[str]:
-    scratch = {str(record.axes.ratio): record for record in records if record.method == "scratch"}
+    scratch = [record for record in records if record.method == "scratch"]
     lines = []
     for record in records:
-        against = scratch.get(str(record.axes.ratio))
+        against = _scratch_of(record, scratch)
         if record.method == "scratch" or against is None:
             continue
         regime = str(record.config.get("regime"))
@@ -79,3 +83,15 @@ def _verdicts(records: Sequence[RunRecord]) -> list[str]:
         holding = ", ".join(found.verdict.holding) or "none"
         lines.append(f"- {found.sentence} Setups that hold: {holding}.")
     return ["**Pruned beside scratch**", "\n".join(lines)] if lines else []
+
+
+def _scratch_of(record: RunRecord, scratch: Sequence[RunRecord]) -> RunRecord | None:
+    """The run from scratch that a pruned one stands beside, see ``budgets``."""
+    at_ratio = [other for other in scratch if other.axes.ratio == record.axes.ratio]
+    alike = [other for other in at_ratio if _size(other) == _size(record)]
+    found = alike or at_ratio
+    return found[0] if len(found) == 1 else None
+
+
+def _size(record: RunRecord) -> tuple[float | None, float | None]:
+    return record.costs.pruned_macs, record.costs.pruned_params

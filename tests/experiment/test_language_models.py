@@ -1,5 +1,6 @@
 """Language models in experiments: bits per byte by hand, what is refused, a Jacobian of embeddings, budgets."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,7 @@ from prune_jax import data, fairness, models
 from prune_jax.experiment import specs
 from prune_jax.experiment.config import resolve
 from prune_jax.experiment.config.defaults import default_config
-from prune_jax.experiment.protocols.language import epochs_after
+from prune_jax.experiment.protocols.language import epochs_after, removal, what_is_left
 from prune_jax.experiment.training import judging
 from prune_jax.report.budgets import budgets
 
@@ -108,6 +109,30 @@ def test_a_split_of_epochs_has_scratchs_flops(total, wanted, speedup):
     assert abs(dense * speedup + after - total) <= 0.015 * total
 
 
+def test_what_a_removal_leaves_is_known_before_any_data_is_read():
+    config = config_of(model__options=ConfigDict({**OPTIONS, "depth": 2}))
+    config.removals = ConfigDict(
+        {
+            "heads": {"layers": ("blocks/*attention/q",), "criterion": "taylor"},
+            "others": {"layers": ("blocks/*attention/q",), "criterion": "l1"},
+            "depth": {"granularity": "depth", "criterion": "last"},
+        }
+    )
+    heads, others, depth = (
+        what_is_left(config, removal(config, name, 0.5)) for name in ("heads", "others", "depth")
+    )
+    assert heads == others
+    assert heads.widths == (("blocks/0/attention/q", 1), ("blocks/1/attention/q", 1))
+    assert depth.widths == (("blocks:depth", 1),)
+    # A token's MACs. Embeddings cost none. Logits: 8 * 256. A block: projections 8 * (8 + 4 + 4 + 8), scores and sums
+    # 2 * 4 * 8 over all 4 positions, MLP 3 * 8 * 8. Half of the heads leave half of all but the MLP.
+    block, head = 8 * 24 + 64 + 192, 8 * 256
+    assert depth.speedup == (2 * block + head) / (block + head)
+    assert heads.speedup == (2 * block + head) / (2 * (192 + 128) + head)
+    with pytest.raises(ValueError, match=r"removed: 'hedas'.*heads"):
+        removal(config, "hedas", 0.5)
+
+
 def test_speedups_that_fit_no_split_are_refused():
     with pytest.raises(
         ValueError, match=r"at speedup 1.56 no split of 4 epochs has scratch's FLOPs; take more"
@@ -140,3 +165,22 @@ def test_budgets_are_in_tokens_and_flops():
     assert "l1 is ahead of scratch by 1.00 bits in bits per byte (lower is better) under SX-A" in text
     assert "Setups that hold: S1, SX-A" in text
     assert budgets([]) == ""
+
+
+def test_scratch_beside_a_pruned_run_is_of_its_architecture():
+    stage = fairness.Stage
+    heads = record("heads", "taylor", (stage("retrain", ("a", "b"), 4, "0:0.1", 500.0),), (2.0, 2.01), "SX-A")
+    one = record("as heads", "scratch", (stage("scratch", ("c", "d"), 4, "0:0.1", 500.0),), (3.0, 3.02))
+    costs = dataclasses.replace(
+        one.costs, pruned_macs=400.0, pruned_params=40.0, speedup=None, compression=None
+    )
+    two = dataclasses.replace(one, name="as depth", costs=costs)
+    three = dataclasses.replace(
+        heads, name="depth", costs=dataclasses.replace(costs, pruned_macs=300.0, speedup=None)
+    )
+    text = budgets([heads, two, one, three])
+    assert "heads is ahead of as heads by" in text
+    assert "as depth" not in text.split("Pruned beside scratch")[1]  # of another size, and not the only one
+    alone = budgets([two, heads]).split("Pruned beside scratch")[1]
+    assert "as depth" in alone
+    assert "rate (speedup)" in alone  # S1 and stricter don't hold of another size

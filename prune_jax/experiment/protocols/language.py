@@ -1,10 +1,15 @@
 """What configs of language models share: a decoder on the standard library's sources, and budgets in tokens."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from prune_jax.experiment import networks
+from prune_jax.experiment.config.chain import override
 from prune_jax.experiment.config.defaults import default_config
+from prune_jax.experiment.config.sparsify import ratios_of
+from prune_jax.experiment.protocols import speedups
+from prune_jax.nearest import unknown
 
 NEAR = 0.015  # how far FLOPs in all may be from scratch's: within the 2 % that SX-B is judged by
 
@@ -18,7 +23,7 @@ def small_decoder(experiment: str) -> ConfigDict:
     config.dataset.train_examples = 1000  # windows an epoch draws from: 128,000 bytes
     config.model.name = "decoder"
     config.model.options = ConfigDict(
-        {"hidden": 128, "depth": 5, "heads": 8, "kv_heads": 4, "head_dim": 16, "mlp": 384}
+        {"hidden": 128, "depth": 4, "heads": 8, "kv_heads": 4, "head_dim": 16, "mlp": 512}
     )
     config.optimizer.name = "adamw"
     config.optimizer.batch_size = 16
@@ -48,6 +53,38 @@ def few_windows() -> dict[str, Any]:
         "sparsify.evidence.batches": 2,
         "measure.jsv": False,  # a Jacobian of 256 outputs takes as long to compile as all the rest
     }
+
+
+class Left(NamedTuple):
+    """What a removal leaves: how many channels of each group or how many blocks, and dense MACs over small ones."""
+
+    widths: tuple[tuple[str, int], ...]
+    speedup: float
+
+
+def removal(config: ConfigDict, name: str, ratio: float) -> dict[str, Any]:
+    """The keys of ``sparsify`` that ``config.removals`` has under a name, at a ratio, as a sweep's overrides.
+
+    Raises:
+        ValueError: nothing has that name.
+    """
+    if name not in config.removals:
+        raise ValueError(unknown("removed:", name, list(config.removals)))
+    action = dict(config.removals[name].items()) | {"ratio": ratio}
+    return {f"sparsify.{key}": value for key, value in action.items()}
+
+
+def what_is_left(config: ConfigDict, action: dict[str, Any]) -> Left:
+    """The architecture after an action, before any data is read. Two actions of one architecture leave equal widths.
+
+    Args:
+        config: the whole one.
+        action: overrides of ``sparsify``, as ``removal`` gives them.
+    """
+    spec = speedups.spec_of(config)
+    widths = networks.widths_of(spec, ratios_of(override(config, action), spec))
+    small = networks.cost_of(spec, widths).macs
+    return Left(tuple(sorted(widths.items())), networks.cost_of(spec).macs / small)
 
 
 def epochs_after(total: int, wanted: int, speedup: float) -> int:
