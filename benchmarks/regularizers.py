@@ -10,7 +10,6 @@ estimated anew in each step as its examples do.
 """
 
 import argparse
-import functools
 import json
 import statistics
 import subprocess
@@ -21,6 +20,8 @@ from pathlib import Path
 BATCH = 100
 OURS = ("plain", "greg1", "group_lasso", "group_norm", "slimming", "tpp")
 PEERS = ("plain", "growing_reg", "group_norm")
+SIZES = {"mlp7_linear": (2000, 5), "resnet56": (300, 3)}  # examples of an epoch, epochs that are timed
+TINY = {"mlp7_linear": (200, 1), "resnet8": (200, 1)}
 
 
 def cases(networks):
@@ -114,12 +115,19 @@ def measure_peer(name, what, examples, epochs):
     return {"step_s": statistics.median(times[1:]) / (examples // BATCH), "first_epoch_s": times[0]}
 
 
-def run_rounds(rounds, networks, sizes):
+def run_rounds(rounds, sizes):
     """Every case once a round; the best round counts, since disturbance only ever adds time."""
-    found = {case: [] for case in cases(networks)}
+    found = {case: [] for case in cases(tuple(sizes))}
     for number in range(rounds):
         for case in found:
-            command = [sys.executable, "-m", "benchmarks.regularizers", "--child", *case, *map(str, sizes)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.regularizers",
+                "--child",
+                *case,
+                *map(str, sizes[case[0]]),
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 why = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -164,17 +172,16 @@ def main():
         measure = measure_ours if who == "ours" else measure_peer
         print(json.dumps(measure(name, what, int(examples), int(epochs))))
         return
-    rounds = functools.partial(run_rounds, arguments.rounds, ("mlp7_linear", "resnet56"), (2000, 3))
-    best = run_rounds(1, ("mlp7_linear", "resnet8"), (200, 1)) if arguments.tiny else rounds()
+    from benchmarks.provenance import about
+
+    told = about("benchmarks.regularizers")
+    best = run_rounds(1, TINY) if arguments.tiny else run_rounds(arguments.rounds, SIZES)
     ratios = summary(best)
     for what, ratio in ratios.items():
         print(f"{what}: {ratio:.2f}")
     if arguments.out:
-        from benchmarks.provenance import about
-
         steps = {" ".join(case): result for case, result in best.items()}
-        told = {**about("benchmarks.regularizers"), "ratios": ratios, "best": steps}
-        arguments.out.write_text(json.dumps(told, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({**told, "ratios": ratios, "best": steps}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
