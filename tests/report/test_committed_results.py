@@ -290,3 +290,21 @@ def test_keeping_trainability_does_not_do_what_recovering_it_does():
         "L1 with OrthP reaches {:.2f} and {:.2f} % from the two LRs, TPP {:.2f} and {:.2f} %".format(*both)
         in TEXT
     )
+
+
+def test_at_equal_training_flops_gmp_leads_and_regrowing_is_not_told_apart_from_a_static_mask():
+    records = fairness.read_folder(ROOT / "results/sparse_training/records")
+    behind, means = {}, {}
+    for group in fairness.rank_equal_compute(records).groups:
+        ratio, names = group.records[0].axes.ratio, [r.name.split(" ")[0] for r in group.records]
+        p = {frozenset((names[i], names[j])): value for (i, j), value in group.ps.items()}
+        assert len(p) == 10
+        behind[ratio] = {name for name in names[1:] if p[frozenset((names[0], name))] < 0.05}
+        means[ratio] = {r.name.split(" ")[0]: statistics.mean(r.accuracies) for r in group.records}
+        assert names[0] == "gmp"
+        assert all(p[frozenset((name, "static"))] >= 0.05 for name in ("rigl", "set"))
+    assert behind == {"0.8": {"sfp"}, "0.9": {"rigl", "sfp"}, "0.95": {"rigl", "set", "sfp", "static"}}
+    leads = [means[ratio]["gmp"] for ratio in ("0.8", "0.9", "0.95")]
+    assert "{:.2f}, {:.2f} and {:.2f} % at 0.8, 0.9, 0.95".format(*leads) in TEXT
+    last = [means["0.95"][name] for name in ("rigl", "set", "static")]
+    assert "(at 0.95: {:.2f}, {:.2f}, {:.2f} %)".format(*last) in TEXT
