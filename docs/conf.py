@@ -26,7 +26,8 @@ exclude_patterns = ["_build", "_generated", "notebooks/source", "**.ipynb_checkp
 templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
 html_title = "prune_jax"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "repository_url": REPOSITORY,
     "repository_branch": "main",
