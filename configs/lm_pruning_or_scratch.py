@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
     """A decoder of a million parameters on the standard library's sources: four removals at two ratios, three seeds."""
     config = language.small_decoder("lm_pruning_or_scratch")
     config.dataset.train_examples = 500  # windows of an epoch: 64,000 bytes
-    config.measure.examples = 2  # each has a Jacobian of 256 outputs
     # What is removed, and by which criterion. Each may set any key of `sparsify`.
     config.removals = ConfigDict(
         {
@@ -49,7 +48,6 @@ def quick(config: ConfigDict) -> dict[str, Any]:
     return language.few_windows() | {
         "removed": ("heads", "depth"),
         "ratios": (0.5,),
-        "measure.examples": 0,
         "overall.epochs": 6,
         "overall.schedule": "0:3e-3",
         "prune_at": 3,

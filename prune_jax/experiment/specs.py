@@ -216,6 +216,7 @@ class Sparsify:
       pad: whether the last M or block may be smaller where a kernel doesn't fit.
       recalibration: stated where the recovery needs data.
       sensitivity: stated where groups lose so much that each alone does equal damage.
+      in_turn: whether layer goes after layer, each judged by what the pruned layers before it make of the examples.
     """
 
     criterion: str
@@ -236,6 +237,7 @@ class Sparsify:
     pad: bool = False
     recalibration: Gathering | None = None
     sensitivity: Sensing | None = None
+    in_turn: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

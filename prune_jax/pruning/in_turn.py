@@ -1,14 +1,15 @@
 """Masks layer after layer: each from the inputs that the pruned layers before it produce."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from prune_jax.pruning.criteria.criterion import Criterion, weight_scores
-from prune_jax.pruning.evidence import gatherer
+from prune_jax.pruning.evidence import OF_KERNELS, Evidence, gatherer
 from prune_jax.pruning.inputs.products import traced
+from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.layouts.naming import mask_of
 from prune_jax.pruning.layouts.unstructured import chosen, kernels
 from prune_jax.pruning.masks import apply_mask
@@ -59,14 +60,86 @@ def mask_in_turn(
     steps = steps or _one_by_one(apply, params, batches)
     _refuse_twice(params, steps)
     look = gatherer(criterion.needs, apply=apply, loss=loss)
-    mask = jax.tree.map(lambda leaf: np.ones((1,) * np.ndim(leaf), bool), params)
-    for patterns in steps:
-        evidence = look(params, batches, key)
-        new = mask_of(params, weight_scores(criterion, evidence), granularity, ratio, where=tuple(patterns))
-        if compensate and criterion.compensate is not None:
-            params = criterion.compensate(evidence, new)
+
+    def choose(evidence: Evidence, patterns: tuple[str, ...], before: Any) -> Any:
+        scores = weight_scores(criterion, evidence)
+        return mask_of(evidence.params, scores, granularity, ratio, where=patterns, before=before)
+
+    change = criterion.compensate if compensate else None
+    return masked_in_turn(params, steps, lambda held: look(held, batches, key), choose, change)
+
+
+def masked_in_turn(
+    params: Any,
+    steps: Sequence[Sequence[str]],
+    look: Callable[[Any], Evidence],
+    choose: Callable[[Evidence, tuple[str, ...], Any], Any],
+    compensate: Callable[[Evidence, Any], Any] | None = None,
+    before: Any = None,
+) -> tuple[Any, Any]:
+    """Mask layers step by step: what ``mask_in_turn`` does with its own way of looking and choosing.
+
+    Args:
+      params: any pytree of arrays.
+      steps: patterns over layers, a tuple for each step.
+      look: params, of which those of earlier steps are masked -> what is known of them.
+      choose: (evidence, the step's patterns, the mask ``before``) -> a mask like the params. Its layers of other steps
+        aren't read. Of kernels' inputs the evidence holds those of the step's layers alone.
+      compensate: (evidence, mask) -> params, in which weights that stay may have changed. None: they stay as they are.
+      before: an earlier mask of these params.
+
+    Returns:
+      ``(params, mask)``, as ``mask_in_turn``.
+    """
+    mask = _all_stay(params) if before is None else before
+    for patterns in map(tuple, steps):
+        paths = set(chosen(params, patterns).values())
+        evidence = _of_kernels(look(params), paths)
+        new = _alone(choose(evidence, patterns, before), params, paths)
+        if compensate is not None:
+            params = compensate(evidence, new)
         params, mask = apply_mask(params, new), jax.tree.map(np.logical_and, mask, new)
     return params, mask
+
+
+def in_order(apply: Callable[..., Any], params: Any, *inputs: Any) -> list[str]:
+    """Paths of kernels in the order in which they first meet data, as far as the trace can follow them.
+
+    Args:
+      apply: ``apply(params, *inputs)``, any traceable function.
+      params: any pytree of arrays, or of their shapes and dtypes.
+      *inputs: the same.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> params = {"a": jnp.ones((3, 3)), "b": jnp.ones((2, 3))}
+      >>> in_order(lambda p, x: x @ p["b"] @ p["a"], params, jnp.ones((1, 2)))
+      ['b', 'a']
+    """
+    return list(traced(apply, params, *inputs).products)
+
+
+def _all_stay(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.ones((1,) * np.ndim(leaf), bool), params)
+
+
+def _of_kernels(evidence: Evidence, paths: set[str]) -> Evidence:
+    """The evidence with the inputs of these kernels alone, so that no other is scored."""
+    known: dict[str, Mapping[str, Any] | None] = {field: getattr(evidence, field) for field in OF_KERNELS}
+    return evidence._replace(
+        **{
+            field: {path: one for path, one in each.items() if path in paths}
+            for field, each in known.items()
+            if each is not None
+        }
+    )
+
+
+def _alone(mask: Any, params: Any, paths: set[str]) -> Any:
+    """The mask with nothing masked but leaves at these paths."""
+    stays = dict(leaf_paths(_all_stay(params)))
+    leaves = [one if path in paths else stays[path] for path, one in leaf_paths(mask)]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
 def _one_by_one(
@@ -76,7 +149,7 @@ def _one_by_one(
     if not batches:
         raise ValueError("without batches the order of the layers is unknown; name it in steps")
     names = {path: name for name, path in kernels(params).items()}
-    return [(names[path],) for path in traced(apply, params, batches[0]).products if path in names]
+    return [(names[path],) for path in in_order(apply, params, batches[0]) if path in names]
 
 
 def _refuse_twice(params: Any, steps: Sequence[Sequence[str]]) -> None:

@@ -7,7 +7,7 @@ from small_runs import context_of, mlp_config
 
 from prune_jax.experiment import specs
 from prune_jax.experiment.arm import links
-from prune_jax.experiment.chain import restore
+from prune_jax.experiment.chain import record, restore
 from prune_jax.experiment.chain.kinds import kind_of
 from prune_jax.experiment.config import sweep
 from prune_jax.experiment.training.cohort import member_key
@@ -113,6 +113,71 @@ def test_flap_adds_what_is_missing_to_the_biases(root, digits, recovery):
         missing = given[reader].mean(0)[~stays] @ kernel[~stays]
         np.testing.assert_allclose(new[reader][1], (bias + missing)[keep[reader]], rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(new[reader][0], kernel[stays][:, keep[reader]])
+
+
+def half_of_every_output(kernel, given):
+    """Wanda's mask: of each output the half of weights with the lowest abs(w) norm(x) goes."""
+    scores = np.abs(kernel) * np.sqrt((given**2).sum(0))[:, None]
+    order = np.argsort(scores, axis=0, kind="stable")
+    stays = np.ones(kernel.shape, bool)
+    np.put_along_axis(stays, order[: len(kernel) // 2], False, axis=0)
+    return stays
+
+
+def test_wanda_in_turn_judges_each_layer_by_what_the_masked_ones_before_it_make(root, digits):
+    changes = {"sparsify.criterion": "wanda", "sparsify.granularity": "unstructured"}
+    store, ids, x = finished(root, digits, **changes, **{"sparsify.in_turn": True})
+    base, after = (restore.load(store, i) for i in ids[:2])
+    at_once = restore.load(store, finished(root, digits, **changes)[1][1])
+    x_dense, found = x, masks(after)
+    for name in ("layers/0", "layers/1"):
+        kernel, bias = layers(base)[name]
+        stays = half_of_every_output(kernel, x)
+        np.testing.assert_array_equal(found[name], stays)
+        np.testing.assert_array_equal(masks(at_once)[name], half_of_every_output(kernel, x_dense))
+        np.testing.assert_array_equal(layers(after)[name][0], np.where(stays, kernel, 0))
+        x, x_dense = np.maximum(x @ (kernel * stays) + bias, 0), np.maximum(x_dense @ kernel + bias, 0)
+    assert (found["layers/1"] != masks(at_once)["layers/1"]).any()
+
+
+def test_flap_in_turn_adds_what_is_missing_after_the_layers_before(root, digits):
+    store, ids, x = finished(root, digits, **{"sparsify.criterion": "flap", "sparsify.in_turn": True})
+    before, after = (restore.load(store, i) for i in ids[:2])
+    old, new = layers(before), layers(after)
+    rows, corrected = np.arange(x.shape[1]), old["layers/0"][1]
+    for name, reader in (("layers/0", "layers/1"), ("layers/1", "head")):
+        kernel, kept = old[name][0][rows], after.keep[name]
+        whole = np.maximum(x @ kernel + corrected, 0)
+        gone = np.setdiff1d(np.arange(kernel.shape[1]), kept)
+        corrected = old[reader][1] + whole.mean(0)[gone] @ old[reader][0][gone]
+        wanted = corrected[after.keep.get(reader, slice(None))]
+        np.testing.assert_allclose(new[reader][1], wanted, rtol=1e-4, atol=1e-5)
+        x, rows = whole[:, kept], kept
+
+
+def test_layers_in_turn_are_another_stage_and_say_so(digits):
+    plain = arm_of(digits, **{"sparsify.criterion": "flap"})
+    turned = arm_of(digits, **{"sparsify.criterion": "flap", "sparsify.in_turn": True})
+    assert "in_turn" not in specs.stated(plain.chain[1])
+    assert specs.stated(turned.chain[1])["in_turn"] is True
+    assert kind_of(turned.chain[1]).line(links(turned)[1]).startswith("flap, layer after layer, ratio 0.5")
+    assert record.method_name(turned.chain) == "flap in turn"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"criterion": "l1"}, "and sparsify.criterion 'l1' looks at no examples, so that the order changes nothing"),
+        ({"criterion": "wanda", "allocation": "global"}, "and sparsify.allocation 'global' compares the scores"),
+        ({"criterion": "wanda", "iterations": 2}, "by which layers are judged one by one, and sparsify.iter.* is 2"),
+    ],
+)  # fmt: skip
+def test_layers_in_turn_that_make_no_sense_are_refused(digits, changes, message):
+    with pytest.raises(ValueError, match=f"sparsify.in_turn is True, {message}"):
+        arm_of(
+            digits,
+            **{f"sparsify.{key}": value for key, value in changes.items()} | {"sparsify.in_turn": True},
+        )
 
 
 def test_sparsegpt_without_compensation_is_another_stage_with_the_same_mask(root, digits):

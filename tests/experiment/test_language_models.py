@@ -86,6 +86,15 @@ def test_a_run_states_its_text_and_its_tokens():
             r"sparsify.ratio: ratio 0.3 of the 2 heads of 'blocks/0/.*allowed: 0, 0.5",
         ),
         ({"sparsify__criterion": "synflow"}, "which sends ones through the network; decoder takes tokens"),
+        (
+            {
+                "model__options": ConfigDict({**OPTIONS, "scan": True}),
+                "sparsify__in_turn": True,
+                "sparsify__criterion": "wanda",
+                "sparsify__granularity": "unstructured",
+            },
+            "sparsify.in_turn is True, and blocks/attention/q holds the kernels of all blocks of decoder, stacked",
+        ),
         ({"dataset__flip": True}, "dataset.flip is True, but text_folder is a text"),
     ],
 )

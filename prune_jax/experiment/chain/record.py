@@ -145,7 +145,7 @@ def method_name(chain: tuple[Stage, ...]) -> str:
 
     ``greg1, l1``: the network was trained under a penalty before the cut.
     ``l1+rewind0``: the weights that are left go back to epoch 0. ``l1 at init``: random weights were pruned. ``rigl``:
-    the mask rule that a network trained under. ``sfp, l1``: it was cut after that.
+    the mask rule that a network trained under. ``sfp, l1``: it was cut after that. ``wanda in turn``: layer by layer.
     """
     if isinstance(chain[0], Scratch):
         return "scratch"
@@ -160,7 +160,8 @@ def method_name(chain: tuple[Stage, ...]) -> str:
     recovered = "" if spec.recovery == "none" else f"+{spec.recovery}{version}"
     back = next((f"+rewind{stage.to}" for stage in reversed(chain) if isinstance(stage, Rewind)), "")
     early = " at init" if isinstance(chain[0], Initialise) else ""
-    return f"{pushed_by(chain)}{masked}{spec.criterion}{early}{recovered}{back}"
+    turn = " in turn" if spec.in_turn else ""
+    return f"{pushed_by(chain)}{masked}{spec.criterion}{turn}{early}{recovered}{back}"
 
 
 def pushed_by(chain: tuple[Stage, ...]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from prune_jax import fairness
 from prune_jax.experiment import depth, networks
 from prune_jax.experiment.arm import Link
-from prune_jax.experiment.chain import blocks, choosing, equal_damage, iterations, restore
+from prune_jax.experiment.chain import blocks, choosing, equal_damage, in_turn, iterations, restore
 from prune_jax.experiment.chain.evidence import looking
 from prune_jax.experiment.chain.recovery import Action, recovered
 from prune_jax.experiment.config import own_criterion
@@ -23,9 +23,8 @@ from prune_jax.experiment.storage import leases
 from prune_jax.experiment.storage import stages as disk
 from prune_jax.experiment.training.cohort import Context, is_finished, member_key
 from prune_jax.pruning import allocation, iterated, masks, surgery
-from prune_jax.pruning.compensation import compensated, keeping_first
+from prune_jax.pruning.compensation import keeping_first
 from prune_jax.pruning.coupling import Group
-from prune_jax.pruning.criteria.table import Criterion
 from prune_jax.pruning.evidence import Evidence, part_of
 from prune_jax.pruning.granularity import cuts_channels
 from prune_jax.pruning.keep import Keep, composed
@@ -67,6 +66,7 @@ def scored_by(spec: Sparsify) -> str:
     """The criterion with what changes its scores: slices, iterations and compensation, where they aren't default."""
     over = f" over coupled slices ({spec.reduce})" if spec.over == "coupled" else ""
     again = f", {spec.iterations} iterations" if spec.iterations > 1 else ""
+    again += ", layer after layer" if spec.in_turn else ""
     alone = "" if spec.compensate else ", without its compensation"
     return spec.criterion + alone + over + again
 
@@ -118,8 +118,11 @@ def _done(context: Context, before: StageNetwork, spec: Sparsify, seed: int, num
     groups = networks.groups_now(before.model, before.keep)
     look = _looking(context, before, groups, spec, seed, number)
     if cuts_channels(spec.granularity):
-        return _cut(context, before, groups, spec, look, seed)
-    return _masked(before, spec, look)
+        keep, changed = _choice(context, before, groups, spec, look, seed)
+        small = surgery.shrink(changed, groups, keep)
+        mask = _mask_of_cut(before, groups, keep)
+        return before._replace(variables=small, keep=composed(before.keep, keep), mask=mask)
+    return in_turn.masked(before, spec, look) if spec.in_turn else _masked(before, spec, look)
 
 
 def _looking(
@@ -136,11 +139,13 @@ def _looking(
     return looking(context.data, before, seen, needs, spec.evidence, seed, key)
 
 
-def _cut(
+def _choice(
     context: Context, before: StageNetwork, groups: Groups, spec: Sparsify, look: Look, seed: int
-) -> StageNetwork:
-    """The network without the channels whose scores are lowest. Its keep is of the dense network."""
+) -> tuple[Keep, Any]:
+    """The channels that stay, those whose scores are highest, and the variables as compensation left them."""
     mine = choosing.wanted(before.model, groups, spec)
+    if spec.in_turn:
+        return in_turn.kept(before, groups, mine, spec, look)
     look, first = keeping_first(look)
 
     def score(variables: Any) -> Scores:
@@ -156,9 +161,7 @@ def _cut(
 
     steps = iterations.filter_steps(before, mine, spec)
     keep = iterated.iterated_keep(before.variables, groups, score, choose, steps)
-    small = surgery.shrink(_compensated(spec, first[0], keep), groups, keep)
-    mask = _mask_of_cut(before, groups, keep)
-    return before._replace(variables=small, keep=composed(before.keep, keep), mask=mask)
+    return keep, in_turn.compensated_by(spec, first[0], keep)
 
 
 def _mask_of_cut(before: StageNetwork, groups: Sequence[Group], keep: Keep) -> Any:
@@ -202,15 +205,5 @@ def _masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
 
     steps = iterated.mask_ratios(params, ratio, spec.iterations, before=before.mask, **scope)
     mask = iterated.iterated_mask(params, score, choose, steps, before.mask)
-    left = masks.apply_mask(_compensated(spec, first[0], mask), mask)
+    left = masks.apply_mask(in_turn.compensated_by(spec, first[0], mask), mask)
     return before._replace(variables={**before.variables, "params": left}, mask=mask)
-
-
-def _criterion(spec: Sparsify) -> Criterion:
-    return own_criterion.criterion_of(spec.criterion)
-
-
-def _compensated(spec: Sparsify, facts: Evidence, decision: Any) -> Any:
-    """The params after the criterion's compensation, where the spec asks for it."""
-    what = f"{own_criterion.KEY} is {spec.criterion!r}"
-    return compensated(_criterion(spec), facts, decision, what) if spec.compensate else facts.params

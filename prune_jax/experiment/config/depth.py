@@ -20,7 +20,7 @@ from prune_jax.pruning.granularity import ceiling
 KEY = "sparsify.granularity"
 CRITERIA = ("block_influence", "skipping_loss", "random", "last")
 NEED_DATA = ("block_influence", "skipping_loss")
-FIXED = ("allocation", "stage_ratios", "iterations", "over", "round_to", "compensate")
+FIXED = ("allocation", "stage_ratios", "iterations", "in_turn", "over", "round_to", "compensate")
 
 
 def is_asked(section: ConfigDict) -> bool:

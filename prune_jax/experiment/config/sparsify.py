@@ -136,6 +136,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         refuse_unfit(model, networks.widths_of(model, plain, section.round_to))
     criterion, source = _criterion(section, model, granularity, tuple(dict(plain)))
     scoring_keys.refuse(section, model, criterion, tuple(dict(plain)))
+    scoring_keys.refuse_in_turn(section, model, criterion, tuple(dict(plain)), ranked=ranking is not None)
     return Sparsify(
         section.criterion,
         () if ranking else plain,
@@ -149,6 +150,7 @@ def sparsify_spec(config: ConfigDict, model: ModelSpec, dataset: AnyDataset) -> 
         reduce=section.reduce,
         compensate=section.compensate or criterion.compensate is None,
         sensitivity=equal_damage.spec_of(config, model, dataset),
+        in_turn=section.in_turn,
         **recovered,
         **layouts.fields_of(section),
     )

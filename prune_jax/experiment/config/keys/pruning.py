@@ -63,6 +63,9 @@ def sparsify() -> ConfigDict:
             "reduce": "mean",
             # Times that what is left is scored anew within one cut. Each takes a part of it. SynFlow takes 100.
             "iterations": 1,
+            # Whether layer goes after layer, in the order in which data pass through them. Each is then judged by what
+            # the pruned layers before it make of the examples. False: all are judged by the network as it was.
+            "in_turn": False,
             # The number of channels that stay is rounded up to a multiple of it.
             "round_to": 1,
             # The layers that are pruned: names of groups, '*' stands for any part of a name.
