@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import jacobian, jacobian_exact, jacobian_matrix_free
+from prune_jax import models
 
 CALLS = """
 import json
@@ -86,3 +89,22 @@ def test_the_verdict_holds_the_estimate_against_both_rivals(stated, fair, said):
         in verdict
     )
     assert verdict.endswith(f"exact spectra from the features: {said}")
+
+
+def test_the_floor_is_a_forward_and_a_backward_pass_of_one_output():
+    def apply(kernel, x):
+        return jnp.square(x) @ kernel
+
+    kernel, x = jnp.asarray([[1.0, 2.0], [3.0, 4.0]]), jnp.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    forward, backward = jacobian_exact.floor_passes(models.Network(kernel, apply, None), x)
+    np.testing.assert_array_equal(forward()[0], apply(kernel, x))
+    of_the_first_output = 2 * np.asarray(x) * np.asarray(kernel)[:, 0]
+    np.testing.assert_array_equal(backward()[0], of_the_first_output)
+
+
+def test_clocked_functions_take_turns():
+    called = []
+    found = jacobian_exact.clock(lambda: called.append("a"), lambda: called.append("b"), least=3, seconds=0.0)
+    assert "".join(called) == "ab" * 4  # the first call of each compiles
+    assert len(found) == 2
+    assert all(len(pair) == 2 for pair in found)
