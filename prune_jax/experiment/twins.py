@@ -71,8 +71,12 @@ def keep_of(channels: Channels) -> Keep:
 
 def evaluated(network: StageNetwork) -> jax.tree_util.Partial:
     """Floats ``(n, h, w, c)``, normalised, to logits ``(n, K)`` in evaluation mode. Equal networks compile once."""
-    found = network_at(network.model, channels_of(network.model, network.keep))
-    return jax.tree_util.Partial(found.apply, network.variables)
+    return jax.tree_util.Partial(network_of(network).apply, network.variables)
+
+
+def network_of(network: StageNetwork) -> models.Network:
+    """The functions that a stage's network runs as."""
+    return network_at(network.model, channels_of(network.model, network.keep))
 
 
 @functools.cache  # a memo of a pure function of frozen arguments: every seed and round asks again

@@ -1,6 +1,6 @@
 """What a record's chain of stages says, read off for comparison. None wherever it says too little."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from prune_jax.fairness.record import RunRecord, Stage
 from prune_jax.schedules import LRSchedule, compose
@@ -9,6 +9,8 @@ ALL = ("pretrain", "sparsify", "retrain", "scratch")
 AFTER_BASE = ("sparsify", "retrain")
 BASES = ("pretrain", "initialise")
 FORWARD_PASSES = 3  # a training step costs as much as so many: a backward pass counts as two
+FLOPS = 2  # of a multiply-accumulate
+TOKENS = "tokens_per_epoch"  # what a record's config calls them. It is stated for texts alone
 
 
 def base_ids(record: RunRecord) -> frozenset[str] | None:
@@ -51,6 +53,21 @@ def epochs(record: RunRecord, kinds: Collection[str]) -> int | None:
             return None
         total += stage.epochs
     return total
+
+
+def tokens(record: RunRecord, kinds: Collection[str]) -> int | None:
+    """Tokens that all stages of these kinds train on together. None where they are unstated, as for images."""
+    per_epoch, count = record.config.get(TOKENS), epochs(record, kinds)
+    return None if per_epoch is None or count is None else per_epoch * count
+
+
+def length(record: RunRecord, kinds: Collection[str]) -> int | str | None:
+    """How long the stages of these kinds last: epochs, or of a text its tokens, '768,000 tokens'.
+
+    An epoch of a text is as long as its config says, so that epochs of two of them may be unlike.
+    """
+    count = tokens(record, kinds)
+    return epochs(record, kinds) if count is None else f"{count:,} tokens"
 
 
 def schedules(record: RunRecord, kinds: Collection[str]) -> str | None:
@@ -96,6 +113,39 @@ def dense_epochs(record: RunRecord, kinds: Collection[str]) -> float | None:
             return None
         total += stage.epochs * (share or 0.0)
     return total
+
+
+def training_flops(record: RunRecord, kinds: Collection[str]) -> float | None:
+    """FLOPs that a text is trained with. None where tokens, their window or MACs are unstated.
+
+    A step takes three forward passes (``dense_epochs``), a multiply-accumulate two FLOPs. MACs are of a window.
+    """
+    dense, macs = dense_epochs(record, kinds), record.costs.dense_macs
+    window = _window(record)
+    if None in (dense, macs, window) or TOKENS not in record.config:
+        return None
+    return (
+        FLOPS
+        * FORWARD_PASSES
+        * float(dense or 0)
+        * float(macs or 0)
+        * record.config[TOKENS]
+        / int(window or 1)
+    )
+
+
+def compute(record: RunRecord, kinds: Collection[str]) -> tuple[float, str] | None:
+    """Training compute and its text: FLOPs of a text that states its tokens, else epochs of the dense network."""
+    flops, dense = training_flops(record, kinds), dense_epochs(record, kinds)
+    if flops is not None:
+        return flops, f"{flops:.4g} FLOPs"
+    return None if dense is None else (dense, f"{dense:.4g} dense epochs")
+
+
+def _window(record: RunRecord) -> int | None:
+    """Tokens of an example."""
+    stated = record.config.get("dataset")
+    return stated.get("window") if isinstance(stated, Mapping) else None
 
 
 def _share(record: RunRecord, stage: Stage) -> float | None:

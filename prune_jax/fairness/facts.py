@@ -101,10 +101,10 @@ def _over(read: Callable[[RunRecord, Kinds], Any]) -> Callable[[RunRecord], list
 
 
 def _compute(record: RunRecord) -> list[list[Any] | None]:
-    """Dense epochs of the whole chain and after the base model, and training FLOPs as printed."""
-    sums = [chain.dense_epochs(record, kinds) for kinds in (chain.ALL, chain.AFTER_BASE)]
+    """Compute of the whole chain and after the base model, and training FLOPs as printed."""
+    sums = [chain.compute(record, kinds) for kinds in (chain.ALL, chain.AFTER_BASE)]
     printed = record.costs.training_flops
-    facts = [None if value is None else [value, f"{value:.4g} dense epochs"] for value in sums]
+    facts = [None if found is None else list(found) for found in sums]
     told = None if printed is None else [printed, f"{printed:.4g} times the dense network's training"]
     return [*facts, told]
 
@@ -117,14 +117,14 @@ RULES: Mapping[str, tuple[str, Callable[[RunRecord], Any]]] = MappingProxyType(
         "network": ("same", lambda r: _fact(r.network)),
         "rate": ("rate", _rate),
         "base_model": ("base", _base_model),
-        "retrain_epochs": ("same", lambda r: _fact(chain.epochs(r, ("retrain",)))),
+        "retrain_epochs": ("same", lambda r: _fact(chain.length(r, ("retrain",)))),
         "retrain_schedule": ("same", lambda r: _fact(chain.schedules(r, ("retrain",)))),
         "optimiser": ("optimiser", _optimiser),
         "augmentation": ("stated", _augmentation),
         "settings": ("settings", lambda r: _named(r.settings)),
-        "prune_epochs": ("same", lambda r: _fact(chain.epochs(r, ("sparsify",)))),
+        "prune_epochs": ("same", lambda r: _fact(chain.length(r, ("sparsify",)))),
         "prune_schedule": ("same", lambda r: _fact(chain.schedules(r, ("sparsify",)))),
-        "total_epochs": ("total", _over(chain.epochs)),
+        "total_epochs": ("total", _over(chain.length)),
         "total_compute": ("compute", _compute),
         "overall_schedule": ("total", _over(chain.overall_schedule)),
     }

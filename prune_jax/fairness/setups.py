@@ -162,7 +162,10 @@ def _base_model(a: RunRecord, b: RunRecord, _: float) -> Break | None:
 
 
 def _total(field: str, read: Callable[..., Any]) -> Callable[..., Break | None]:
-    """Check a sum over the whole chain. One base model is one pretraining, even where that is unstated."""
+    """Check a sum over the whole chain. One base model is one pretraining, even where that is unstated.
+
+    Of two texts, lengths are tokens and computes FLOPs.
+    """
 
     def check(a: RunRecord, b: RunRecord, tolerance: float) -> Break | None:
         kinds = chain.AFTER_BASE if chain.same_base(a, b) else chain.ALL
@@ -170,8 +173,8 @@ def _total(field: str, read: Callable[..., Any]) -> Callable[..., Break | None]:
         if field == "total_compute":
             if None in (x, y) and None not in (a.costs.training_flops, b.costs.training_flops):
                 return _printed_compute(a, b, tolerance)
-            same = _near(x, y, tolerance)
-            x, y = (None if v is None else f"{v:.4g} dense epochs" for v in (x, y))
+            (one, x), (other, y) = ((None, None) if found is None else found for found in (x, y))
+            same = _near(one, other, tolerance)
         else:
             same = x is not None and x == y
         return None if same else Break(field, _text(x), _text(y))
@@ -209,15 +212,15 @@ _CHECKS: Mapping[str, Callable[..., Break | None]] = MappingProxyType(
         "network": _equal("network", lambda r: r.network),
         "rate": _rate,
         "base_model": _base_model,
-        "retrain_epochs": _equal("retrain_epochs", lambda r: chain.epochs(r, ("retrain",))),
+        "retrain_epochs": _equal("retrain_epochs", lambda r: chain.length(r, ("retrain",))),
         "retrain_schedule": _equal("retrain_schedule", lambda r: chain.schedules(r, ("retrain",))),
         "optimiser": training_settings.optimiser,
         "augmentation": training_settings.augmentation,
         "settings": training_settings.further,
-        "prune_epochs": _equal("prune_epochs", lambda r: chain.epochs(r, ("sparsify",))),
+        "prune_epochs": _equal("prune_epochs", lambda r: chain.length(r, ("sparsify",))),
         "prune_schedule": _equal("prune_schedule", lambda r: chain.schedules(r, ("sparsify",))),
-        "total_epochs": _total("total_epochs", chain.epochs),
-        "total_compute": _total("total_compute", chain.dense_epochs),
+        "total_epochs": _total("total_epochs", chain.length),
+        "total_compute": _total("total_compute", chain.compute),
         "overall_schedule": _total("overall_schedule", chain.overall_schedule),
     }
 )

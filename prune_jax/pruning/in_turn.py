@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from prune_jax.pruning.criteria.criterion import Criterion, weight_scores
-from prune_jax.pruning.evidence import OF_KERNELS, Evidence, gatherer
+from prune_jax.pruning.evidence import Evidence, gatherer
 from prune_jax.pruning.inputs.products import traced
 from prune_jax.pruning.jaxpr.reading import leaf_paths
 from prune_jax.pruning.layouts.naming import mask_of
@@ -125,14 +125,11 @@ def _all_stay(params: Any) -> Any:
 
 def _of_kernels(evidence: Evidence, paths: set[str]) -> Evidence:
     """The evidence with the inputs of these kernels alone, so that no other is scored."""
-    known: dict[str, Mapping[str, Any] | None] = {field: getattr(evidence, field) for field in OF_KERNELS}
-    return evidence._replace(
-        **{
-            field: {path: one for path, one in each.items() if path in paths}
-            for field, each in known.items()
-            if each is not None
-        }
-    )
+
+    def alone(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        return known and {path: one for path, one in known.items() if path in paths}
+
+    return evidence._replace(inputs=alone(evidence.inputs), input_grams=alone(evidence.input_grams))
 
 
 def _alone(mask: Any, params: Any, paths: set[str]) -> Any:

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from prune_jax.fairness import RunRecord, Stage, compare
+from prune_jax.fairness import RunRecord, chain, compare
 from prune_jax.report import tables
 from prune_jax.text_table import markdown
 
-KEY = "tokens_per_epoch"
-FORWARD_AND_BACKWARD = 6  # FLOPs a MAC of the forward pass: the backward pass costs two forward passes
+BASE = ("pretrain",)
 NOTE = (
     "Tokens: bytes of all epochs, those of the base model among them. FLOPs of training: 6 times the MACs of a forward "
-    "pass. Setups are those of Table 2. As an epoch is the same tokens for every run here, SX-A asks for equal tokens "
+    "pass. Multiplications by masked weights don't count, and a teacher's forward pass does. FLOPs a token: the mean "
+    "over all of training. Setups are those of Table 2, where lengths are read in tokens. SX-A asks for equal tokens "
     "in all, and SX-B for equal FLOPs in all."
 )
 
@@ -21,7 +21,7 @@ def budgets(records: Sequence[RunRecord]) -> str:
     Scratch is that of the very architecture which pruning leaves, by its MACs and params. Where there is none, that of
     the same ratio, where it is the only one.
     """
-    shown = [record for record in records if KEY in record.config and record.stages]
+    shown = [record for record in records if chain.TOKENS in record.config and record.stages]
     if not shown:
         return ""
     head = [
@@ -32,42 +32,28 @@ def budgets(records: Sequence[RunRecord]) -> str:
         "tokens after it",
         "tokens",
         "FLOPs",
+        "FLOPs a token",
     ]
     table = markdown(head, [_row(record) for record in shown])
     return "\n\n".join([table, NOTE, *_verdicts(shown)])
 
 
 def _row(record: RunRecord) -> list[str]:
-    base = _tokens(record, [stage for stage in record.stages or () if stage.kind == "pretrain"])
-    total = _tokens(record, record.stages or ())
+    base, total = chain.tokens(record, BASE) or 0, chain.tokens(record, chain.ALL) or 0
+    flops = chain.training_flops(record, chain.ALL)
     return [
         record.name,
         str(record.axes.ratio),
         tables.spread(record.accuracies, 3),
         *(f"{count:,}" for count in (base, total - base, total)),
-        f"{_flops(record):.3g}",
+        "" if flops is None else f"{flops:.3g}",
+        _flops_a_token(record),
     ]
 
 
-def _tokens(record: RunRecord, stages: Sequence[Stage]) -> int:
-    return sum((stage.epochs or 0) for stage in stages) * record.config[KEY]
-
-
-def _flops(record: RunRecord) -> float:
-    """Of an example's forward MACs: a stage that states none runs dense, as ``fairness.chain`` reads it."""
-    window = _window(record)
-    return sum(
-        FORWARD_AND_BACKWARD
-        * (stage.macs or record.costs.dense_macs or 0)
-        * (stage.epochs or 0)
-        * record.config[KEY]
-        / window
-        for stage in record.stages or ()
-    )
-
-
-def _window(record: RunRecord) -> int:
-    return record.config["dataset"]["window"]
+def _flops_a_token(record: RunRecord) -> str:
+    flops, count = chain.training_flops(record, chain.ALL), chain.tokens(record, chain.ALL)
+    return f"{flops / count:.3g}" if flops and count else ""
 
 
 def _verdicts(records: Sequence[RunRecord]) -> list[str]:
@@ -81,8 +67,15 @@ def _verdicts(records: Sequence[RunRecord]) -> list[str]:
         required = regime if regime in ("SX-A", "SX-B") else "same_overall_schedule"
         found = compare(record, against, required)
         holding = ", ".join(found.verdict.holding) or "none"
-        lines.append(f"- {found.sentence} Setups that hold: {holding}.")
+        lines.append(f"- {found.sentence} {_lengths(record, against)} Setups that hold: {holding}.")
     return ["**Pruned beside scratch**", "\n".join(lines)] if lines else []
+
+
+def _lengths(record: RunRecord, against: RunRecord) -> str:
+    """What both were trained on: 'Tokens: 320 against 320, FLOPs a token: 112 against 75.'"""
+    counts = " against ".join(f"{chain.tokens(each, chain.ALL):,}" for each in (record, against))
+    flops = " against ".join(map(_flops_a_token, (record, against)))
+    return f"Tokens: {counts}, FLOPs a token: {flops}."
 
 
 def _scratch_of(record: RunRecord, scratch: Sequence[RunRecord]) -> RunRecord | None:

@@ -22,7 +22,7 @@ EQUAL_COMPUTE_TOGETHER = (
     "masked weights don't count, and extra passes do."
 )
 RANKING_NOTE = (
-    "Accuracy: top-1 on the test images after the last epoch, mean ± sample standard deviation over seeds. It orders "
+    "{measured} after the last epoch, mean ± sample standard deviation over seeds. It orders "
     "the rows of a group. *Letters*: a letter stands for a largest set of rows that can't be told apart. So two rows "
     "share one exactly where Welch's two-sided test gives p ≥ 0.05 or can't be made. Its p is corrected by Holm's "
     "step-down for all tested pairs of the group. Rows that share a letter are not shown to be equal. *p to the "
@@ -55,7 +55,9 @@ def equal_compute_ranking(records: Sequence[RunRecord]) -> str:
 
 def _ranking(found: Rankings, columns: Sequence[Column], notes: Sequence[str]) -> str:
     parts = [_group(number, group, columns) for number, group in enumerate(found.groups, start=1)]
-    return "\n\n".join([*parts, *found.reasons, *(notes if parts else ())])
+    measured = tables.measured_on([record for group in found.groups for record in group.records])
+    told = [note.replace("{measured}", measured) for note in notes] if parts else []
+    return "\n\n".join([*parts, *found.reasons, *told])
 
 
 def _group(number: int, group: Ranking, columns: Sequence[Column]) -> str:

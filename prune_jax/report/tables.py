@@ -36,11 +36,8 @@ def accuracy(records: Sequence[RunRecord]) -> str:
                 *_jsv_ends(record),
             ]
         )
-    named = "Accuracy: top-1 on the test images"
-    if measured(records) != "accuracy %":
-        named = f"{measured(records).capitalize()}: on the test split"
     note = (
-        f"{named} after the last epoch, mean ± sample standard deviation over seeds. "
+        f"{measured_on(records)} after the last epoch, mean ± sample standard deviation over seeds. "
         "Trainability accuracy: Eq. (1), the mean over the epochs of the first LR stage, to be compared under one "
         "schedule only. Mean JSV: before the first and after the last epoch of the run's last stage."
     )
@@ -51,6 +48,13 @@ def measured(records: Sequence[RunRecord]) -> str:
     """What a column of values is called: 'accuracy %', or the records' metric where it is another one."""
     names = sorted({record.measured.name for record in records} - {"top-1 accuracy"})
     return " or ".join(names) or "accuracy %"
+
+
+def measured_on(records: Sequence[RunRecord]) -> str:
+    """How a note explains that column."""
+    if measured(records) == "accuracy %":
+        return "Accuracy: top-1 on the test images"
+    return f"{measured(records).capitalize()}: on the test split"
 
 
 def digits_of(record: RunRecord) -> int:

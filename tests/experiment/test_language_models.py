@@ -15,6 +15,7 @@ from prune_jax.experiment.config import resolve
 from prune_jax.experiment.config.defaults import default_config
 from prune_jax.experiment.protocols.language import epochs_after, removal, what_is_left
 from prune_jax.experiment.training import judging
+from prune_jax.fairness import facts
 from prune_jax.report.budgets import budgets
 
 TEXT = specs.DataSpec("text_folder", (), (), window=4)
@@ -169,11 +170,33 @@ def test_budgets_are_in_tokens_and_flops():
     scratch = record("scratch", "scratch", (stage("scratch", ("g", "h"), 4, "0:0.1", 500.0),), (3.0, 3.02))
     text = budgets([pruned, scratch])
     # 80 bytes an epoch are 20 windows: 6 (2 * 20 * 1000 + 2 * 20 * 500) and 6 * 4 * 20 * 500 FLOPs.
-    assert "| l1 | 0.5 | 2.005 ± 0.007 | 160 | 160 | 320 | 3.6e+05 |" in text
-    assert "| scratch | 0.5 | 3.010 ± 0.014 | 0 | 320 | 320 | 2.4e+05 |" in text
+    assert "| l1 | 0.5 | 2.005 ± 0.007 | 160 | 160 | 320 | 3.6e+05 | 1.12e+03 |" in text
+    assert "| scratch | 0.5 | 3.010 ± 0.014 | 0 | 320 | 320 | 2.4e+05 | 750 |" in text
+    assert "Tokens: 320 against 320, FLOPs a token: 1.12e+03 against 750." in text
     assert "l1 is ahead of scratch by 1.00 bits in bits per byte (lower is better) under SX-A" in text
     assert "Setups that hold: S1, SX-A" in text
     assert budgets([]) == ""
+
+
+def test_setups_of_texts_are_read_in_tokens_and_flops():
+    """Equal epochs of unlike length are unlike, and twice as many epochs of half the length are alike."""
+
+    def scratch(name, epochs, tokens):
+        made = record(name, "scratch", (fairness.Stage("scratch", (name,), epochs, "0:0.1", 500.0),), (3.0,))
+        return dataclasses.replace(made, config={**made.config, "tokens_per_epoch": tokens})
+
+    one, longer, alike = scratch("one", 4, 80), scratch("longer", 4, 160), scratch("alike", 2, 160)
+    found = fairness.strictest_setup(one, longer)
+    assert "total_epochs 320 tokens against 640 tokens" in found.explain("SX-A")
+    assert "total_compute 2.4e+05 FLOPs against 4.8e+05 FLOPs" in found.explain("SX-B")
+    same = fairness.strictest_setup(one, alike)
+    assert same.holds("SX-A")
+    assert same.holds("SX-B")
+    assert facts.facts(one)["total_epochs"][0][1] == "320 tokens"
+    assert facts.facts(one)["total_epochs"] == facts.facts(alike)["total_epochs"]
+    assert facts.facts(longer)["total_compute"][0] == [4.8e5, "4.8e+05 FLOPs"]
+    plain = dataclasses.replace(one, config={})
+    assert facts.facts(plain)["total_epochs"][0][1] == "4"
 
 
 def test_scratch_beside_a_pruned_run_is_of_its_architecture():

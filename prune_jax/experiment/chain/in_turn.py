@@ -39,8 +39,15 @@ def masked(before: StageNetwork, spec: Sparsify, look: Look) -> StageNetwork:
     def choose(evidence: Evidence, layers: tuple[str, ...], mask: Any) -> Any:
         scores = own_criterion.weight_scores_of(spec.criterion, evidence, layers)
         ratio = {layer: ratios[layer] for layer in layers}
-        how = {"block": spec.block, "pad": spec.pad}
-        return mask_of(evidence.params, scores, spec.granularity, ratio, before=mask, **how)
+        return mask_of(
+            evidence.params,
+            scores,
+            spec.granularity,
+            ratio,
+            block=spec.block,
+            pad=spec.pad,
+            before=mask,
+        )
 
     place = _places(before)
     paths = chosen(params, tuple(ratios))
@@ -69,9 +76,8 @@ def kept(
     keep: Keep = {}
     for group in sorted(mine, key=lambda group: place(group.producer.path)):
         evidence = look(variables)
-        slices = {"over": spec.over, "reduce": spec.reduce}
         alone = evidence._replace(groups=(group,))
-        scores = own_criterion.scores_of(spec.criterion, alone, [group], **slices)
+        scores = own_criterion.scores_of(spec.criterion, alone, [group], over=spec.over, reduce=spec.reduce)
         new = choosing.chosen(before, [group], spec, scores, {})
         variables = compensated_by(spec, evidence, new)
         variables = apply_mask(variables, expand(variables, groups, new))

@@ -16,6 +16,7 @@ from prune_jax.experiment import networks, twins
 from prune_jax.experiment.chain import restore
 from prune_jax.experiment.commands import spectrum
 from prune_jax.experiment.networks import StageNetwork
+from prune_jax.experiment.training.judging import judged
 from prune_jax.pruning import allocation
 from prune_jax.pruning.criteria.criterion import unfit
 from prune_jax.pruning.criteria.table import CRITERIA, channel_scores, weight_scores
@@ -82,14 +83,14 @@ def measured(
     images: jax.Array,
     labels: jax.Array,
 ) -> Sensitivity:
-    """Accuracy (percent) and loss (nats) ``(N, R, 2)`` over these test examples."""
-    apply = twins.network_at(network.model, twins.channels_of(network.model, network.keep)).apply
+    """Accuracy (percent), of a text bits per byte, and loss (nats) ``(N, R, 2)`` over these test examples."""
+    apply = twins.network_of(network).apply
 
     @jax.jit
     def sums(variables: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         logits = apply(variables, x).astype(jnp.float32)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.stack([100.0 * (jnp.argmax(logits, -1) == y).sum(), losses.sum()])
+        return jnp.stack([judged(network.data, logits, y).sum(), losses.reshape(len(y), -1).mean(-1).sum()])
 
     def both(variables: Any) -> np.ndarray:
         starts = range(0, len(images), args.batch)

@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a finished stage: WORKDIR/stages/ID, or WORKDIR/ID; the first digits of the id are enough",
     )
-    parser.add_argument("--measure", choices=MEASURES, default="accuracy", help="what is shown (accuracy)")
+    parser.add_argument(
+        "--measure",
+        choices=MEASURES,
+        default="accuracy",
+        help="what is shown (accuracy, of a text bits per byte)",
+    )
     parser.add_argument(
         "--ratios", default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9", help="fractions removed (0.1 to 0.9)"
     )
@@ -66,15 +71,16 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
     images, labels = spectrum_images.examples(network, name, args.data_dir, args.examples)
     found = damage.measured(network, names, args, ratios, images, labels)
     print(f"stage {stage_id}: {network.model.name}, {len(images)} test examples of {name}")
-    print(
-        f"{args.measure} when one {damage.UNITS[args.granularity]} alone loses its lowest by {args.criterion}\n"
-    )
+    of_text = bool(network.data.window) and args.measure == "accuracy"
+    shown = "bits per byte" if of_text else args.measure
+    print(f"{shown} when one {damage.UNITS[args.granularity]} alone loses its lowest by {args.criterion}\n")
     values, dense = found.values[..., MEASURES.index(args.measure)], found.dense[MEASURES.index(args.measure)]
     print(table(names, ratios, values, float(dense)))
     for text in left_out:
         print(f"left out: {text}")
     png = Path(args.png) if args.png else root / "figures" / f"sensitivity_{stage_id}.png"
     label = "test accuracy (%)" if args.measure == "accuracy" else "test loss (nats)"
+    label = "test bits per byte" if of_text else label
     title = f"{network.model.name}, stage {stage_id}, whole: {dense:.4g}"
     drawn = draw(names, ratios, values, label, title, png)
     print(f"\nheat map: {png}" if drawn else "\nno heat map: it needs matplotlib, pip install matplotlib")

@@ -8,6 +8,7 @@ from typing import Any
 from prune_jax.fairness import JSVSummary
 
 Draw = Callable[[Mapping[str, JSVSummary], str, Path], bool]
+OF_A_TEXT = 16  # examples, where none are asked for: each is a Jacobian with a row for every byte there is
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", help="another data set than the stage's, of the same input shape")
     parser.add_argument("--data_dir", help="where data sets are; by default TFDS's own folder")
-    parser.add_argument("--examples", type=int, help="test examples; by default 512, or all if fewer")
+    parser.add_argument(
+        "--examples", type=int, help="test examples; by default 512, of a text 16, or all if fewer"
+    )
     parser.add_argument(
         "--chunk", type=int, help="outputs pulled back at once; by default as many as fit cache and memory"
     )
@@ -46,6 +49,7 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
     from prune_jax.experiment.chain import restore
     from prune_jax.experiment.commands import spectrum_images, spectrum_text
     from prune_jax.experiment.training import measure
+    from prune_jax.experiment.training.judging import jacobian_of
 
     for name in ("examples", "chunk", "batch"):
         value = getattr(args, name)
@@ -55,14 +59,14 @@ def report(args: argparse.Namespace, draw: Draw) -> None:
     store = reading(root)
     network = restore.load(store, stage_id)
     refuse_not_finite(network.variables, stage_id)
-    if network.data.window:
-        raise ValueError(
-            f"--checkpoint={args.checkpoint}: {network.model.name} reads a text; its Jacobian is measured by a run, "
-            "with config.measure.jsv='spectrum'"
-        )
     name = args.dataset or network.data.name
-    floats = spectrum_images.images(network, name, args.data_dir, args.examples)
-    apply = twins.evaluated(network)
+    if network.data.window:
+        found = spectrum_images.images(network, name, args.data_dir, args.examples or None)
+        tokens = found if args.examples else found[:OF_A_TEXT]
+        apply, floats = jacobian_of(twins.network_of(network), network.data, network.variables, tokens)
+    else:
+        floats = spectrum_images.images(network, name, args.data_dir, args.examples)
+        apply = twins.evaluated(network)
     batches = (floats[i : i + args.batch] for i in range(0, len(floats), args.batch))
     spectrum = trainability.spectrum(apply, batches, chunk=args.chunk)
     print(f"stage {stage_id}: {network.model.name}, {len(floats)} test examples of {name}\n")

@@ -1,4 +1,4 @@
-"""The test images that a finished stage's network is measured on, of its own data set or of another."""
+"""The test examples that a finished stage's network is measured on, of its own data set or of another."""
 
 import contextlib
 import tempfile
@@ -26,13 +26,15 @@ def examples(
 ) -> tuple[jax.Array, jax.Array]:
     """The first ``asked`` test images of ``name`` as the stage's network takes them: normalised ``(n, h, w, c)``.
 
-    And their labels ``(n,)``.
+    And their labels ``(n,)``. Of a stage that reads a text the first windows of bytes, and the bytes that follow each.
 
     None asks for ``EXAMPLES``, or all if fewer. Images that vary in size go through the stage's recipe, ImageNet100
     is of the stage's classes, and 'synthetic' has the network's shape. Raises ValueError for a set of another shape,
     with fewer examples, or of images that vary in size where the stage has no recipe.
     """
     own, model = network.data, network.model
+    if own.window:
+        return _windows(network, name, data_dir, asked)
     if own_parts.is_own(name):
         arrays = open_own(name, own.split_seed, data_dir)
         _refuse_other_shape(model, arrays)
@@ -63,6 +65,21 @@ def examples(
     else:
         pixels, labels = dataset.test.images[:count], dataset.test.labels[:count]
     return data.normalize(jnp.asarray(pixels), own.mean, own.std), jnp.asarray(labels)
+
+
+def _windows(
+    network: StageNetwork, name: str, data_dir: str | None, asked: int | None
+) -> tuple[jax.Array, jax.Array]:
+    own = network.data
+    if name not in data.TEXTS:
+        raise ValueError(
+            f"--dataset={name} is no text, and the stage's {network.model.name} reads windows of {own.window} bytes; "
+            f"choose one of {', '.join(data.TEXTS)}"
+        )
+    text = data.open_dataset(name, split_seed=own.split_seed, data_dir=data_dir, window=own.window)
+    count = _count(asked, text)
+    assert isinstance(text, data.Dataset)  # a text isn't streamed
+    return jnp.asarray(text.test.images[:count]), jnp.asarray(text.test.labels[:count])
 
 
 @contextlib.contextmanager

@@ -140,8 +140,8 @@ def _network(spec: ModelSpec, key: jax.Array) -> models.Network:
         )
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), network.variables)
     _check_params(spec, variables["params"])
-    functions = (_guarded(spec, f) for f in (network.apply, network.apply_train))
-    return models.Network(variables, *functions, streams=network.streams)
+    apply, apply_train = (_guarded(spec, f) for f in (network.apply, network.apply_train))
+    return models.Network(variables, apply, apply_train, streams=network.streams)
 
 
 def _check_params(spec: ModelSpec, params: Any) -> None:
