@@ -55,7 +55,10 @@ DRAWINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code. Unknown commands and arguments end with code 2."""
+    """Run one command. Returns its exit code, which is 2 for unknown commands and arguments.
+
+    Without a command the list of them is printed.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     listing = "\n".join(f"  {name:12}{does}" for name, (_, does) in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -64,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=tuple(COMMANDS), metavar="COMMAND")
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
     name = parser.parse_args(given[:1]).command
     module, does = COMMANDS[name]
     command = import_module(module)

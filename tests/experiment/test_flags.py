@@ -24,3 +24,21 @@ def test_short_spellings_are_spelled_out_where_ml_collections_reads_them_too(giv
     argv = ["run.py", *given]
     assert flags.parse_flags(argv) == ["run.py", *read]
     assert argv == ["run.py", *read]
+
+
+@pytest.mark.parametrize("given", [["--config={}:quick"], ["--config", "{}", "--dry_run"]])
+def test_a_config_file_that_is_not_there_is_one_line_and_one_that_fails_keeps_its_traceback(
+    given, tmp_path, monkeypatch, capsys
+):
+    def reads(argv):
+        raise OSError("Failed loading config file")  # as ml_collections says of either
+
+    monkeypatch.setattr(flags.flags, "FLAGS", reads)
+    file = tmp_path / "mine.py"
+    argv = ["run.py", *(text.format(file) for text in given)]
+    with pytest.raises(SystemExit, match="1"):
+        flags.parse_flags(list(argv))
+    assert capsys.readouterr().err.startswith(f"error: --config={file}: there is no such file; name one")
+    file.touch()
+    with pytest.raises(OSError, match="Failed loading"):
+        flags.parse_flags(argv)

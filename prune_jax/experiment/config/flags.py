@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from prune_jax.experiment.config.sweep import override
 
 Sweep = Callable[[ConfigDict], Sequence[dict[str, Any]]]
+NO_FILE = "there is no such file; name one by its path (those of the repository lie in its folder configs/)"
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -27,6 +28,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         if not where.endswith("config_dict.py"):  # a mistake inside the config file: its traceback helps
             raise
         message = f"--config has no such key: {_told(error)}"
+    except OSError:
+        named = _config_file(argv)
+        if named is None or Path(named).is_file():  # a mistake inside the config file
+            raise
+        message = f"--config={named}: {NO_FILE}"
     except flags.Error as error:
         message = " ".join(str(error).split())
         if "--config=None" in message:
@@ -44,6 +50,15 @@ def _spelled_out(argument: str) -> list[str]:
     return [argument]
 
 
+def _config_file(argv: Sequence[str]) -> str | None:
+    """The file that the command line names, without what may follow a colon."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, given, value = argument.lstrip("-").partition("=")
+        if flag == "config" and argument.startswith("-"):
+            return (value if given else following).partition(":")[0]
+    return None
+
+
 def _told(error: BaseException) -> str:
     """ml_collections' words on a missing key, which it wraps in one another, as one plain line."""
     inner = error.args[0] if error.args else ""
@@ -56,7 +71,7 @@ def load_module(filename: str) -> ModuleType:
     """The config file as a module, for its optional ``sweep(config)`` and ``quick(config)``."""
     path = Path(filename.split(":")[0])
     if not path.is_file():
-        raise ValueError(f"--config={filename}: there is no such file")
+        raise ValueError(f"--config={filename}: {NO_FILE}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"--config={filename} is no Python file")
