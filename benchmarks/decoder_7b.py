@@ -62,9 +62,8 @@ def sharding_of(mesh, shape):
     from jax.sharding import NamedSharding, PartitionSpec
 
     fits = [axis for axis, size in enumerate(shape) if size % mesh.size == 0]
-    names = [None] * len(shape)
-    if fits:
-        names[max(fits, key=lambda axis: shape[axis])] = "fsdp"
+    largest = max(fits, key=lambda axis: shape[axis]) if fits else None
+    names = ("fsdp" if axis == largest else None for axis in range(len(shape)))
     return NamedSharding(mesh, PartitionSpec(*names))
 
 
@@ -141,7 +140,7 @@ def cut_of_leaves(groups, keep, dense):
     for path, leaf in leaf_paths(dense):
         axes = wanted.get(path, {})
         stay = tuple((axis, tuple(np.flatnonzero(stays).tolist())) for axis, stays in axes.items())
-        shape = [int(axes[k].sum()) if k in axes else n for k, n in enumerate(leaf.shape)]
+        shape = tuple(int(axes[k].sum()) if k in axes else n for k, n in enumerate(leaf.shape))
         cut = functools.partial(taken, stay=stay, sharding=leaf.sharding)
         found[path] = planned(cut, leaf, out_shardings=fitting(leaf.sharding, shape))
     path = max(found, key=lambda path: found[path]["temps_mib"])
