@@ -1,4 +1,4 @@
-"""Every number of docs/performance.md is what the results file beside it says."""
+"""Every speed that the pages quote is what the results file beside it says."""
 
 import json
 import re
@@ -154,6 +154,16 @@ def test_the_page_of_trainability_quotes_the_default_as_its_results_have_it():
     )
     default, formula = at(100, 200)
     assert f"it has {default:.2f} % instead of {formula:.2f} %" in page
+
+
+def test_the_page_of_the_ledger():
+    found, page = result("ledger"), " ".join((ROOT / "docs/ledger.md").read_text().split())
+    spent = found["cpu_seconds"]
+    assert found["records"] == 5000
+    assert max(spent[step] for step in ("open", "sort", "filter", "pick")) < 1
+    told = "Opening the page takes {open:.2f} CPU seconds, a sort {sort:.2f}, a filter {filter:.2f}, a pick {pick:.2f}."
+    assert told.format(**spent) in page
+    assert f"Building the site takes {spent['build']:.1f}." in page
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(\.\./(results/[\w.]+)\)", PAGE))))
