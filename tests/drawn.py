@@ -18,8 +18,10 @@ def drawn(make, seed=0):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jnp.broadcast_to(jax.random.key(0), leaf.shape)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.asarray(np.zeros(leaf.shape, leaf.dtype))
+            return jax.device_put(np.zeros(leaf.shape, leaf.dtype))
         low = 0.2 if "var" in jax.tree_util.keystr(path) else -1.0
-        return jnp.asarray(rng.uniform(low, 1.0, leaf.shape).astype(leaf.dtype))
+        return jax.device_put(
+            rng.uniform(low, 1.0, leaf.shape).astype(leaf.dtype)
+        )  # asarray compiles for each shape
 
     return nnx.merge(graph, jax.tree_util.tree_map_with_path(number, state))

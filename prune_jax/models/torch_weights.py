@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -166,7 +165,7 @@ def _arranged(path: str, value: np.ndarray, leaf: Any, variables: Variables) -> 
         convs = variables["params"].get("convs")
         channels = convs[max(convs)]["kernel"].shape[-1] if path == "dense/0/kernel" else leaf.shape[0]
         value = value.reshape(len(value), channels, -1).transpose(2, 1, 0).reshape(leaf.shape)
-    return jnp.asarray(value, leaf.dtype)
+    return jax.device_put(np.asarray(value).astype(leaf.dtype))
 
 
 def _some(items: list[str], separator: str = ", ") -> str:

@@ -126,7 +126,7 @@ def _all_stay(params: Any) -> Any:
 def _of_kernels(evidence: Evidence, paths: set[str]) -> Evidence:
     """The evidence with the inputs of these kernels alone, so that no other is scored."""
 
-    def alone(known: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def alone(known: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         return known and {path: one for path, one in known.items() if path in paths}
 
     return evidence._replace(inputs=alone(evidence.inputs), input_grams=alone(evidence.input_grams))

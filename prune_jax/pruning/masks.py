@@ -1,6 +1,7 @@
 """Masks: make them from a keep, apply them, hold pruned weights at zero, report sparsity."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,9 @@ def _mask(leaf: Any, axes: Mapping[int, np.ndarray]) -> jax.Array:
     for axis, stays in axes.items():
         grid = grid & stays.reshape([-1 if k == axis else 1 for k in range(rank)])
     numeric = jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool
-    return jnp.asarray(grid.astype(leaf.dtype if numeric else np.float32))
+    return jax.device_put(
+        grid.astype(leaf.dtype if numeric else np.float32)
+    )  # asarray compiles for each shape
 
 
 def expand(tree: Any, groups: Sequence[Group], keep: Mapping[str, Any]) -> Mask:
@@ -80,15 +83,24 @@ def apply_mask(tree: Any, mask: Mask) -> Any:
       >>> apply_mask({"w": jnp.array([jnp.inf, 2.0])}, {"w": jnp.array([0.0, 1.0])})["w"].tolist()
       [0.0, 2.0]
     """
-
-    def one(leaf: Any, m: Any) -> Any:
-        if not (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool):
-            return leaf
-        return jnp.where(m != 0, leaf, jnp.zeros((), leaf.dtype))
-
     leaves, treedef = jax.tree.flatten(tree)
-    pairs = zip(leaves, masks_of(tree, mask), strict=True)
-    return jax.tree.unflatten(treedef, [one(leaf, m) for leaf, m in pairs])
+    masks = masks_of(tree, mask)
+    numeric = [jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == bool for leaf in leaves]
+    held = iter(
+        _masked(
+            [leaf for leaf, n in zip(leaves, numeric, strict=True) if n],
+            [m for m, n in zip(masks, numeric, strict=True) if n],
+        )
+    )
+    return jax.tree.unflatten(
+        treedef, [next(held) if n else leaf for leaf, n in zip(leaves, numeric, strict=True)]
+    )
+
+
+@partial(jax.jit, inline=True)  # one program for a tree
+def _masked(leaves: list[Any], masks: list[Any]) -> list[jax.Array]:
+    pairs = zip(leaves, masks, strict=True)
+    return [jnp.where(m != 0, leaf, jnp.zeros((), leaf.dtype)) for leaf, m in pairs]
 
 
 def hold(mask: Mask) -> optax.GradientTransformation:

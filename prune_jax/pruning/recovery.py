@@ -67,6 +67,11 @@ def orthogonalize(
     """
     kernel = jnp.asarray(kernel)
     _refuse(kernel, "made orthogonal")
+    return _orthogonalized(kernel, gain, output_axis, input_axes)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _orthogonalized(kernel: jax.Array, gain: float, output_axis: int, input_axes: int | None) -> jax.Array:
     matrix, back = _moved(kernel, output_axis, input_axes)
     wide = jnp.promote_types(kernel.dtype, jnp.float32)
     return back((gain * _isometry(matrix.T.astype(wide)).T).astype(kernel.dtype))
@@ -139,6 +144,11 @@ def rescale_kernel(
     """
     kernel = jnp.asarray(kernel)
     _refuse(kernel, "rescaled")
+    return _rescaled(kernel, gain, output_axis, input_axes)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _rescaled(kernel: jax.Array, gain: float, output_axis: int, input_axes: int | None) -> jax.Array:
     matrix, back = _moved(kernel, output_axis, input_axes)
     wide = matrix.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     side = jnp.minimum((wide != 0).any(0).sum(), (wide != 0).any(1).sum())
@@ -257,7 +267,6 @@ def _moved(
     )
 
 
-@jax.jit
 def _isometry(matrix: jax.Array) -> jax.Array:
     """Q of ``matrix`` (outputs, inputs), taller orientation, its rows and columns of zeros left where they are."""
     rows, columns = (matrix != 0).any(1), (matrix != 0).any(0)

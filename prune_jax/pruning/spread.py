@@ -31,17 +31,50 @@ def cut_where_it_lies(leaf: jax.Array, axes: Mapping[int, np.ndarray]) -> jax.Ar
     """
     shape = tuple(int(axes[k].sum()) if k in axes else n for k, n in enumerate(leaf.shape))
     stay = tuple((axis, tuple(np.flatnonzero(kept).tolist())) for axis, kept in axes.items())
-    return _taken(stay, fitting(leaf.sharding, shape))(leaf)
+    return _taken(stay, leaf.sharding, fitting(leaf.sharding, shape))(leaf)
 
 
 @functools.cache  # a memo: leaves of one shape, cut alike, are compiled once
-def _taken(stay: Axes, sharding: Any) -> Any:
+def _taken(stay: Axes, before: Any, after: Any) -> Any:
     def take(leaf: jax.Array) -> jax.Array:
-        for axis, positions in stay:
-            leaf = jnp.take(leaf, np.asarray(positions), axis)
-        return leaf
+        return taken(leaf, stay, before)
 
-    return jax.jit(take, out_shardings=sharding)
+    return jax.jit(take, out_shardings=after)
+
+
+def taken(leaf: jax.Array, stay: Axes, sharding: Any) -> jax.Array:
+    """The positions that stay, taken on each device by itself as far as can be, inside a trace.
+
+    An axis that is spread is gathered by every device where it is cut as it lies. So it is cut last, and before that
+    the devices share another axis instead.
+
+    Args:
+      leaf: a traced array.
+      stay: axis -> positions.
+      sharding: how the leaf is spread.
+    """
+    named = isinstance(sharding, NamedSharding)
+    for axis, positions in sorted(stay, key=lambda cut: named and _name(sharding, cut[0]) is not None):
+        if named and _name(sharding, axis) is not None:
+            sharding = _moved(sharding, axis, leaf.shape)
+            leaf = jax.lax.with_sharding_constraint(leaf, sharding)
+        leaf = jnp.take(leaf, np.asarray(positions), axis)
+    return leaf
+
+
+def _name(sharding: NamedSharding, axis: int) -> Any:
+    """What an axis is spread over, or None."""
+    return sharding.spec[axis] if axis < len(sharding.spec) else None
+
+
+def _moved(sharding: NamedSharding, axis: int, shape: tuple[int, ...]) -> NamedSharding:
+    """The sharding with an axis's devices on the largest other one that they divide. As it is where there is none."""
+    names = [_name(sharding, k) for k in range(len(shape))]
+    count = _devices(sharding, names[axis])
+    free = [k for k, n in enumerate(shape) if k != axis and names[k] is None and n % count == 0]
+    if free:
+        names[max(free, key=lambda k: shape[k])], names[axis] = names[axis], None
+    return NamedSharding(sharding.mesh, PartitionSpec(*names))
 
 
 def fitting(sharding: Any, shape: tuple[int, ...]) -> Any:

@@ -225,6 +225,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     with atomic.writing(path) as file:
         figure.savefig(file, dpi=130, format="png")
+    figure.set_layout_engine("none")  # the PDF is laid out as the PNG was
     with mpl.rc_context(dict(STYLE)), atomic.writing(path.with_suffix(".pdf")) as file:
         figure.savefig(file, format="pdf", metadata={"CreationDate": None})  # equal records, equal bytes
 

@@ -64,7 +64,10 @@ def check_independent(apply: Callable[..., Any], x: Any, *bound: Any) -> None:
     alone, beside = (np.nan_to_num(np.asarray(out, np.float64)) for out in found)
     largest = max(np.abs(alone).max(initial=0.0), np.abs(beside).max(initial=0.0))
     moved = np.abs(alone[0] - beside[0]).max(initial=0.0)
-    if moved > _MOVES * largest and moved > _ROUNDINGS * _epsilon(apply, bound, pair) * largest:
+    if moved <= _MOVES * largest:
+        return
+    rounding = float(jnp.finfo(computed_in(lambda v: apply(*bound, v), pair)).eps)
+    if moved > _ROUNDINGS * rounding * largest:
         raise ValueError(
             "outputs of the first example change with the second one or with the size of the batch, so no Jacobian "
             "of one example describes them: put the network into evaluation mode (in training mode batch norm ties "
@@ -81,10 +84,10 @@ def _alone_and_beside(apply: Callable[..., Any], *arguments: Any) -> tuple[Any, 
 _both = jax.jit(_alone_and_beside)
 
 
-def _epsilon(apply: Callable[..., Any], bound: Sequence[Any], x: Any) -> float:
-    """Of the coarsest format that the network computes in, seen from what its backward pass keeps."""
-    kept = jax.eval_shape(lambda v: jax.vjp(lambda w: apply(*bound, w), v), x)
-    return float(jnp.finfo(coarsest(jax.tree.leaves((x, kept)))).eps)
+def computed_in(function: Callable[[Any], Any], argument: Any) -> np.dtype:
+    """The coarsest format that a function computes in, seen from what its backward pass keeps."""
+    kept = jax.eval_shape(lambda a: jax.vjp(function, a), argument)
+    return coarsest(jax.tree.leaves((argument, kept)))
 
 
 def check_logits(logits: Any, batch: int) -> None:

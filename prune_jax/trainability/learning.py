@@ -13,7 +13,6 @@ from prune_jax.trainability.features import rounding_noise
 from prune_jax.trainability.krylov import TopEigenvalues, top_eigenvalues
 from prune_jax.trainability.operators import Estimate, mean_of_scaled, scaled_squares
 from prune_jax.trainability.passes import passes, solve
-from prune_jax.trainability.singular_values import coarsest
 
 ApplyParams = Callable[[Any, jax.Array], jax.Array]
 Kernel = Literal["full", "trace"]
@@ -103,7 +102,7 @@ def ntk_spectrum(
     features = _features(apply, params, x, kernel, check)
     rows = len(features)
     values = _finite(solve([features[:, None]], None, count=rows, method="svd")[0])
-    return _described(values, rtol, _format(apply, params, x))
+    return _described(values, rtol, checks.computed_in(lambda p: apply(p, x), params))
 
 
 @partial(jax.jit, static_argnames=("rtol", "came"))
@@ -276,12 +275,6 @@ def _check(apply: ApplyParams, params: Any, x: jax.Array, check: bool) -> jax.Sh
     if checks.known_broken(x):
         checks.check_measured(x.reshape(len(x), -1), apply, "input")
     return jax.ShapeDtypeStruct(outputs.shape, outputs.dtype)
-
-
-def _format(apply: ApplyParams, params: Any, x: jax.Array) -> Any:
-    """The coarsest format that the network computes in, seen from what its backward pass keeps."""
-    kept = jax.eval_shape(lambda p: jax.vjp(lambda q: apply(q, x), p), params)
-    return coarsest(jax.tree.leaves((params, kept)))
 
 
 def _finite(values: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ def numbers(shapes, seed=0):
 
     def one(path, leaf):
         low = 0.2 if "var" in jax.tree_util.keystr(path) else -1.0
-        return jnp.asarray(rng.uniform(low, 1.0, leaf.shape).astype(leaf.dtype))
+        return jax.device_put(rng.uniform(low, 1.0, leaf.shape).astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(one, shapes)
 
@@ -32,10 +32,13 @@ def some_keep(groups, rng, *, maskable=None):
     return keep
 
 
-def both(apply, params, groups, keep, x, gradients=True):
-    """(output, gradients at kept weights) of the masked and of the small network."""
+def both(apply, params, groups, keep, x, gradients=True, analysis=None):
+    """(output, gradients at kept weights) of the masked and of the small network.
+
+    ``analysis`` is that of the network where the caller has it: then it is traced once less.
+    """
     mask, small = expand(params, groups, keep), shrink(params, groups, keep)
-    small_apply = slim(apply, params, groups, keep, x)
+    small_apply = slim(apply, params, groups, keep, x, analysis=analysis)
 
     def probed(function):
         def loss(p):
@@ -68,7 +71,7 @@ def cheap(function, *args):
     return jax.jit(function).lower(*args).compile(CHEAP)(*args)
 
 
-def check(apply, params, groups, keep, x, gradients=True):
-    masked, small = both(apply, params, groups, keep, x, gradients)
+def check(apply, params, groups, keep, x, gradients=True, analysis=None):
+    masked, small = both(apply, params, groups, keep, x, gradients, analysis)
     assert np.isfinite(masked[0]).all()
     assert_equal(masked, small)

@@ -58,7 +58,7 @@ def optimizer_of():
 
 
 def started(name, seed):
-    params, state = begin(rule_of(name), jax.tree.map(jnp.asarray, params_of(seed)), jax.random.key(seed))
+    params, state = begin(rule_of(name), jax.tree.map(jax.device_put, params_of(seed)), jax.random.key(seed))
     return Trained(params, optimizer_of().init(params), state)
 
 

@@ -4,6 +4,7 @@ import sys
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -11,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from prune_jax import find_groups, models, shrink
 from prune_jax.models.checkpoints import reading
 from prune_jax.models.decoder import Decoder
+from prune_jax.pruning.spread import fitting, taken
 
 SIZES = {"hidden": 16, "depth": 2, "heads": 16, "kv_heads": 16, "head_dim": 2, "mlp": 48, "scan": True}
 
@@ -24,8 +26,26 @@ def fsdp(path, shape):
     return NamedSharding(Mesh(np.array(jax.devices()), ("fsdp",)), PartitionSpec(*spec))
 
 
+def held(cut):
+    """Bytes that a device works with in a program that cuts both last axes of a stacked kernel."""
+    shape, stay = (32, 64, 128), ((1, tuple(range(0, 64, 2))), (2, tuple(range(5, 101))))
+    leaf = jax.ShapeDtypeStruct(shape, "float32", sharding=fsdp("", shape))
+    after = fitting(leaf.sharding, (32, 32, 96))
+    program = jax.jit(lambda x: cut(x, stay, leaf.sharding), out_shardings=after).lower(leaf).compile()
+    return program.memory_analysis().temp_size_in_bytes
+
+
+def as_it_lies(leaf, stay, sharding):
+    for axis, positions in stay:
+        leaf = jnp.take(leaf, np.asarray(positions), axis)
+    return leaf
+
+
 def main(folder):
     assert jax.device_count() == 8
+    small = 32 * 32 * 96 * 4
+    assert held(as_it_lies) >= small  # every device holds all that is left
+    assert held(taken) < small  # parts of it alone
     dense = Decoder(num_classes=24, input_shape=(4,), rngs=nnx.Rngs(0), **SIZES)
     models.save_checkpoint(folder, dense)
     sizes, whole = [], reading._whole

@@ -24,8 +24,8 @@ OF_CHANNELS = [name for name, criterion in CRITERIA.items() if not criterion.wei
 
 def layer(rng, *shape):
     """A convolution without bias, and the scale, bias, mean and variance of the norm behind it."""
-    kernel, channels = jnp.asarray(rng.normal(size=shape), jnp.float32), shape[-1]
-    scale, bias, mean = (jnp.asarray(rng.normal(size=channels), jnp.float32) for _ in range(3))
+    kernel, channels = jax.device_put(rng.normal(size=shape).astype(np.float32)), shape[-1]
+    scale, bias, mean = (jax.device_put(rng.normal(size=channels).astype(np.float32)) for _ in range(3))
     norm = {"scale": scale, "bias": bias}
     return {"kernel": kernel, "norm": norm}, {"mean": mean, "var": jnp.ones(channels)}
 
@@ -33,7 +33,7 @@ def layer(rng, *shape):
 def network(seed=0):
     rng = np.random.default_rng(seed)
     (a, stats_a), (b, stats_b) = layer(rng, 3, 3, 3, 8), layer(rng, 3, 3, 8, 5)
-    head = {"kernel": jnp.asarray(rng.normal(size=(5, 4)), jnp.float32), "bias": jnp.zeros(4)}
+    head = {"kernel": jax.device_put(rng.normal(size=(5, 4)).astype(np.float32)), "bias": jnp.zeros(4)}
     return {"params": {"a": a, "b": b, "head": head}, "batch_stats": {"a": stats_a, "b": stats_b}}
 
 
@@ -58,7 +58,10 @@ def loss(variables, batch):
 
 def batches(seed=0):
     rng = np.random.default_rng(seed)
-    return [(jnp.asarray(rng.normal(size=(4, 6, 6, 3)), jnp.float32), jnp.arange(4)) for _ in range(2)]
+    return [
+        (jax.device_put(rng.normal(size=(4, 6, 6, 3)).astype(np.float32)), jax.device_put(np.arange(4)))
+        for _ in range(2)
+    ]
 
 
 @functools.cache
@@ -354,6 +357,6 @@ def test_a_compensation_changes_numbers_alone_and_not_those_it_was_given(name):
         kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (params, given.params)]
         assert kinds[0] == kinds[1]
         assert all(np.isfinite(np.asarray(leaf, np.float64)).all() for leaf in jax.tree.leaves(params))
-        changed = jax.tree.map(lambda a, b: bool((a != b).any()), params, given.params)
+        changed = jax.tree.map(lambda a, b: (np.asarray(a) != np.asarray(b)).any(), params, given.params)
         assert any(jax.tree.leaves(changed))
     jax.tree.map(np.testing.assert_array_equal, before, facts.params)

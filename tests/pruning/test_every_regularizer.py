@@ -34,7 +34,7 @@ def params_of(seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(*shape):
-        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+        return jax.device_put(rng.normal(size=shape).astype(np.float32))
 
     conv = {"kernel": draw(3, 3, 2, 6), "bias": draw(6), "scale": draw(6), "shift": draw(6)}
     return {
@@ -145,12 +145,12 @@ def test_the_gradient_is_that_of_the_value_which_is_never_negative(fit):
     def both(own, leaves):
         return rule.gradient(own, leaves), jax.value_and_grad(rule.value, argnums=1)(own, leaves)
 
-    found, (value, wanted) = both(own, leaves)
+    found, (value, wanted) = jax.device_get(both(own, leaves))
     assert found.keys() <= leaves.keys()
     for path, leaf in leaves.items():
         # float32 sums in another order
         atol = 1e-5 * (1 + abs(wanted[path]).max())
-        np.testing.assert_allclose(found.get(path, jnp.zeros_like(leaf)), wanted[path], rtol=2e-4, atol=atol)
+        np.testing.assert_allclose(found.get(path, np.zeros_like(leaf)), wanted[path], rtol=2e-4, atol=atol)
     assert float(value) > 0
 
 
@@ -164,10 +164,10 @@ def test_it_moves_weights_and_at_its_neutral_arguments_none(fit):
 
 
 def test_replicas_under_vmap_are_those_alone(fit):
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), params_of(0), params_of(1))
-    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(fit.init(params_of(seed)) for seed in (0, 1)))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), params_of(0), params_of(1))
+    states = jax.tree.map(lambda *leaves: np.stack(leaves), *(fit.init(params_of(seed)) for seed in (0, 1)))
     found = trained(jax.jit(jax.vmap(fit.step, (0, 0, None))), stacked, states)
-    wanted = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fit.ends)
+    wanted = jax.tree.map(lambda *leaves: np.stack(leaves), *fit.ends)
     assert_same(found, wanted, rtol=1e-4, atol=1e-5)  # batched products add up in another order
 
 
@@ -175,7 +175,7 @@ def test_its_state_goes_through_a_checkpoint_and_training_goes_on_bit_for_bit(fi
     half = trained(fit.step, params_of(0), fit.init(params_of(0)), range(2))
     host = jax.tree.map(np.asarray, half)
     assert all(leaf.dtype != object for leaf in jax.tree.leaves(host))
-    found = trained(fit.step, *jax.tree.map(jnp.asarray, host), range(2, STEPS))
+    found = trained(fit.step, *jax.tree.map(jax.device_put, host), range(2, STEPS))
     assert jax.tree.structure(found) == jax.tree.structure(fit.ends[0])
     assert_same(found, fit.ends[0], rtol=0, atol=0)
 

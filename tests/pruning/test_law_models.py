@@ -8,7 +8,7 @@ from every_network import EVERY
 
 from prune_jax import models
 from prune_jax.pruning import allocation
-from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.coupling import analyse, find_groups
 from prune_jax.pruning.surgery import shrink
 
 FAST = ("mlp7_relu", "lenet5", "resnet8")
@@ -31,7 +31,8 @@ def build(name):
 def test_law(name):
     with jax.enable_x64(True):
         apply, shapes, x = build(name)
-        groups = find_groups(apply, shapes, x)
+        analysis = analyse(apply, shapes, x)
+        groups = analysis.groups
         # A norm runs over the residual width, and scores are divided by the root of a head's size.
         inner = {f"blocks/{i}/attention/q:inner" for i in (0, 1)}
         unmaskable = {"embed", *inner} if name == "decoder" else set()
@@ -44,7 +45,9 @@ def test_law(name):
             "resnet56",
             "resnet110",
         )  # gradients would compile for minutes
-        law.check(apply, variables, groups, keep, law.numbers(x, seed=1), gradients=not deep)
+        law.check(
+            apply, variables, groups, keep, law.numbers(x, seed=1), gradients=not deep, analysis=analysis
+        )
 
 
 @EVERY

@@ -11,7 +11,7 @@ import zoo_linen
 import zoo_nnx
 import zoo_wild
 
-from prune_jax.pruning.coupling import find_groups
+from prune_jax.pruning.coupling import analyse, find_groups
 from prune_jax.pruning.surgery import shrink, slim
 
 ALL = [(zoo, name) for zoo in (zoo_nnx, zoo_linen, zoo_wild) for name in zoo.NETS]
@@ -71,9 +71,9 @@ def _float64():
 
 @functools.cache
 def traced(zoo, name):
-    """What `zoo.build(name)` gives, and the network's groups; float64 in every test of this file."""
+    """What `zoo.build(name)` gives, and its analysis, whose groups `find_groups` shows; float64 in all of this file."""
     apply, shapes, x = zoo.build(name)
-    return apply, shapes, x, find_groups(apply, shapes, x)
+    return apply, shapes, x, analyse(apply, shapes, x)
 
 
 # In the slow part: Linen networks whose NNX twin is in the fast one.
@@ -83,7 +83,7 @@ EACH = [pytest.param(*case, marks=[pytest.mark.slow] * (case in LINEN_TWINS)) fo
 
 @pytest.mark.parametrize(("zoo", "name"), EACH, ids=IDS)
 def test_prunable_groups(zoo, name):
-    groups = traced(zoo, name)[-1]
+    groups = traced(zoo, name)[-1].groups
     free = {group.name: group for group in groups if group.frozen is None}
     assert WANTED[name].items() <= {g.name: g.size for g in free.values()}.items()
     # Besides those listed, only sizes inside an attention head hang on a constant (1/sqrt(d)).
@@ -103,11 +103,11 @@ COMPUTED = [pytest.param(*case, marks=[pytest.mark.slow] * (case not in FAST)) f
 
 @pytest.mark.parametrize(("zoo", "name"), COMPUTED, ids=IDS)
 def test_masked_network_equals_the_small_one(zoo, name):
-    apply, shapes, x, groups = traced(zoo, name)
+    apply, shapes, x, analysis = traced(zoo, name)
     params, x = law.numbers(shapes), law.numbers(x, seed=1)
-    keep = law.some_keep(groups, np.random.default_rng(2), maskable=True)
+    keep = law.some_keep(analysis.groups, np.random.default_rng(2), maskable=True)
     assert keep
-    law.check(apply, params, groups, keep, x)
+    law.check(apply, params, analysis.groups, keep, x, analysis=analysis)
 
 
 # Networks whose code takes every size from its arguments: there the state, shrunk and merged with
@@ -117,7 +117,8 @@ FROM_SHAPES = ("preact", "densenet", "squeeze", "unet", "vit", "mixer", "shared"
 
 @pytest.mark.parametrize("name", FROM_SHAPES)
 def test_nnx_runs_as_it_is_on_the_shrunk_state(name):
-    apply, shapes, x, groups = traced(zoo_nnx, name)
+    apply, shapes, x, analysis = traced(zoo_nnx, name)
+    groups = analysis.groups
     params, x = law.numbers(shapes), law.numbers(x, seed=1)
     keep = law.some_keep(groups, np.random.default_rng(3))
     small = shrink(params, groups, keep)
@@ -129,12 +130,12 @@ def test_nnx_runs_as_it_is_on_the_shrunk_state(name):
 @pytest.mark.parametrize(("zoo", "name"), EACH, ids=IDS)
 def test_removing_one_channel_of_any_group_runs(zoo, name):
     """Shapes only: nothing is computed."""
-    apply, params, x, groups = traced(zoo, name)
-    dense = jax.eval_shape(apply, params, x)
+    apply, params, x, analysis = traced(zoo, name)
+    dense, groups = jax.eval_shape(apply, params, x), analysis.groups
     for group in groups:
         if group.frozen is None and group.size > 1:
             keep = {group.name: np.arange(1, group.size)}
-            small_apply = slim(apply, params, groups, keep, x)
+            small_apply = slim(apply, params, groups, keep, x, analysis=analysis)
             out = jax.eval_shape(small_apply, shrink(params, groups, keep), x)
             assert (out.shape, out.dtype) == (dense.shape, dense.dtype)
 

@@ -107,14 +107,15 @@ def test_held_training_is_training_of_the_masked_network():
     params = {k: params[k] / 10 for k in ("w", "b", "v")}
     mask = expand(params, groups, {"w": np.array([0, 1])})
     small = {"w": params["w"][:, :2], "b": params["b"][:2], "v": params["v"][:2]}
-    loss = jax.grad(lambda p, x: (apply(p, x) ** 2).sum())
+    loss = jax.jit(jax.grad(lambda p, x: (apply(p, x) ** 2).sum()))
     held, plain = optax.chain(optax.sgd(0.1, 0.9), hold(mask)), optax.sgd(0.1, 0.9)
     params, x = apply_mask(params, mask), jnp.ones((2, 3)) / 3
     state, small_state = held.init(params), plain.init(small)
+    update, small_update = jax.jit(held.update), jax.jit(plain.update)
     for _ in range(3):
-        updates, state = held.update(loss(params, x), state, params)
+        updates, state = update(loss(params, x), state, params)
         params = optax.apply_updates(params, updates)
-        updates, small_state = plain.update(loss(small, x), small_state, small)
+        updates, small_state = small_update(loss(small, x), small_state, small)
         small = optax.apply_updates(small, updates)
     np.testing.assert_allclose(params["w"][:, :2], small["w"], rtol=1e-6)
     np.testing.assert_allclose(params["v"][:2], small["v"], rtol=1e-6)
@@ -142,6 +143,7 @@ def test_leak_of_an_activation_that_is_not_zero_at_zero():
     """Masking the kernels alone isn't removal: biases and f(0) leak. Masking readers too is."""
     params = {k: network()[1][k] for k in ("w", "b", "v")}
 
+    @jax.jit
     def sigmoid_net(p, x):
         return jax.nn.sigmoid(x @ p["w"] + p["b"].reshape(1, -1)) @ p["v"]
 

@@ -28,10 +28,10 @@ def test_equals_the_companions_definition_in_its_flattening_order(shape):
     kernel = np.random.default_rng(1).normal(size=shape)
     m = to_torch(kernel)
     wanted = np.sqrt(2) * companion(m.reshape(m.shape[0], -1)).reshape(m.shape)
-    got = recovery.orthogonalize(jnp.asarray(kernel, jnp.float32), gain=np.sqrt(2))
+    got = recovery.orthogonalize(jax.device_put(kernel.astype(np.float32)), gain=np.sqrt(2))
     # rounding of float32 times the condition of a random matrix, at most a few tens
     np.testing.assert_allclose(to_torch(np.asarray(got)), wanted, atol=2e-5)
-    same = recovery.orthogonalize(jnp.asarray(m, jnp.float32), gain=np.sqrt(2), output_axis=0)
+    same = recovery.orthogonalize(jax.device_put(m.astype(np.float32)), gain=np.sqrt(2), output_axis=0)
     np.testing.assert_array_equal(same, to_torch(np.asarray(got)))
 
 
@@ -88,11 +88,12 @@ def test_a_narrow_format_is_computed_in_float32():
 
 
 def test_dense_kernels_of_several_axes_are_the_map_that_the_layer_computes():
-    draw = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)  # noqa: E731
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jax.device_put(rng.normal(size=shape).astype(np.float32))  # noqa: E731
     params = {
-        "attention": {"query": {"kernel": draw(0, 6, 2, 3)}, "out": {"kernel": draw(1, 2, 3, 6)}},
-        "general": {"kernel": draw(2, 6, 3, 2), "bias": jnp.zeros((3, 2))},
-        "out": {"kernel": draw(3, 3, 2, 6), "bias": jnp.zeros(6)},  # a convolution over one axis
+        "attention": {"query": {"kernel": draw(6, 2, 3)}, "out": {"kernel": draw(2, 3, 6)}},
+        "general": {"kernel": draw(6, 3, 2), "bias": jnp.zeros((3, 2))},
+        "out": {"kernel": draw(3, 2, 6), "bias": jnp.zeros(6)},  # a convolution over one axis
     }
     found = recovery.orthp(params, gain=1.0)
     for kernel in jax.tree.leaves(found):

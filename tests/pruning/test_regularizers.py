@@ -23,7 +23,7 @@ def chain_of(seed, *sizes):
     """Kernels of a chain of dense layers, and their groups, named after the layers."""
     rng = np.random.default_rng(seed)
     params = {
-        f"layer{i}": {"kernel": jnp.asarray(rng.normal(size=(a, b)), jnp.float32)}
+        f"layer{i}": {"kernel": jax.device_put(rng.normal(size=(a, b)).astype(np.float32))}
         for i, (a, b) in enumerate(itertools.pairwise(sizes))
     }
     return params, groups_at(sizes)
@@ -58,9 +58,8 @@ def run(rule, params, steps, lr=LR):
         params = optax.apply_updates(params, updates)
         return (params, state), (params, state)
 
-    _, (history, states) = jax.jit(lambda c: jax.lax.scan(step, c, length=steps))(
-        (params, optimizer.init(params))
-    )
+    begun = jax.jit(lambda p: jax.lax.scan(step, (p, optimizer.init(p)), length=steps)[1])
+    history, states = jax.device_get(begun(params))
     found = jax.tree.leaves(states, is_leaf=lambda leaf: isinstance(leaf, penalty.PenaltyState))
     return history, next(leaf for leaf in found if isinstance(leaf, penalty.PenaltyState))
 
@@ -166,8 +165,9 @@ def test_greg2_picks_by_the_weights_as_they_have_become():
     leaves = named_leaves_of(params, groups)
     state = rule.init(leaves)
     grown = {**leaves, "layer0/kernel": kernel.at[:, 0].set(9.0)}
+    advance = jax.jit(rule.advance)
     for number in range(4):
-        state = rule.advance(state, leaves if number == 0 else grown, jnp.int32(number))
+        state = advance(state, leaves if number == 0 else grown, jnp.int32(number))
     assert state.doomed["layer0"].tolist() == [False, True, False, False]
 
 
@@ -212,13 +212,13 @@ def test_the_subgradient_is_a_unit_vector_for_each_channel_and_0_at_0():
 
 def test_depgraphs_weights_by_hand_on_a_chain_of_three_layers():
     """Channels of norms 1, 3 and 5 with alpha 16: decays 16, 4 and 1 times the strength, on makers and readers."""
-    first = jnp.array([[1.0, 0.0, 3.0], [0.0, 1.0, 0.0]])  # squared: 1, 1, 9
-    second = jnp.array([[0.0, 0.0], [2.0, 2.0], [4.0, 0.0]])  # rows squared: 0, 8, 16
-    third = jnp.array([[1.0, 0.0], [0.0, 0.0]])
+    first = np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 0.0]], np.float32)  # squared: 1, 1, 9
+    second = np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 0.0]], np.float32)  # rows squared: 0, 8, 16
+    third = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
     params = {f"layer{i}": {"kernel": kernel} for i, kernel in enumerate((first, second, third))}
     groups = find_groups(forward, params, jnp.ones((1, 2)))
     rule = penalty_of("group_norm", groups, strength=0.1)
-    found = rule.gradient((), named_leaves_of(params, groups))
+    found = jax.jit(rule.gradient)((), named_leaves_of(params, groups))
     decay_one = np.array([1.6, 0.4, 0.1])  # norms 1, 3, 5
     # the second group: columns squared 20, 4 and rows of the third 1, 0, so norms sqrt 21 and 2
     decay_two = np.array([0.1, 1.6])
@@ -270,12 +270,12 @@ def test_tpps_penalty_and_growth_are_those_written():
     leaves = {"layer0/kernel": history["layer0"]["kernel"][7]}
     own = jax.tree.map(lambda leaf: leaf[7], states.own)
     wanted = tpp_by_hand(leaves["layer0/kernel"], doomed, 7.0, growth[7])
-    np.testing.assert_allclose(rule.value(own, leaves), wanted, rtol=1e-5)
-    # its gradient against central differences of the float64 loss
-    kernel, found = (
-        np.asarray(leaves["layer0/kernel"], np.float64),
-        rule.gradient(own, leaves)["layer0/kernel"],
+    value, slope = jax.jit(lambda own, leaves: (rule.value(own, leaves), rule.gradient(own, leaves)))(
+        own, leaves
     )
+    np.testing.assert_allclose(value, wanted, rtol=1e-5)
+    # its gradient against central differences of the float64 loss
+    kernel, found = np.asarray(leaves["layer0/kernel"], np.float64), np.asarray(slope["layer0/kernel"])
     for place in np.ndindex(kernel.shape):
         ends = [kernel.copy(), kernel.copy()]
         ends[0][place] += 1e-5
@@ -297,8 +297,7 @@ def test_tpp_shrinks_biases_and_norms_of_doomed_channels_alone():
     groups = find_groups(net, params, jnp.ones((1, 3)))
     rule = penalty_of("tpp", groups, ratio=0.3, step=0.5, every=1)
     leaves = named_leaves_of(params, groups)
-    state = rule.advance(rule.init(leaves), leaves, jnp.int32(1))
-    found = rule.gradient(state, leaves)
+    found = jax.jit(lambda p: rule.gradient(rule.advance(rule.init(p), p, jnp.int32(1)), p))(leaves)
     assert found["a/bias"].tolist() == [0.5, 0.0, 0.0]
     assert found["a/scale"].tolist() == [1.0, 0.0, 0.0]
     assert "b" not in found
@@ -321,13 +320,13 @@ def test_orthogonality_is_what_pytorch_computes(name, shape):
         tall = matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
         wanted = (tall.T @ tall - torch.eye(tall.shape[1])).norm()
     rule = penalty_of(name, (), strength=0.1)
-    np.testing.assert_allclose(
-        rule.value((), {"kernel": jnp.asarray(kernel)}), 0.1 * wanted.item(), rtol=1e-5
-    )
+    np.testing.assert_allclose(jax.jit(rule.value)((), {"kernel": kernel}), 0.1 * wanted.item(), rtol=1e-5)
 
 
 def test_orthogonality_has_no_gradient_at_an_isometry():
-    slope = orthogonality.kernel_orthogonality().gradient((), {"kernel": jnp.eye(3)})["kernel"]
+    slope = jax.jit(orthogonality.kernel_orthogonality().gradient)(
+        (), {"kernel": np.eye(3, dtype=np.float32)}
+    )["kernel"]
     assert slope.tolist() == np.zeros((3, 3)).tolist()
 
 
@@ -342,8 +341,10 @@ def test_tpp_leaves_more_trainability_than_l1_alone_and_decorrelates():
     # Pushed until the end, at a size where 400 steps are enough; c of the companion code.
     rule = penalty_of("tpp", groups, ratio=0.5, step=0.02, every=2, hold=10**6, strength=1000.0)
     starts = [chain_of(seed, *sizes)[0] for seed in range(5)]
-    starts = [jax.tree.map(lambda w: w / np.sqrt(w.shape[0]), each) for each in starts]
-    maps = jnp.stack([jax.random.orthogonal(jax.random.key(seed), 8) for seed in range(5)])
+    starts = [
+        jax.tree.map(lambda w: np.asarray(w) / np.float32(np.sqrt(w.shape[0])), each) for each in starts
+    ]
+    maps = jax.jit(jax.vmap(lambda seed: jax.random.orthogonal(jax.random.key(seed), 8)))(np.arange(5))
 
     def fitted(optimizer, params, target):
         def loss(params):
@@ -357,11 +358,11 @@ def test_tpp_leaves_more_trainability_than_l1_alone_and_decorrelates():
 
         return jax.lax.scan(step, (params, optimizer.init(params)), length=steps)[0]
 
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
     dense = jax.jit(jax.vmap(functools.partial(fitted, optax.sgd(0.01, 0.9))))(stacked, maps)[0]
     pushing = penalty.regularized(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.01, 0.9)), rule)
     pushed, state = jax.jit(jax.vmap(functools.partial(fitted, pushing)))(dense, maps)
-    doomed = state[0].own.doomed
+    dense, pushed, doomed = jax.device_get((dense, pushed, state[0].own.doomed))
 
     def cross(kernel, gone):
         gram = np.asarray(kernel).T @ np.asarray(kernel)
@@ -369,7 +370,7 @@ def test_tpp_leaves_more_trainability_than_l1_alone_and_decorrelates():
 
     better = []
     for seed in range(5):
-        before, after = (jax.tree.map(lambda leaf, i=seed: np.asarray(leaf[i]), t) for t in (dense, pushed))
+        before, after = (jax.tree.map(lambda leaf, i=seed: leaf[i], t) for t in (dense, pushed))
         gone = {name: np.asarray(channels[seed]) for name, channels in doomed.items()}
         for name, mine in gone.items():
             assert cross(after[name]["kernel"], mine) < 0.1 * cross(before[name]["kernel"], mine)

@@ -59,9 +59,10 @@ def small_by_hand(tree):
     return jax.tree_util.tree_map_with_path(one, tree)
 
 
+slopes = nnx.jit(nnx.grad(lambda m: m(X).sum()))
 PARTS = {
-    "gradients": lambda net: nnx.grad(lambda m: m(X).sum())(net),
-    "gradients, dict": lambda net: nnx.to_pure_dict(nnx.grad(lambda m: m(X).sum())(net)),
+    "gradients": lambda net: slopes(net),
+    "gradients, dict": lambda net: nnx.to_pure_dict(slopes(net)),
     "Params": lambda net: nnx.state(net, nnx.Param),
     "Params, dict": lambda net: nnx.to_pure_dict(nnx.state(net, nnx.Param)),
     "statistics": lambda net: nnx.state(net, nnx.BatchStat),

@@ -1,5 +1,6 @@
 """What README, pages of docs and the configs quote of committed results is what their records say."""
 
+import functools
 import itertools
 import pathlib
 import re
@@ -14,8 +15,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs/paper.md").read_text().split())
 
 
+@functools.cache
+def records_of(name):
+    """The committed records of a config; nothing changes them."""
+    return tuple(fairness.read_folder(ROOT / "results" / name / "records"))
+
+
 def test_masks_of_single_weights():
-    records = fairness.read_folder(ROOT / "results/unstructured/records")
+    records = records_of("unstructured")
     groups = [g for g in fairness.rank(records).groups if "sparsegpt" in {r.method for r in g.records}]
     assert {group.setup for group in groups} == {"S4.2"}
     told = {}
@@ -34,7 +41,7 @@ def test_masks_of_single_weights():
 
 def test_before_retraining_sparsegpt_is_ahead_of_magnitude_but_at_the_highest_ratio():
     after = {}
-    for record in fairness.read_folder(ROOT / "results/unstructured/records"):
+    for record in records_of("unstructured"):
         if record.axes.granularity == "unstructured":
             starts = [result.epochs[0].test_accuracy for result in record.results]
             after[record.axes.ratio, record.method] = sum(starts) / len(starts)
@@ -45,7 +52,7 @@ def test_before_retraining_sparsegpt_is_ahead_of_magnitude_but_at_the_highest_ra
 
 def methods_groups():
     """(ratio, initial LR) -> group of ``configs/methods.py``'s results."""
-    records = fairness.read_folder(ROOT / "results/methods/records")
+    records = records_of("methods")
     groups = fairness.rank(records).groups
     assert {(group.setup, len(group.records)) for group in groups} == {("S4.2", 15)}
     return {(g.records[0].axes.ratio, reading.initial_lr(g.records[0])): g for g in groups}
@@ -73,7 +80,7 @@ def test_methods_that_damage_more_gain_more_from_the_larger_lr():
 
 
 def test_no_method_at_initialisation_is_told_apart_from_random():
-    groups = fairness.rank(fairness.read_folder(ROOT / "results/pruning_at_init/records")).groups
+    groups = fairness.rank(records_of("pruning_at_init")).groups
     assert sum(len(group.records) for group in groups) == 22
     assert min(p for group in groups for p in group.ps.values()) >= 0.05
     records = [r for group in groups for r in group.records if r.axes.granularity == "unstructured"]
@@ -88,7 +95,7 @@ def test_no_method_at_initialisation_is_told_apart_from_random():
 
 
 def test_fine_tuning_at_the_last_lr_is_behind_other_retrainings_at_the_highest_ratio():
-    groups = fairness.rank_retrainings(fairness.read_folder(ROOT / "results/rewinding/records")).groups
+    groups = fairness.rank_retrainings(records_of("rewinding")).groups
     assert [len(group.records) for group in groups] == [4] * 4
     told, means = {}, {}
     for group in groups:
@@ -117,7 +124,7 @@ def mystery1(name, recovery="none"):
     """(ratio, LR, epochs) -> record."""
     return {
         (str(r.axes.ratio), reading.initial_lr(r), reading.epochs(r)): r
-        for r in fairness.read_folder(ROOT / "results" / name / "records")
+        for r in records_of(name)
         if r.config["sparsify"].get("recovery") == recovery
     }
 
@@ -163,7 +170,7 @@ def test_the_controls_of_mystery_1_on_the_mlp():
     assert f"closes it alike: {', '.join(fresh[:4])}." in claims
     assert f"{fresh[0].lstrip('+')} points after 1 epoch and {fresh[3]} after 30. `rescale`" in readme
     assert "falls from {} points to {}.".format(*(gap.lstrip("+") for gap in scaled)) in readme
-    said = controls.controls(fairness.read_folder(ROOT / "results/mystery1_mlp7/records"))
+    said = controls.controls(records_of("mystery1_mlp7"))
     counts = re.findall(r"Ratio (\S+): of 10 pairs .*? isometry in (\d+), .*? inherited in (\d+)", said)
     helps = {ratio: count for ratio, count, _ in counts}
     behind = {ratio: count for ratio, _, count in counts}
@@ -205,7 +212,7 @@ def test_mystery_1_on_the_resnet():
 
 @pytest.mark.parametrize("place", ["docs/experiments.md", "docs/paper.md"])
 def test_lr_stages_until_plateaus(place):
-    records = fairness.read_folder(ROOT / "results/plateau_mlp7/records")
+    records = records_of("plateau_mlp7")
     ratios = ("0.5", "0.7", "0.9")
     spread, lasted = {}, {}
     for ratio in ratios:
@@ -225,7 +232,7 @@ def test_lr_stages_until_plateaus(place):
 
 
 def test_mystery_2_on_lenet_names_what_is_at_chance_and_finds_no_gain():
-    records = fairness.read_folder(ROOT / "results/mystery2_convnet/records")
+    records = records_of("mystery2_convnet")
     stuck = {r.name: fairness.at_chance(r) for r in records if fairness.at_chance(r)}
     assert {str(r.axes.ratio) for r in records if r.name in stuck} == {"0.9"}
     assert [len(seeds) for seeds in stuck.values()] == [1] * 4
@@ -238,7 +245,7 @@ def test_mystery_2_on_lenet_names_what_is_at_chance_and_finds_no_gain():
 
 
 def test_a_teacher_is_not_told_apart_from_longer_retraining():
-    records = fairness.read_folder(ROOT / "results/distillation/records")
+    records = records_of("distillation")
     assert all(len(group.records) == 1 for group in fairness.rank(records).groups)
     groups = [g for g in fairness.rank_equal_compute(records).groups if len(g.records) > 1]
     assert [len(group.records) for group in groups] == [3, 3, 3]
@@ -251,7 +258,7 @@ def test_a_teacher_is_not_told_apart_from_longer_retraining():
 
 
 def towards_the_cut():
-    return {r.name: r for r in fairness.read_folder(ROOT / "results/trained_towards_the_cut/records")}
+    return {r.name: r for r in records_of("trained_towards_the_cut")}
 
 
 def test_growing_penalties_take_the_lr_effect_away_and_training_as_long_does_not():
@@ -293,7 +300,7 @@ def test_keeping_trainability_does_not_do_what_recovering_it_does():
 
 
 def test_at_equal_training_flops_gmp_leads_and_regrowing_is_not_told_apart_from_a_static_mask():
-    records = fairness.read_folder(ROOT / "results/sparse_training/records")
+    records = records_of("sparse_training")
     behind, means = {}, {}
     for group in fairness.rank_equal_compute(records).groups:
         ratio, names = group.records[0].axes.ratio, [r.name.split(" ")[0] for r in group.records]

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from prune_jax import models, trainability
 from prune_jax.trainability import cpu
@@ -104,6 +105,41 @@ def test_parts_of_a_batch(convolutional, monkeypatch, what, name, without):
     slow, found = seconds(measure)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
     say_if_not_needed(what, slow / quick)
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_few_columns_are_factorised_by_one_thread_of_lapack_and_the_others_come_back():
+    before, inside = blas_threads(), []
+
+    def measure():
+        inside.append(blas_threads())
+        return jnp.ones(1)
+
+    assert cpu.alone(measure, cpu.FEW).tolist() == cpu.alone(measure, cpu.FEW + 1).tolist() == [1.0]
+    assert inside == [{1}, before]
+    with pytest.raises(ZeroDivisionError):
+        cpu.alone(lambda: 1 / 0, 1)
+    assert blas_threads() == before
+    traced = jax.make_jaxpr(lambda x: cpu.alone(lambda: 2 * x, 1))(1.0)  # what is traced can't be waited for
+    assert len(traced.eqns) == 1
+
+
+@pytest.mark.slow
+def test_small_spectra_on_threads_of_lapack(monkeypatch):
+    net = models.functional(
+        models.create("mlp7_relu", num_classes=10, input_shape=(28, 28, 1), key=jax.random.key(0))
+    )
+    x = jax.random.normal(jax.random.key(1), (100, 28, 28, 1))
+    apply = jax.tree_util.Partial(net.apply, net.variables)
+    measure = lambda: trainability.jacobian_singular_values(apply, x, check=False)  # noqa: E731
+    quick, wanted = seconds(measure)
+    monkeypatch.setattr(cpu, "_one_blas_thread", contextlib.nullcontext)
+    slow, found = seconds(measure)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    say_if_not_needed("alone", slow / quick)
 
 
 @pytest.mark.slow

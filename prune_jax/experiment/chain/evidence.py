@@ -73,7 +73,7 @@ def training_batches(on: Inputs, spec: DataSpec, how: Gathering, seed: int) -> I
     try:
         for _ in range(how.batches):
             images, labels, *_ = next(stream)
-            yield jnp.asarray(images), jnp.asarray(labels)
+            yield jax.device_put(images), jax.device_put(labels)
     finally:
         stream.close()
 

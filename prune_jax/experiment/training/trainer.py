@@ -164,7 +164,7 @@ def _one_by_one(network: models.Network, spec: DataSpec) -> Callable[[TrainState
     """
 
     def jsv(state: TrainState, images: jax.Array) -> np.ndarray:
-        shown = jnp.asarray(np.asarray(images))
+        shown = jax.device_put(np.asarray(images))
         each = [jacobian_of(network, spec, variables, shown) for variables in each_variables(state)]
         return np.stack([trainability.jacobian_singular_values(*pair) for pair in each])
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from safetensors import SafetensorError, safe_open
@@ -156,5 +155,5 @@ def _placed(
     sharding: Callable[[str, tuple[int, ...]], Sharding] | None,
 ) -> jax.Array:
     if sharding is None:
-        return jnp.asarray(read((slice(None),) * leaf.ndim))
+        return jax.device_put(read((slice(None),) * leaf.ndim))
     return jax.make_array_from_callback(leaf.shape, sharding(path, leaf.shape), read)

@@ -59,13 +59,22 @@ def flow_slopes(flow: Callable[[Any], Any]) -> Callable[[Any], Any]:
             wide = runs_wide(shapes, treedef)
         with jax.enable_x64(wide):
             dtype = jnp.float64 if wide else jnp.float32
-            total, found = both(params, [jnp.abs(leaf).astype(dtype) for leaf in float_leaves(params)])
+            total, found = both(params, _sizes(float_leaves(params), dtype))
             if not jnp.isfinite(total):
                 raise ValueError(
                     "the sum of the network's outputs on ones isn't finite, so 'synflow' can't rank its weights; take "
                     "another criterion, such as 'l1'"
                 )
-            found = [(slope / jnp.where(total > 0, total, 1)).astype(jnp.float32) for slope in found]
-        return like_params(params, found)
+            return like_params(params, _shares(found, total))
 
     return slopes
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _sizes(leaves: list[Any], dtype: Any) -> list[Any]:
+    return [jnp.abs(leaf).astype(dtype) for leaf in leaves]
+
+
+@jax.jit
+def _shares(slopes: list[Any], total: Any) -> list[Any]:
+    return [(slope / jnp.where(total > 0, total, 1)).astype(jnp.float32) for slope in slopes]

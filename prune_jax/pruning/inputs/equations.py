@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
+from prune_jax.pruning.inputs.grid import Positions, copied
 from prune_jax.pruning.jaxpr.walk import Node
 
 
@@ -26,22 +25,22 @@ def dot_rows(array: Any, node: Node, k: int) -> Any:
     return array.transpose([axis for axes in parts for axis in axes]).reshape(sizes)
 
 
-def _dot_columns(at: np.ndarray, node: Node, k: int) -> np.ndarray | None:
+def _dot_columns(at: Positions, node: Node, k: int) -> Positions | None:
     batch, _, free = dot_axes(node, k)
     before = len(batch) if k == 0 else len(batch) + len(dot_axes(node, 0)[2])
     picked = _along(at, [*range(len(batch)), *range(before, before + len(free))])
     return None if picked is None else picked.reshape(math.prod(picked.shape[: len(batch)]), -1)
 
 
-def _along(at: np.ndarray, axes: Sequence[int]) -> np.ndarray | None:
+def _along(at: Positions, axes: Sequence[int]) -> Positions | None:
     """The entries along some axes, in order, where the array is a copy along all others."""
     others = [k for k in range(at.ndim) if k not in axes and at.shape[k] > 1]
-    if any(at.strides[k] for k in others):
+    if not all(copied(at, k) for k in others):
         return None
     return at[tuple(slice(None) if k in axes else 0 for k in range(at.ndim))]
 
 
-def _conv_matrices(at: np.ndarray, node: Node, k: int) -> np.ndarray | None:
+def _conv_matrices(at: Positions, node: Node, k: int) -> Positions | None:
     p = node.eqn.params
     if k != 1 or p["batch_group_count"] != 1:
         return None
@@ -51,13 +50,13 @@ def _conv_matrices(at: np.ndarray, node: Node, k: int) -> np.ndarray | None:
     return outputs.transpose(0, 2, 1)
 
 
-def _conv_columns(at: np.ndarray, node: Node, k: int) -> np.ndarray | None:
+def _conv_columns(at: Positions, node: Node, k: int) -> Positions | None:
     p = node.eqn.params
     picked = _along(at, [p["dimension_numbers"].out_spec[1]])
     return None if picked is None else picked.reshape(p["feature_group_count"], -1)
 
 
-Reader = Callable[[np.ndarray, Node, int], np.ndarray | None]
+Reader = Callable[[Positions, Node, int], Positions | None]
 
 # By primitive: operand k as (blocks, rows, columns). Of a convolution the blocks are its groups, and the rows the
 # input features of a group times the window. None where an equation has no such form.

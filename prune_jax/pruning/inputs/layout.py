@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from prune_jax.pruning.inputs.grid import Grid, Positions
+
 Axes = tuple[int, ...]
 
 
@@ -99,7 +101,7 @@ class Order:
     columns: np.ndarray
 
 
-def layout_of(matrices: np.ndarray, shape: tuple[int, ...]) -> tuple[Layout, Order] | None:
+def layout_of(matrices: Positions, shape: tuple[int, ...]) -> tuple[Layout, Order] | None:
     """How a kernel lies in its leaf, from the leaf's flat index of every weight.
 
     Args:
@@ -110,11 +112,13 @@ def layout_of(matrices: np.ndarray, shape: tuple[int, ...]) -> tuple[Layout, Ord
       The layout and the equation's order. None where the leaf isn't one weight for each block, row and
       column, or where an axis of the leaf mixes them otherwise than as blocks times columns.
     """
-    first = matrices[0, 0, 0]
-    ends = (matrices[:, 0, 0], matrices[0, :, 0], matrices[0, 0, :])
-    sums = ends[0][:, None, None] + ends[1][None, :, None] + ends[2][None, None, :] - 2 * first
-    if matrices.size != math.prod(shape) or not np.array_equal(matrices, sums):
+    if matrices.size != math.prod(shape):
         return None
+    ends = tuple(np.asarray(end) for end in (matrices[:, 0, 0], matrices[0, :, 0], matrices[0, 0, :]))
+    if not isinstance(matrices, Grid):  # which is a sum by itself
+        sums = ends[0][:, None, None] + ends[1][None, :, None] + ends[2][None, None, :] - 2 * ends[0][0]
+        if not np.array_equal(matrices, sums):
+            return None
     view = _split(ends, shape)
     roles = [_varying(end, view) for end in ends]
     if any(sum(k in role for role in roles) > 1 for k in range(len(view))):

@@ -7,6 +7,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from prune_jax.pruning.gathering.tapped import is_open
+from prune_jax.pruning.inputs.grid import Grid, Positions, broadcast, copied, counted
 from prune_jax.pruning.jaxpr.rules_control import scan_counts
 from prune_jax.pruning.jaxpr.rules_elementwise import NAMES as ELEMENTWISE
 from prune_jax.pruning.jaxpr.rules_elementwise import PLACED
@@ -18,13 +19,14 @@ class Where(NamedTuple):
 
     Attributes:
       leaf: the leaf's number.
-      at: the leaf's flat index at every position of the array. In a scan, that of its first step.
+      at: the leaf's flat index at every position of the array. In a scan, that of its first step. It is a ``Grid`` as
+        long as it can be one.
       steps: what every further step of a scan adds to ``at``, (steps,).
       scan: the id of that scan's node, or None.
     """
 
     leaf: int
-    at: np.ndarray
+    at: Positions
     steps: np.ndarray | None = None
     scan: int | None = None
 
@@ -33,23 +35,28 @@ Found = list[Where | None]
 Visit = Callable[[Node, Found], None]
 
 
-def _broadcast(at: np.ndarray, eqn: Any) -> np.ndarray:
+def _broadcast(at: Positions, eqn: Any) -> Positions:
     shape = eqn.outvars[0].aval.shape
     lies = dict(zip(eqn.params["broadcast_dimensions"], at.shape, strict=True))
-    return np.broadcast_to(at.reshape([lies.get(k, 1) for k in range(len(shape))]), shape)
+    return broadcast(at.reshape([lies.get(k, 1) for k in range(len(shape))]), shape)
 
 
-def _slice(at: np.ndarray, eqn: Any) -> np.ndarray:
+def _flip(at: Positions, eqn: Any) -> Positions:
+    turned = eqn.params["dimensions"]
+    return at[tuple(slice(None, None, -1 if k in turned else 1) for k in range(at.ndim))]
+
+
+def _slice(at: Positions, eqn: Any) -> Positions:
     p = eqn.params
     strides = p["strides"] or (1,) * at.ndim
     return at[tuple(map(slice, p["start_indices"], p["limit_indices"], strides))]
 
 
-MOVES: dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
+MOVES: dict[str, Callable[[Positions, Any], Positions]] = {
     "transpose": lambda at, eqn: at.transpose(eqn.params["permutation"]),
     "reshape": lambda at, eqn: at.reshape(eqn.outvars[0].aval.shape),
     "squeeze": lambda at, eqn: at.reshape(eqn.outvars[0].aval.shape),
-    "rev": lambda at, eqn: np.flip(at, eqn.params["dimensions"]),
+    "rev": _flip,
     "broadcast_in_dim": _broadcast,
     "slice": _slice,
 }
@@ -57,9 +64,7 @@ MOVES: dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
 
 def start(leaves: Sequence[tuple[int, ...]]) -> Found:
     """The leaves as they are, from their shapes."""
-    return [
-        Where(number, np.arange(int(np.prod(shape))).reshape(shape)) for number, shape in enumerate(leaves)
-    ]
+    return [Where(number, counted(shape)) for number, shape in enumerate(leaves)]
 
 
 def follow(body: Body, given: Found, visit: Visit) -> Found:
@@ -103,6 +108,9 @@ def _sliced(node: Node, where: Where | None) -> Where | None:
     """A scanned array as its first step sees it. In a scan inside a scan it is lost."""
     if where is None or where.scan is not None:
         return None
+    if isinstance(where.at, Grid):
+        along = where.at.vectors[0]
+        return Where(where.leaf, where.at[0], along - along[0], id(node))
     first = where.at.reshape(len(where.at), -1)
     steps = first[:, 0] - first[0, 0]
     if not np.array_equal(first, first[0] + steps[:, None]):
@@ -126,6 +134,6 @@ def _moved(node: Node, ins: Found) -> Found:
 def _one(ins: Found, shape: tuple[int, ...]) -> Where | None:
     """The one operand that is a leaf of this shape. Of a kernel and its scales it is the kernel."""
     fits = [where for where in ins if where is not None and where.at.shape == shape]
-    whole = [where for where in fits if 0 not in where.at.strides]
+    whole = [where for where in fits if not any(copied(where.at, k) for k in range(where.at.ndim))]
     best = whole or fits
     return best[0] if len(best) == 1 else None

@@ -18,6 +18,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from prune_jax.pruning.inputs.equations import COLUMNS, MATRICES
+from prune_jax.pruning.inputs.grid import Grid, Positions
 from prune_jax.pruning.inputs.layout import Layout, Order, layout_of
 from prune_jax.pruning.inputs.positions import Found, Where, follow, start
 from prune_jax.pruning.jaxpr.reading import leaf_paths, read
@@ -148,7 +149,7 @@ def _shift(seen: _Seen, node: Node, k: int, where: Where) -> None:
     columns = COLUMNS[product.node.eqn.primitive.name](where.at, product.node, product.kernel)
     if columns is None or product.scan != where.scan:
         return
-    wide = _stacked(columns[:, None, :], where)[:, 0]
+    wide = np.asarray(_stacked(np.asarray(columns)[:, None, :], where))[:, 0]
     own = np.zeros_like(wide)
     own[np.ix_(product.order.blocks, product.order.columns)] = wide
     if np.array_equal(own.reshape(-1), np.arange(math.prod(shape))):
@@ -160,8 +161,11 @@ def _sorted(places: np.ndarray) -> bool:
     return np.array_equal(places, np.arange(len(places)))
 
 
-def _stacked(matrices: np.ndarray, where: Where) -> np.ndarray:
+def _stacked(matrices: Positions, where: Where) -> Positions:
     """The blocks of all steps of a scan, one step after another."""
     if where.steps is None:
         return matrices
+    if isinstance(matrices, Grid):
+        blocks = (where.steps[:, None] + matrices.vectors[0]).reshape(-1)
+        return Grid((blocks, *matrices.vectors[1:]), matrices.offset)
     return (where.steps[:, None, None, None] + matrices).reshape(-1, *matrices.shape[1:])

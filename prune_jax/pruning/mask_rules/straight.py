@@ -1,6 +1,7 @@
 """N:M masks under a straight-through gradient: pruned weights keep training, the network sees zeros."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -109,11 +110,14 @@ def largest_of(leaf: jax.Array, kernel: Kernel, pattern: Pattern) -> jax.Array:
 
     Of equal ones the later stay.
     """
-    positions, inputs, outputs = kernel.axes.matrices
-    lines = jnp.abs(leaf).reshape(positions, inputs // pattern.m, pattern.m, outputs)
-    earlier = np.tri(pattern.m, k=-1, dtype=bool).T[
-        None, None, :, :, None
-    ]  # [.., a, b, .]: a stands before b
+    return _largest(leaf, kernel.axes.matrices, pattern.n, pattern.m)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _largest(leaf: jax.Array, matrices: tuple[int, int, int], n: int, m: int) -> jax.Array:
+    positions, inputs, outputs = matrices
+    lines = jnp.abs(leaf).reshape(positions, inputs // m, m, outputs)
+    earlier = np.tri(m, k=-1, dtype=bool).T[None, None, :, :, None]  # [.., a, b, .]: a stands before b
     mine, other = lines[:, :, None], lines[:, :, :, None]
     goes_first = jnp.where(earlier, other <= mine, other < mine)  # the other one goes before mine
-    return (goes_first.sum(2) >= pattern.m - pattern.n).reshape(leaf.shape)
+    return (goes_first.sum(2) >= m - n).reshape(leaf.shape)

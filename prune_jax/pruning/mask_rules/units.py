@@ -72,6 +72,7 @@ def gone_of(ratio: float, units: int) -> int:
     return min(ceiling(ratio, units), units - 1)
 
 
+@jax.jit
 def lowest_go(scores: jax.Array, gone: jax.Array | int) -> jax.Array:
     """Which units stay when the ``gone`` lowest go: ``granularity.select`` for a number that JAX traces.
 

@@ -63,4 +63,4 @@ def on_device(name: str, array: np.ndarray) -> jax.Array:
             f"leaf {name!r} is of dtype {array.dtype}, which JAX holds in 64-bit mode only: "
             "jax.config.update('jax_enable_x64', True)"
         )
-    return jnp.asarray(array)
+    return jax.device_put(array)

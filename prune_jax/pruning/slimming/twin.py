@@ -1,6 +1,7 @@
 """Small twins: any traced function re-evaluated at the sizes that a keep leaves."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -208,7 +209,8 @@ def slim(
       free: that of ``find_groups``. With 'inputs' the twin takes inputs without the channels that went.
 
     Returns:
-      ``small_apply(small_params, *inputs)``. It can be traced, compiled and differentiated as ``apply`` can.
+      ``small_apply(small_params, *inputs)``. It is compiled, and can be traced and differentiated as
+      ``apply`` can.
 
     Raises:
       KeyError: ``keep`` names no group.
@@ -241,6 +243,7 @@ def slim(
     given = [] if analysis is None else [analysis]
     analysed(inputs)
 
+    @partial(jax.jit, inline=True)  # one program where no caller compiles it, and traced once per shape
     def small_apply(small_params: Any, *xs: Any) -> Any:
         analysis, cut = analysed(xs)
         if jax.tree.structure(small_params) != treedef:
