@@ -19,7 +19,7 @@ BYTES = 256  # the vocabulary
 TRAIN_MODULES = (
     "argparse", "ast", "asyncio/base_events", "asyncio/tasks", "base64", "bdb", "bisect", "bz2", "calendar", "cmd",
     "code", "codecs", "collections/__init__", "concurrent/futures/_base", "concurrent/futures/thread",
-    "configparser", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "dis", "doctest",
+    "configparser", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "dis", "doctest",
     "email/header", "email/message", "email/utils", "enum", "filecmp", "fileinput", "fractions", "ftplib",
     "functools", "getopt", "glob", "gzip", "hashlib", "heapq", "html/parser", "http/client", "http/cookies",
     "http/server", "imaplib", "importlib/abc", "inspect", "ipaddress", "json/decoder", "json/encoder", "locale",
@@ -33,7 +33,7 @@ TRAIN_MODULES = (
     "zipapp", "zipfile", "zipfile/__init__",
 )  # fmt: skip
 TEST_MODULES = (
-    "abc", "difflib", "gettext", "sched", "unittest/loader",
+    "abc", "gettext", "sched", "unittest/loader",
 )  # fmt: skip
 _EITHER = {"string/__init__": "string", "zipfile/__init__": "zipfile"}  # a package from some release on
 

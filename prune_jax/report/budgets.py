@@ -72,10 +72,13 @@ def _verdicts(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _lengths(record: RunRecord, against: RunRecord) -> str:
-    """What both were trained on: 'Tokens: 320 against 320, FLOPs a token: 112 against 75.'"""
-    counts = " against ".join(f"{chain.tokens(each, chain.ALL):,}" for each in (record, against))
-    flops = " against ".join(map(_flops_a_token, (record, against)))
-    return f"Tokens: {counts}, FLOPs a token: {flops}."
+    """What both were trained on: 'l1: 320 tokens at 1.12e+03 FLOPs each, scratch: 320 at 750.'"""
+    (ours, our_flops), (theirs, their_flops) = (
+        (f"{chain.tokens(each, chain.ALL):,}", _flops_a_token(each)) for each in (record, against)
+    )
+    return (
+        f"{record.name}: {ours} tokens at {our_flops} FLOPs each, {against.name}: {theirs} at {their_flops}."
+    )
 
 
 def _scratch_of(record: RunRecord, scratch: Sequence[RunRecord]) -> RunRecord | None:

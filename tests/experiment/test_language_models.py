@@ -172,7 +172,7 @@ def test_budgets_are_in_tokens_and_flops():
     # 80 bytes an epoch are 20 windows: 6 (2 * 20 * 1000 + 2 * 20 * 500) and 6 * 4 * 20 * 500 FLOPs.
     assert "| l1 | 0.5 | 2.005 ± 0.007 | 160 | 160 | 320 | 3.6e+05 | 1.12e+03 |" in text
     assert "| scratch | 0.5 | 3.010 ± 0.014 | 0 | 320 | 320 | 2.4e+05 | 750 |" in text
-    assert "Tokens: 320 against 320, FLOPs a token: 1.12e+03 against 750." in text
+    assert "l1: 320 tokens at 1.12e+03 FLOPs each, scratch: 320 at 750." in text
     assert "l1 is ahead of scratch by 1.00 bits in bits per byte (lower is better) under SX-A" in text
     assert "Setups that hold: S1, SX-A" in text
     assert budgets([]) == ""
