@@ -136,6 +136,9 @@ def test_reading_images():
     a_core = float(re.search(r"a core decodes and crops (\d+)", found["feeds"][0])[1])
     best = max(stream["images_per_second"] for stream in found["streams"] if stream["workers"] < 2)
     assert f"gives {a_core:.0f} to {best:.0f} images a second and core" in PAGE
+    (alone,) = (stream["images_per_second"] for stream in found["streams"] if stream["workers"] == 0)
+    cluster = " ".join((ROOT / "docs/cluster.md").read_text().split())
+    assert f"a thread reads, about {round(alone, -2):.0f} images a second" in cluster
     taken = [float(value) for value in re.findall(r"takes ([\d.]+) images/s", " ".join(found["feeds"]))]
     assert f"take {min(taken):.0f} to {max(taken):.0f} of them" in PAGE
 
