@@ -26,8 +26,8 @@ SEEN = {
 # Bytes of one seed's gradients at the largest activation of a part: half as many made ResNet-56 slower, twice as
 # many no faster, at more memory.
 PART = 2**19
-# Columns up to which a factorisation gains nothing from LAPACK's own threads.
-FEW = 128
+# LAPACK's block: a QR of no more columns is made of products of a matrix and a vector, to which threads add little.
+FEW = 32
 Pieces = list[tuple[int, int]]  # where each chunk of seeds starts, and how many it holds
 
 
@@ -98,13 +98,14 @@ def reduced(network: Any, x: jax.Array, rows: Any, shapes: Any, pieces: Pieces, 
     return jnp.concatenate([*found[:-1], found[-1][again:]])
 
 
-def alone(function: Callable[[], jax.Array], columns: int) -> jax.Array:
-    """What ``function`` gives that factorises matrices of so many ``columns``, with LAPACK on one thread if few.
+def alone(function: Callable[[], jax.Array], seeds: int, entry: int = 0) -> jax.Array:
+    """What ``function`` makes of Jacobians of so many rows, with LAPACK on one thread where they are few.
 
     LAPACK's own threads spin while they wait for one another. Where other processes had the cores, the values of MLP-7
-    (batch 100, K = 10) took 2.2 s by them and 0.1 s without, and 306 against 10 ms of CPU time.
+    (batch 100, K = 10) took 2.2 s by them and 0.1 s without, and 306 against 10 ms of CPU time. The one factor of the
+    first linear map has ``entry`` columns. It may be four times as wide.
     """
-    if columns > FEW or jax.default_backend() != "cpu":
+    if max(seeds, entry / 4) > FEW or jax.default_backend() != "cpu":
         return function()
     with _one_blas_thread():
         found = function()

@@ -149,12 +149,12 @@ def reduced(
     step = plan(shapes, chunk, available, threads)
     if size < len(x):
         return cpu.reduced(network, x, rows, shapes, chunks(len(shapes.made.seeds), step), finish)
-    columns = max(len(factor) for factor in (shapes.made.seeds, shapes.made.entry) if factor is not None)
+    columns = len(shapes.made.seeds), 0 if shapes.made.entry is None else len(shapes.made.entry)
     if at_once is not None and step == len(shapes.made.seeds):
-        return cpu.alone(at_once, columns)
+        return cpu.alone(at_once, *columns)
     made = network.forward(x, rows, narrow=True)
     gradients = pulled(network, made, step, len(x))
-    return cpu.alone(lambda: finish(gradients, made.entry), columns)
+    return cpu.alone(lambda: finish(gradients, made.entry), *columns)
 
 
 def chunks(seeds: int, step: int) -> list[tuple[int, int]]:

@@ -118,8 +118,9 @@ def test_few_columns_are_factorised_by_one_thread_of_lapack_and_the_others_come_
         inside.append(blas_threads())
         return jnp.ones(1)
 
-    assert cpu.alone(measure, cpu.FEW).tolist() == cpu.alone(measure, cpu.FEW + 1).tolist() == [1.0]
-    assert inside == [{1}, before]
+    for columns in ((cpu.FEW, 4 * cpu.FEW), (cpu.FEW + 1, 0), (1, 4 * cpu.FEW + 1)):
+        assert cpu.alone(measure, *columns).tolist() == [1.0]
+    assert inside == [{1}, before, before]
     with pytest.raises(ZeroDivisionError):
         cpu.alone(lambda: 1 / 0, 1)
     assert blas_threads() == before
