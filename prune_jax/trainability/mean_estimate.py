@@ -206,6 +206,24 @@ def _variance(values: jax.Array) -> jax.Array:
 
 def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> tuple[Plan, jax.Array | None]:
     """A plan, and the output directions where making it showed them."""
+    n, each, pilot = len(data.x), data.each, min(_PILOT, len(data.x))
+    budget = _check_method(method, budget, n, each, pilot)
+    exact = Plan("exact", min(n, budget // each))
+    if method == "exact" or (method == "auto" and (exact.examples == n or pilot * each > budget // _SHARE)):
+        return exact._replace(pull_backs=cost_of(exact, n, each)), None
+    grams = _pilot(data, pilot, key)
+    if isinstance(grams, jax.core.Tracer):
+        raise ValueError(
+            "the best method is found by looking at numbers, which jit, vmap and grad hide: make a Plan outside, "
+            "by plan_mean_jsv on like weights and images, and give it as the method inside the jit or vmap"
+        )
+    plan = best_plan(variances(np.asarray(grams), data.values), n, each, budget - pilot * each, method)
+    plan = plan._replace(pilot=pilot if plan.leading else 0, spent=pilot * each)
+    return plan._replace(pull_backs=cost_of(plan, n, each)), _directions(grams) if plan.pilot else None
+
+
+def _check_method(method: str, budget: int | None, n: int, each: int, pilot: int) -> int:
+    """The budget. ValueError where it doesn't do for the method, or the method can't be used."""
     if method == "lanczos":
         raise ValueError(
             "method 'lanczos' is gone, exact spectra of fewer examples won: for outputs of full rank take "
@@ -215,12 +233,8 @@ def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> t
         raise ValueError(f"method is {method!r}; allowed: auto, {', '.join(METHODS)}, or a Plan")
     if budget is None:
         raise ValueError("the mean singular value needs a budget of pull-backs, or a Plan as its method")
-    n, each = len(data.x), data.each
     two = f"exact spectra take {each} an example, and an error bar two of them"
-    why = two if n > 1 else "it is one example"
-    budget = check_budget(budget, least_budget(n, each), why)
-    exact = Plan("exact", min(n, budget // each))
-    pilot = min(_PILOT, n)
+    budget = check_budget(budget, least_budget(n, each), two if n > 1 else "it is one example")
     enough = pilot * each + n + pilot * (each - 1)
     if method == "leading" and min(pilot - 1, each) < 2:
         raise ValueError(
@@ -232,17 +246,7 @@ def _plan_for(data: _Data, method: str, budget: int | None, key: jax.Array) -> t
             f"budget {budget} is too small for method 'leading'; {enough} pull-backs are enough: a pilot of {pilot} "
             f"exact spectra, {each} each, one of each of {n} examples and {pilot} exact spectra more"
         )
-    if method != "leading" and (method == "exact" or exact.examples == n or pilot * each > budget // _SHARE):
-        return exact._replace(pull_backs=cost_of(exact, n, each)), None
-    grams = _pilot(data, pilot, key)
-    if isinstance(grams, jax.core.Tracer):
-        raise ValueError(
-            "the best method is found by looking at numbers, which jit, vmap and grad hide: make a Plan outside, "
-            "by plan_mean_jsv on like weights and images, and give it as the method inside the jit or vmap"
-        )
-    plan = best_plan(variances(np.asarray(grams), data.values), n, each, budget - pilot * each, method)
-    plan = plan._replace(pilot=pilot if plan.leading else 0, spent=pilot * each)
-    return plan._replace(pull_backs=cost_of(plan, n, each)), _directions(grams) if plan.pilot else None
+    return budget
 
 
 def best_plan(

@@ -305,34 +305,11 @@ def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Call
     ) -> Any:
         net = nnx.merge(graphdef, state, copy=True)
         net.eval()
-        source, value = replaced or (None, None)
-        outside, calls = _trace(), Counter[str | None]()
-        found: list[Any] = []
-
-        def give(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            calls[source] += 1
-            return value
-
-        def take(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if _trace() != outside:
-                raise ValueError(
-                    f"module {record!r} runs inside a transform of the network's own (nnx.jit, nnx.remat, "
-                    "nnx.scan, ...), which keeps its values: name the module around that transform"
-                )
-            out = own(*args, **kwargs)
-            if source is not None and not calls[source]:  # after the call: the source may lie inside
-                raise ValueError(
-                    f"module {record!r} runs before the source of this part: swap source and target"
-                )
-            calls[record] += 1
-            found.append(args[0] if entering else out)
-            return out
-
-        around = [(path, does) for path, does in ((source, give), (record, take)) if path is not None]
-        for path, does in around:
+        around, calls, found = _around(record, replaced, entering)
+        for path, does in around.items():
             _surround(_modules(net)[path], does)
         out = forward(net, x)
-        for path, _ in around:
+        for path in around:
             if calls[path] != 1:
                 raise ValueError(
                     f"module {path!r} runs {calls[path]} times in this call; a part needs a module that runs once"
@@ -340,6 +317,34 @@ def _runner(module: nnx.Module, paths: Sequence[str], call: Call | None) -> Call
         return out if record is None else found[0]
 
     return run
+
+
+def _around(
+    record: str | None, replaced: tuple[str, Any] | None, entering: bool
+) -> tuple[dict[str, Callable[..., Any]], Counter, list[Any]]:
+    """What goes round the modules' calls. Each module's count of them, and what ``record`` gave or was given."""
+    source, value = replaced or (None, None)
+    outside, calls, found = _trace(), Counter[str | None](), list[Any]()
+
+    def give(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        calls[source] += 1
+        return value
+
+    def take(own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if _trace() != outside:
+            raise ValueError(
+                f"module {record!r} runs inside a transform of the network's own (nnx.jit, nnx.remat, nnx.scan, ...), "
+                "which keeps its values: name the module around that transform"
+            )
+        out = own(*args, **kwargs)
+        if source is not None and not calls[source]:  # after the call: the source may lie inside
+            raise ValueError(f"module {record!r} runs before the source of this part: swap source and target")
+        calls[record] += 1
+        found.append(args[0] if entering else out)
+        return out
+
+    pairs = ((source, give), (record, take))
+    return {path: does for path, does in pairs if path is not None}, calls, found
 
 
 def _trace() -> Any:
