@@ -106,3 +106,8 @@ def test_the_sizes_of_packaged_data():
         pytest.skip(f"the page says it of Python {told[3]}, whose standard library is not here")
     text = data.open_dataset("stdlib_text", window=64)
     assert [f"{size * 64 / 1e6:.1f}" for size in (text.train_size, text.test_size)] == [told[1], told[2]]
+
+
+def test_the_length_of_the_example_of_own_parts():
+    lines = (ROOT / "configs/your_parts.py").read_text().splitlines()
+    assert f"holds these four in {len(lines)} lines" in text_of("docs/configuration.md")
