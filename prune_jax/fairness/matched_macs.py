@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import spearmanr
-
 from prune_jax.fairness.record import RunRecord
 from prune_jax.text_table import markdown
 
@@ -50,6 +48,8 @@ def spreads(records: Sequence[RunRecord]) -> tuple[Spread, ...]:
 
 
 def _spread(key: tuple[str, str, float], cells: list[tuple[str, float, float]]) -> Spread:
+    from scipy.stats import spearmanr  # as long to import as JAX, for what few comparisons ask
+
     ordered = sorted(cells, key=lambda cell: cell[1])
     correlation = float(spearmanr([c[1] for c in cells], [c[2] for c in cells]).statistic)
     return Spread(*key, len(cells), ordered[0], ordered[-1], correlation)

@@ -4,8 +4,6 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy import stats
-
 from prune_jax import fairness
 from prune_jax.fairness import RunRecord, Welch
 from prune_jax.report import reading, tables
@@ -76,6 +74,8 @@ def correlation(found: Sequence[Effect]) -> tuple[float, float] | None:
     columns = list(zip(*pairs, strict=True))
     if len(pairs) < 3 or any(len(set(column)) == 1 for column in columns):
         return None
+    from scipy import stats  # as long to import as JAX, for what few reports ask
+
     result = stats.spearmanr(*columns)
     return float(result.statistic), float(result.pvalue)
 
