@@ -109,7 +109,7 @@ def test_other_data_and_networks_can_be_named(name, tmp_path):
 
 # Convolutional networks that train for so many steps that compiling them well, three seconds each, is the cheaper way:
 # as other tests compile, a step takes two and a half times as long for narrow layers, six times for ResNet-8.
-MANY_STEPS = {"fashion_table4", "mystery2_convnet", "your_own"}
+MANY_STEPS = {"fashion_table4"}
 
 
 # Run where PRUNE_JAX_EVERY_QUICK=1 alone: their rows, stages and report sections are those of another file, named here.
