@@ -1,7 +1,7 @@
 r"""Figure 2: test accuracy along retraining, epoch by epoch, P60F60 at LR 1e-3, with 180 more epochs too.
 
 python run.py --config=configs/figure2.py                  (ResNet34 on ImageNet100, as the paper)
-python run.py --config=configs/figure2.py --config.quick   (digits, MLP-7, every epoch count / 15)
+python run.py --config=configs/figure2.py --config.quick   (digits, MLP-7, every epoch count / 30)
 python run.py --config=configs/figure2.py --config.dataset.name=mnist5k --config.model.name=resnet8 \
     --config.shorten=10 --workdir=runs/figure2_mnist5k
 

@@ -1,7 +1,7 @@
 r"""Figure 3: test accuracy along retraining, epoch by epoch, P30F90 at 1e-2 and P90F30 at 1e-4, with more epochs too.
 
 python run.py --config=configs/figure3.py                  (ResNet34 on ImageNet100, as the paper)
-python run.py --config=configs/figure3.py --config.quick   (digits, MLP-7, every epoch count / 15)
+python run.py --config=configs/figure3.py --config.quick   (digits, MLP-7, every epoch count / 30)
 python run.py --config=configs/figure3.py --config.dataset.name=mnist5k --config.model.name=resnet8 \
     --config.shorten=10 --workdir=runs/figure3_mnist5k
 

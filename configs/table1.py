@@ -2,7 +2,7 @@ r"""Table 1: plain L1-norm pruning, retrained as well as its successors, beside 
 
 python run.py --config=configs/table1.py --config.base.checkpoint=resnet50.safetensors   (as the paper)
 python run.py --config=configs/table1.py                  (pretrains its own ResNet50 first)
-python run.py --config=configs/table1.py --config.quick   (digits, MLP-7, every epoch count / 15)
+python run.py --config=configs/table1.py --config.quick   (digits, MLP-7, every epoch count / 30)
 python run.py --config=configs/table1.py --config.dataset.name=mnist5k --config.model.name=resnet8 \
     --config.shorten=10 --workdir=runs/table1_mnist5k
 python -m prune_jax report runs/table1 --table=1          (ours beside the paper's)

@@ -1,7 +1,7 @@
 r"""Table 5 (and 8): a small retraining LR catches up when it gets more epochs, all in its first LR stage.
 
 python run.py --config=configs/table5.py                  (ResNet34 on ImageNet100, as the paper)
-python run.py --config=configs/table5.py --config.quick   (digits, MLP-7, every epoch count / 15)
+python run.py --config=configs/table5.py --config.quick   (digits, MLP-7, every epoch count / 30)
 python run.py --config=configs/table5.py --config.dataset.name=mnist5k --config.model.name=resnet8 \
     --config.shorten=10 --workdir=runs/table5_mnist5k
 python -m prune_jax report runs/table5 --table=5          (and --table=8, its last five rows)
