@@ -7,6 +7,7 @@ State of Neural Network Pruning so Confusing? On the Fairness, Comparison Setup,
 """
 
 import csv
+import functools
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from types import MappingProxyType
@@ -43,6 +44,11 @@ def rows(table: str) -> tuple[Row, ...]:
     """The cells of a table: numbers as float, empty cells as None. KeyError for an unknown table."""
     if table not in TABLES and table not in OTHERS:
         raise KeyError(unknown("published table", table, (*TABLES, *OTHERS)))
+    return tuple(dict(row) for row in _read(table))
+
+
+@functools.cache  # a memo: a report asks for the same table many times
+def _read(table: str) -> tuple[Row, ...]:
     text = files("prune_jax.fairness").joinpath(f"{table}.csv").read_text(encoding="utf-8")
     reader = csv.DictReader(text.splitlines())
     return tuple({key: _cell(value) for key, value in row.items()} for row in reader)
