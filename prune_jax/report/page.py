@@ -51,7 +51,9 @@ def html(title: str, records: Sequence[RunRecord]) -> str | None:
     into: Any = "curves"
     item = json.dumps(_numbered(json_item(_layout(drawn), into)), separators=(",", ":"))
     script = Resources(mode="inline", components=["bokeh", "bokeh-widgets"], minified=True).render_js()
-    head = f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+    head = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    head += '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f"<title>{escape(title)}</title>\n"
     hint = "Point at a curve to see its run, seed, epoch and id. Choose values to see only those runs."
     body = f'<h1>{escape(title)}</h1>\n<p>{hint}</p>\n<div id="curves"></div>'
     safe = item.replace("</", "<\\/")
@@ -128,7 +130,7 @@ def _layout(records: Sequence[RunRecord]) -> Any:
     keep = CustomJS(args={"boxes": list(boxes.values()), "sources": sources, "filters": filters}, code=KEEP)
     for box in boxes.values():
         box.js_on_change("value", keep)
-    return column(row(*boxes.values()), *figures)
+    return column(row(*boxes.values()), *figures, sizing_mode="stretch_width")
 
 
 def _panel(quantity: str, rows: Sequence[Row], colors: Mapping[str, str]) -> tuple[Any, list[Any]]:
@@ -141,7 +143,8 @@ def _panel(quantity: str, rows: Sequence[Row], colors: Mapping[str, str]) -> tup
     filters = [BooleanFilter() for _ in sources]
     lines, points = (CDSView(filter=each) for each in filters)
     drawn = figure(
-        width=1100, height=380, y_axis_type=kind, x_axis_label="epoch of the last stage", y_axis_label=title,
+        height=380, max_width=1100, sizing_mode="stretch_width",
+        y_axis_type=kind, x_axis_label="epoch of the last stage", y_axis_label=title,
         tools="pan,wheel_zoom,box_zoom,reset,save", name=quantity,
     )  # fmt: skip
     style: Any = {"line_color": "color", "line_width": 1.4, "line_alpha": 0.6, "legend_field": "key"}
@@ -149,7 +152,8 @@ def _panel(quantity: str, rows: Sequence[Row], colors: Mapping[str, str]) -> tup
     dots = drawn.scatter("epoch", "value", source=sources[1], view=points, size=5, color="color", alpha=0.6)
     tips = [(name, f"@{name}") for name in HOVER] + [(title, "@value{0.[0000]}")]
     drawn.add_tools(HoverTool(renderers=[dots], tooltips=tips))
-    drawn.add_layout(drawn.legend[0], "right")  # beside the curves, which fill the panel
+    drawn.legend[0].orientation = "horizontal"
+    drawn.add_layout(drawn.legend[0], "above")  # the curves fill the panel, and a narrow window its width
     return drawn, [list(pair) for pair in zip(sources, filters, strict=True)]
 
 

@@ -76,9 +76,9 @@ def test_filters_leave_the_chosen_runs_alone(shown):
 PLACES = """([epoch, value]) => {
   const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name("test_accuracy"));
   const [box, frame] = [view.el.getBoundingClientRect(), view.frame.bbox];
-  const legend = Bokeh.index.find_one(view.model.right.find((each) => each.type === "Legend")).bbox;
+  const legend = Bokeh.index.find_one(view.model.above.find((each) => each.type === "Legend")).bbox;
   const at = [box.x + view.frame.x_scale.compute(epoch), box.y + view.frame.y_scale.compute(value)];
-  return { at, ends: frame.right, legend: legend.left };
+  return { at, curves: frame.top, legend: legend.bottom };
 }"""
 # What the tooltips say; Bokeh keeps them in shadow trees.
 TOLD = """() => {
@@ -93,7 +93,7 @@ TOLD = """() => {
 @pytest.mark.slow
 def test_a_point_under_the_mouse_says_its_run_seed_epoch_and_id(shown):
     places = shown.evaluate(PLACES, [1, 30.0])  # the second seed of the first run
-    assert places["legend"] >= places["ends"], "the legend covers curves"
+    assert places["legend"] <= places["curves"], "the legend covers curves"
     x, y = places["at"]
     shown.mouse.move(x - 5, y - 5)
     shown.mouse.move(x, y)
@@ -104,3 +104,11 @@ def test_a_point_under_the_mouse_says_its_run_seed_epoch_and_id(shown):
         "test accuracy (%):": "30",
     }  # fmt: skip
     shown.mouse.move(1, 1)
+
+
+@pytest.mark.slow
+def test_a_narrow_window_shows_the_whole_width(shown):
+    before = shown.viewport_size
+    shown.set_viewport_size({"width": 420, "height": 900})
+    shown.wait_for_function("document.documentElement.scrollWidth <= 420")
+    shown.set_viewport_size(before)
