@@ -55,7 +55,7 @@ def _leaf(path: str, shapes: Mapping[str, Any]) -> str:
 
 
 def keeping_first(look: Look) -> tuple[Look, list[Evidence]]:
-    """A function that does what ``look`` does, and a list that will hold what it returns first.
+    """Wrap ``look`` so that the first thing that it returns is kept, in the list that is returned beside it.
 
     The network before anything is pruned is what a compensation comes back to, however often the criterion
     looks again.

@@ -126,7 +126,7 @@ def _of_jaxpr(jaxpr: Any) -> _Work:
 
 
 def _of_body(body: Body, alive: np.ndarray) -> _Work:
-    """The same, from a walked jaxpr at the sizes that its living labels leave."""
+    """Count the work of a walked jaxpr, at the sizes that its living labels leave."""
     parts = []
     for node in body.nodes:
         if node.eqn.primitive.name in MACS:

@@ -1,4 +1,4 @@
-"""What a section says twice over: the keys that it has, and further names and values in ``arguments``."""
+"""A section's arguments, which a config may write in two places: as keys of the section, and within ``arguments``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 
 def joined(where: str, keys: Mapping[str, Any], arguments: Any, example: str) -> dict[str, Any]:
-    """The section's own keys and what its ``arguments`` holds, each name said once.
+    """Join the section's own keys with what its ``arguments`` holds. A name may stand in one of the two alone.
 
     Args:
         where: the section's name, for messages.

@@ -123,12 +123,12 @@ def spmd_axis(place: Placement) -> str | None:
 
 
 def whole(place: Placement, tree: Any) -> Any:
-    """Inside jit: every leaf complete on every device."""
+    """Give every device the whole of every leaf. To be called inside jit."""
     return _constrain(place, tree, lambda leaf: PartitionSpec())
 
 
 def batch(place: Placement, tree: Any) -> Any:
-    """Inside jit: every leaf split along its leading axis, or left whole where its length doesn't divide."""
+    """Split every leaf along its leading axis, or leave it whole where its length doesn't divide. Inside jit."""
     return _constrain(place, tree, lambda leaf: _batch_spec(place.shape, leaf.shape))
 
 

@@ -24,7 +24,7 @@ class Spread(NamedTuple):
 
 
 def spread(replicas: int, devices: int) -> Spread:
-    """The fewest devices on which no device has more replicas than it must.
+    """Spread replicas over the fewest devices on which none has more of them than it must.
 
     Five replicas take three of four devices, two on each (one place stays a copy whose result is dropped).
     """
@@ -75,7 +75,7 @@ def together(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
 
 
 def alone(function: Callable[..., Any], axes: Axes) -> Callable[..., Any]:
-    """For one replica: the leading axis of one is taken off and put back, so convolutions see no vmap."""
+    """Run a function of one replica without vmap: its leading axis of length one is taken off and put back."""
 
     def run(*arguments: Any) -> Any:
         bare = [

@@ -163,7 +163,7 @@ def cant_be_written(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cant_be_read(path: Path, remove: Path) -> Iterator[None]:
-    """The same for reading. ``remove`` is what has to go, so that it is made anew."""
+    """Turn what reading raises into a CheckpointError. ``remove`` is what has to go, so that it is made anew."""
     try:
         yield
     except Exception as error:

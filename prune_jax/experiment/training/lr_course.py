@@ -133,7 +133,7 @@ def _copy(state: TrainState) -> TrainState:
 
 @jax.jit
 def _unless(done: jax.Array, new: TrainState, old: TrainState) -> TrainState:
-    """The replicas' new states, the old one where one has ended: ``done`` ``(R,)``."""
+    """Take each replica's new state, or its old one where ``done`` ``(R,)`` says that it has ended."""
 
     def choose(before: jax.Array, now: jax.Array) -> jax.Array:
         return jnp.where(done.reshape(-1, *[1] * (now.ndim - 1)), before, now)

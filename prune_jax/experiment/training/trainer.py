@@ -247,7 +247,7 @@ def _stepped(
 
 
 def _training(place: Placement, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled, the state donated, the loss complete on every device."""
+    """Compile a training function. It donates its state, and every device gets the whole loss."""
 
     def train(*arguments: Any) -> tuple[TrainState, jax.Array]:
         state, loss = function(*arguments)
@@ -257,7 +257,7 @@ def _training(place: Placement, function: Callable[..., Any]) -> Callable[..., A
 
 
 def _told(place: Placement, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled, its result complete on every device, so that every process can read it."""
+    """Compile a function whose whole result every device gets, so that every process can read it."""
 
     def told(*arguments: Any) -> Any:
         return devices_mesh.whole(place, function(*arguments))

@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 def asked(criterion: Any, granularity: str, **rest: Any) -> Asked:
-    """The arguments, checked.
+    """Check the arguments of ``prune``, and put them into one value.
 
     Raises:
       ValueError: in one line, for the first argument that is wrong.
