@@ -38,15 +38,15 @@ def variables_of(seed):
 def random_mask(params, seed):
     """A third of every leaf's entries False."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.random(leaf.shape) > 1 / 3), params)
+    return jax.tree.map(lambda leaf: jax.device_put(rng.random(leaf.shape) > 1 / 3), params)
 
 
 def stacked(*trees):
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def replica(tree, i):
-    return jax.tree.map(lambda leaf: np.asarray(leaf[i]), tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[i], tree)
 
 
 def pruned_values(params, mask):
@@ -79,7 +79,7 @@ def test_seeds_with_masks_of_their_own_train_together_as_each_does_alone():
 def linear(calls):
     """x -> x W + b, which notes in ``calls`` each time that it is traced."""
     rng = np.random.default_rng(0)
-    params = {"w": jnp.asarray(rng.normal(size=(9, CLASSES)), jnp.float32), "b": jnp.ones(CLASSES)}
+    params = {"w": jax.device_put(rng.normal(size=(9, CLASSES)).astype(np.float32)), "b": jnp.ones(CLASSES)}
 
     def apply_train(variables, x, key=None):
         calls.append(x.shape)

@@ -75,7 +75,7 @@ class Net(nn.Module):
 def net(num_classes):
     return Net(num_classes)
 """
-X = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2, 2, 1)), jnp.float32)
+X = jax.device_put(np.random.default_rng(0).normal(size=(5, 2, 2, 1)).astype(np.float32))
 KEY = jax.random.key(3)
 
 
@@ -105,8 +105,8 @@ def test_every_form_trains_and_is_abstract_and_fresh_alike(spec_of, text):
     assert logits.shape == network.apply(variables, X).shape == (5, 3)
     assert shapes(stats) == shapes(variables["batch_stats"])
     again, other = (own_network.fresh_variables(spec, jax.random.key(k)) for k in (3, 4))
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, variables, again))
-    assert not jax.tree.all(jax.tree.map(jnp.array_equal, variables, other))
+    assert jax.tree.all(jax.tree.map(np.array_equal, variables, again))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, variables, other))
     groups = networks.groups_of(spec)
     assert any(group.frozen is None for group in groups) == (text != STATEFUL)  # which has outputs alone
 
@@ -155,7 +155,7 @@ def test_a_small_fresh_network_keeps_the_variance_of_its_own_fan_in(spec_of):
     # LeCun's, nnx's default: 1 / 1000; of 3000 weights the variance is known to 2.6 % (one standard error)
     np.testing.assert_allclose(head.var(), 1 / 1000, rtol=0.1)
     everything = own_network.small_fresh(spec, {}, KEY)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, everything, dense))
+    assert jax.tree.all(jax.tree.map(np.array_equal, everything, dense))
 
 
 @pytest.mark.parametrize(

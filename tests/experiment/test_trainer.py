@@ -58,7 +58,7 @@ def trained(name, execution, replicas, epochs=2):
             )
         accuracy, jsv = trainer.accuracy(state, on), trainer.jsv(state, on.test_images[:4])
         out += [
-            jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), (state, loss, accuracy, jsv))
+            jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], (state, loss, accuracy, jsv))
             for i in range(len(seeds))
         ]
     return out

@@ -12,7 +12,7 @@ def with_values(values, rows=12, width=7, seed=0):
     rng = np.random.default_rng(seed)
     left, _ = np.linalg.qr(rng.normal(size=(rows, len(values))))
     right, _ = np.linalg.qr(rng.normal(size=(width, len(values))))
-    return jnp.asarray(left * np.asarray(values) @ right.T, jnp.float32)
+    return jax.device_put((left * np.asarray(values) @ right.T).astype(np.float32))
 
 
 def test_definitions_on_known_singular_values():

@@ -209,7 +209,7 @@ def network(seed=5, inputs=7, outputs=5):
     return lambda x: jnp.tanh(x @ jnp.asarray(first, x.dtype)) @ jnp.asarray(second, x.dtype)
 
 
-SMALL_X = jnp.asarray(np.random.default_rng(6).normal(size=(3, 7)), jnp.float32)
+SMALL_X = jax.device_put(np.random.default_rng(6).normal(size=(3, 7)).astype(np.float32))
 CALLS = {
     "square": partial(operators.mean_squared_jsv, budget=5),
     "mean": partial(quadrature.mean_jsv_by_quadrature, budget=17, steps=3),

@@ -28,7 +28,7 @@ def network(kernel, x):
 def made(outputs, examples=N):
     rng = np.random.default_rng(0)
     kernel = jnp.asarray(rng.normal(size=(D, outputs)) / D**0.5, jnp.float32)
-    return Partial(network, kernel), jnp.asarray(rng.normal(size=(examples, D)), jnp.float32)
+    return Partial(network, kernel), jax.device_put(rng.normal(size=(examples, D)).astype(np.float32))
 
 
 def each_mean(apply, x):

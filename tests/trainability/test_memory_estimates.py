@@ -13,7 +13,10 @@ OUTPUTS = 4
 
 def weights(**shapes):
     rng = np.random.default_rng(0)  # of NumPy: drawn where the file is read, in each of pytest's processes
-    return {name: jnp.asarray(0.3 * rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+    return {
+        name: jax.device_put((0.3 * rng.normal(size=shape)).astype(np.float32))
+        for name, shape in shapes.items()
+    }
 
 
 def mlp(w, x):
