@@ -29,11 +29,13 @@ def _filters(leaf: Any, group: Group) -> Any:
     axis, index = group.producer.axis, group.producer.index
     order = np.argsort(index, kind="stable")[np.count_nonzero(index < 0) :]  # positions, channel by channel
     channel, counts = index[order], np.bincount(index[order], minlength=group.size)
+    lib: Any = jnp if isinstance(leaf, jax.core.Tracer) else np
+    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32), copy=False)
+    flat = lib.moveaxis(wide, axis, 0).reshape(leaf.shape[axis], -1)
+    if (counts == 1).all():  # nearly always: no zeros to fill in, so no copy of the weights for them
+        return flat if np.array_equal(order, np.arange(len(flat))) else flat[order]
     rows = np.full((group.size, counts.max()), leaf.shape[axis])  # where there is no position, a row of zeros
     rows[channel, np.arange(len(order)) - (np.cumsum(counts) - counts)[channel]] = order
-    lib: Any = jnp if isinstance(leaf, jax.core.Tracer) else np
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-    flat = lib.moveaxis(wide, axis, 0).reshape(leaf.shape[axis], -1)
     flat = lib.concatenate([flat, lib.zeros((1, flat.shape[1]), flat.dtype)])
     return flat[rows].reshape(group.size, -1)
 
