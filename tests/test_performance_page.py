@@ -31,7 +31,7 @@ def table(first):
 
 def peers():
     """The peer's time over ours, in the order of the page's first table."""
-    steps, groups = result("train_step")["ratios"], result("coupling")["best"]
+    steps, groups = result("train_step")["ratios"], result("coupling_groups")["best"]
     exact, chosen = result("jacobian")["ratios"], result("select")
     yield steps["mlp7: PyTorch step / our step"]
     yield steps["mlp7: four steps one after another / one step of four under vmap, two a core"]
@@ -58,7 +58,36 @@ def test_the_table_of_peers():
     rows = table("what")
     assert [row[2] for row in rows] == [two_digits(value) for value in peers()]
     files = [name for row in rows for name in re.findall(r"\[(\w+)\.json\]", row[3])]
-    assert files == ["train_step", "coupling", "jacobian", "select"]
+    assert files == ["train_step", "coupling_groups", "jacobian", "select"]
+
+
+def test_time_per_equation_of_coupling():
+    found = result("coupling_groups")["best"]["scaling ours"]
+    each = {name: row["us_per_equation"] for name, row in found.items()}
+    others = [value for name, value in each.items() if not name.startswith("llama")]
+    assert f"takes {min(others):.0f} to {max(others):.0f} microseconds an equation on ResNets" in PAGE
+    assert f"and {each['llama_7b']:.0f} on a decoder like Llama." in PAGE
+    assert (
+        f"takes {max(each.values()) / min(each.values()):.2f} times as long an equation as the easiest"
+        in PAGE
+    )
+    deep = found["llama_46"]
+    assert f"{deep['equations']:,} equations, takes {deep['seconds']:.2f} s" in PAGE
+
+
+def test_scoring():
+    found = result("criteria")["ratios"]
+    for row in table("criterion"):
+        ours = [found[f"{row[0]} ({over}): ours / the peer's"] for over in ("producer", "coupled")]
+        assert row[1:] == [two_digits(1 / value) for value in ours]
+    over_epoch = [found[f"{name}: scoring / a training epoch"] for name in ("taylor", "snip", "fisher")]
+    assert "takes {:.2f} (`taylor`), {:.2f} (`snip`) and {:.2f} times (`fisher`)".format(*over_epoch) in PAGE
+
+
+def test_mask_rules():
+    over = result("mask_rules")["over plain"]
+    rules = [over[name] for name in ("rigl", "set", "gmp")]
+    assert "takes {:.2f} (RigL), {:.2f} (SET) and {:.2f} times (GMP) the plain step".format(*rules) in PAGE
 
 
 def test_the_mean_jsv_at_a_budget():
