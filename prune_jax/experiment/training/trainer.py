@@ -86,7 +86,8 @@ class Trainer(NamedTuple):
 def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     """The compiled functions of one recipe. Shapes (so pruned widths) are read off their arguments.
 
-    What is measured is measured in float32, whatever the step's precision.
+    What is measured is measured in float32, whatever the step's precision. ``batched_eval`` predictions are judged at
+    once.
     """
     network = network_at(recipe.model, recipe.channels)
     penalty = penalties.penalty_of(recipe.model, recipe.pushing)
@@ -124,7 +125,9 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
     total = _told(place, lift(sum_judged, (0, None, None, None)))
 
     def accuracy(state: TrainState, on: Inputs) -> jax.Array:
-        size = batched_eval if isinstance(on, DeviceData) else recipe.batch_size
+        # A text's window has as many predictions as bytes. What it makes on its way must stay in the cache.
+        whole = max(1, batched_eval // max(1, recipe.data.window))
+        size = whole if isinstance(on, DeviceData) else recipe.batch_size
         parts = [total(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
         return sum(parts) / on.test_size
 
