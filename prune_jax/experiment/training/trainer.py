@@ -128,7 +128,8 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
         # A text's window has as many predictions as bytes. What it makes on its way must stay in the cache.
         whole = max(1, batched_eval // max(1, recipe.data.window))
         size = whole if isinstance(on, DeviceData) else recipe.batch_size
-        parts = [total(state, *each) for each in inputs.test_batches(on, recipe.data, place, size)]
+        settled = jax.block_until_ready if _on_cores() else lambda part: part
+        parts = [settled(total(state, *each)) for each in inputs.test_batches(on, recipe.data, place, size)]
         return sum(parts) / on.test_size
 
     fresh = jax.jit(lift(init, (0, 0, 0)))
@@ -150,7 +151,11 @@ def make_trainer(recipe: Recipe, batched_eval: int = 1000) -> Trainer:
 
 
 def _on_cores() -> bool:
-    """Whether all work is done by the CPU of this process."""
+    """Whether all work is done by the CPU of this process.
+
+    Programs that are under way there at once may wait for one another for ever, where their devices exchange numbers:
+    three seeds on two devices do. XLA runs them on as many threads as there are cores (seen with jaxlib 0.10.2).
+    """
     return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
