@@ -3,15 +3,20 @@
 import json
 import pathlib
 import re
+import statistics
 
 import numpy as np
 import pytest
 from flax import nnx
 
-from prune_jax import models
+from prune_jax import fairness, models
+from prune_jax.fairness.significance import holm
 from prune_jax.models.decoder import Decoder
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "language_models.md").read_text()
+
+ARMS = (("scratch as ", ""), ("", ", SX-A"), ("", ", SX-B"))  # what stands around a run's name
+SHOWN = {"heads": "heads", "inner": "inner channels", "residual": "residual channels", "depth": "blocks"}
 
 
 @pytest.mark.slow
@@ -43,3 +48,65 @@ def test_the_code_of_the_page_goes_from_a_checkpoint_to_a_pruned_one(tmp_path, m
 def test_every_config_that_the_page_names_is_there():
     for name in re.findall(r"`(configs/\w+\.py)`", PAGE):
         assert (pathlib.Path(__file__).parents[1] / name).exists()
+
+
+def row_of(removed, ratio, scratch, tokens, flops):
+    """A line of the page's table: bits per byte of three runs, and Welch's p of either pruned one to scratch."""
+
+    def cell(record):
+        return f"{statistics.mean(record.accuracies):.3f} ± {statistics.stdev(record.accuracies):.3f}"
+
+    ps = [fairness.welch(run.accuracies, scratch.accuracies).p for run in (tokens, flops)]
+    cells = (removed, ratio, f"{scratch.costs.speedup:.2f}", cell(scratch), cell(tokens), f"{ps[0]:.3f}")
+    return f"| {' | '.join((*cells, cell(flops), f'{ps[1]:.3f}'))} |"
+
+
+def pruned_or_scratch():
+    folder = pathlib.Path(__file__).parents[1] / "results/lm_pruning_or_scratch/records"
+    return {record.name: record for record in fairness.read_folder(folder)}
+
+
+def shown(ratio, name, line):
+    """The lines of the page that begin with what is removed and the ratio, of which ``line`` is one."""
+    rows = [row for row in PAGE.splitlines() if row.startswith(f"| {SHOWN[name]} | {ratio} |")]
+    assert line in rows, (line, rows)
+
+
+@pytest.mark.parametrize("ratio", ["0.25", "0.5"])
+@pytest.mark.parametrize("name", SHOWN)
+def test_pruning_beside_scratch_is_what_the_records_say(ratio, name):
+    runs = pruned_or_scratch()
+    three = [runs[f"{before}{name} {ratio}{after}"] for before, after in ARMS]
+    shown(ratio, name, row_of(SHOWN[name], ratio, *three))
+    kept = [seed.epochs[0].mean_jsv / seed.base_mean_jsv for run in three[1:] for seed in run.results]
+    shown(ratio, name, f"| {SHOWN[name]} | {ratio} | {min(kept):.2f} to {max(kept):.2f} |")
+
+
+def test_what_the_page_says_of_all_comparisons_is_what_the_records_say():
+    def seeds(run, best):
+        return [seed.best_accuracy if best else seed.last_accuracy for seed in run.results]
+
+    def lost(runs):
+        gaps = [seed.last_accuracy - seed.best_accuracy for run in runs for seed in run.results]
+        return statistics.mean(gaps)
+
+    runs = pruned_or_scratch()
+    pairs = [(run, runs[f"scratch as {name.split(',')[0]}"]) for name, run in runs.items() if "SX-" in name]
+    last, best = (
+        [fairness.welch(*(seeds(run, of) for run in pair)).p for pair in pairs] for of in (False, True)
+    )
+    ahead = [
+        statistics.mean(pruned.accuracies) < statistics.mean(scratch.accuracies) for pruned, scratch in pairs
+    ]
+    text = " ".join(PAGE.split())
+    assert f"lower than scratch's in all {sum(ahead)} comparisons" in text
+    assert len(runs) == 24
+    assert all(ahead)
+    corrected = sum(p < 0.05 for p in holm(last))
+    assert f"In {sum(p < 0.05 for p in last)} of them p is below 0.05" in text
+    assert f"correction for {len(last)} comparisons leaves {corrected}" in text
+    assert f"At the best epoch {sum(p < 0.05 for p in best)} of the {len(best)} comparisons" in text
+    assert (
+        f"Scratch is {lost([run for name, run in runs.items() if 'scratch' in name]):.2f} bits better" in text
+    )
+    assert f"equal tokens lose {lost([run for name, run in runs.items() if 'SX-A' in name]):.2f} bits" in text
