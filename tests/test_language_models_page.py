@@ -110,3 +110,66 @@ def test_what_the_page_says_of_all_comparisons_is_what_the_records_say():
         f"Scratch is {lost([run for name, run in runs.items() if 'scratch' in name]):.2f} bits better" in text
     )
     assert f"equal tokens lose {lost([run for name, run in runs.items() if 'SX-A' in name]):.2f} bits" in text
+
+
+CRITERIA = {"l1": "magnitude", "wanda": "Wanda", "ria": "RIA", "sparsegpt": "SparseGPT"}
+PATTERNS = ("unstructured", "4:8", "2:4")
+
+
+def masks():
+    """Bits per byte of the seeds: {(criterion, in turn, pattern): (right after the mask, after an epoch)}."""
+    folder = pathlib.Path(__file__).parents[1] / "results/lm_sparsity/records"
+    found = {}
+    for record in fairness.read_folder(folder):
+        criterion, pattern = record.name.split(", ")
+        after = [[seed.epochs[epoch].test_accuracy for seed in record.results] for epoch in (0, -1)]
+        found[criterion.removesuffix(" in turn"), "in turn" in criterion, pattern] = after
+    return found
+
+
+def test_masks_are_what_the_records_say():
+    found, cells = masks(), []
+    for after, shown_as in enumerate(("no retraining", "one epoch")):
+        for criterion, shown_criterion in CRITERIA.items():
+            for in_turn in (False, True)[: 1 if criterion == "l1" else 2]:
+                bits = [found[criterion, in_turn, pattern][after] for pattern in PATTERNS]
+                order = "layer after layer" if in_turn else "-" if criterion == "l1" else "all at once"
+                values = [f"{statistics.mean(seeds):.3f} ± {statistics.stdev(seeds):.3f}" for seeds in bits]
+                cells.append(f"| {' | '.join((shown_criterion, order, shown_as, *values))} |")
+    rows = [line for line in PAGE.splitlines() if re.match(r"\| (magnitude|Wanda|RIA|SparseGPT) \|", line)]
+    assert rows == cells
+    assert len(found) == 21
+
+
+def test_what_the_page_says_of_masks_is_what_the_records_say():
+    found, text = masks(), " ".join(PAGE.split())
+    means = {key: [statistics.mean(seeds) for seeds in after] for key, after in found.items()}
+    lowest = [
+        all(
+            ours < theirs for ours, theirs in zip(found["sparsegpt", turn, pattern][0], after[0], strict=True)
+        )
+        for turn in (False, True)
+        for pattern in PATTERNS
+        for key, after in found.items()
+        if key[0] != "sparsegpt" and key[2] == pattern
+    ]
+    assert all(lowest)
+    assert f"SparseGPT is lowest in all {len(PATTERNS)} patterns and every seed" in text
+    gains = {
+        pattern: [
+            means["l1", False, pattern][0] - means[c, turn, pattern][0]
+            for c in ("wanda", "ria")
+            for turn in (0, 1)
+        ]
+        for pattern in PATTERNS
+    }
+    assert f"at most {max(gains['unstructured']):.2f} bits with unstructured" in text
+    assert f"by {min(gains['2:4']):.2f} to {max(gains['2:4']):.2f} with 2:4" in text
+    turns = [abs(means[c, True, p][0] - means[c, False, p][0]) for c in list(CRITERIA)[1:] for p in PATTERNS]
+    assert f"within {max(turns):.2f} bits. Four" in text
+    apart = [
+        max(after) - min(after)
+        for p in PATTERNS
+        for after in [[mean[1] for key, mean in means.items() if key[2] == p]]
+    ]
+    assert f"to within {max(apart):.2f} bits of one another" in text
