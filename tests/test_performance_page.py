@@ -201,3 +201,17 @@ def test_the_page_of_the_ledger():
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(\.\./(results/[\w.]+)\)", PAGE))))
 def test_the_files_that_it_names_are_there(link):
     assert (ROOT / link).exists()
+
+
+def test_penalties():
+    ratios = result("regularizers")["ratios"]
+    for name, *cells in table("penalty"):
+        for network, cell in zip(("mlp7_linear", "resnet56"), cells, strict=True):
+            over = ratios.get(f"{network}: ours {name.strip('`')} / plain")
+            assert cell == ("-" if over is None else f"{over:.2f}"), (name, network)
+    assert len(table("penalty")) == 5
+    for peer, mine in (("growing_reg", "greg1"), ("group_norm", "group_norm")):
+        times = ratios[f"resnet56: torch-pruning {peer} step / our {mine} step"]
+        assert f"takes {two_digits(times)} times our `{mine}` step" in PAGE
+    own = [ratios[f"resnet56: torch-pruning {peer} / plain"] for peer in ("growing_reg", "group_norm")]
+    assert "its penalties take {:.2f} and {:.2f} times".format(*own) in PAGE
