@@ -76,10 +76,13 @@ def test_two_records_that_say_nothing_of_their_images_have_their_data_sets_name(
     assert images.classes(replace(bare, stages=(foreign,))) is None
 
 
-# What the pixels of the training split have, of all of MNIST as everybody takes it, and of scikit-learn's digits.
+# What the pixels of the training split have, of all of MNIST and Fashion-MNIST as everybody takes them, and of
+# scikit-learn's digits. A text has no channels.
 FORMS = {
     "mnist5k": {"mean": [0.1307], "std": [0.3081]},
+    "fashion_mnist": {"mean": [0.2860], "std": [0.3530]},
     "digits": {"mean": [0.3055], "std": [0.3759]},
+    "stdlib_text": {"mean": [], "std": []},
 }
 
 
