@@ -26,7 +26,8 @@ def primitives():
     importlib.import_module("jax.experimental.multihost_utils")
     modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "jax"]
     values = itertools.chain.from_iterable(vars(module).values() for module in modules)
-    return {value.name for value in values if isinstance(value, Primitive)}
+    # jax2onnx, where a test of this process has exported, leaves its own in jax.numpy, and dots in their names.
+    return {value.name for value in values if isinstance(value, Primitive) and "." not in value.name}
 
 
 def test_every_primitive_has_a_rule_or_a_reason(primitives):
